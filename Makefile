@@ -1,0 +1,29 @@
+# Every target sets up what it needs: a virtual environment, the pinned dependencies, the package itself.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+
+.PHONY: run test check bench clean
+
+run: $(READY)
+	@$(BIN)/workflow-tui $(ARGS)
+
+test: check
+	$(BIN)/python -m pytest -n 2 $(PYTEST_ARGS)
+
+check: $(READY)
+	$(BIN)/ruff check core tui tests
+	$(BIN)/ruff format --check core tui tests
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+$(READY): pyproject.toml constraints.txt
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "setting up $(VENV) (a few minutes the first time: PyTorch is large)"
+	@$(BIN)/python -m pip install -q --upgrade "pip>=25.1"
+	@$(BIN)/python -m pip install -q -c constraints.txt -e . --group dev
+	@touch $@
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build

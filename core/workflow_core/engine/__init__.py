@@ -1,0 +1,1 @@
+"""The process edge: the engine that owns torch, its socket server and its session."""

@@ -1,0 +1,1 @@
+"""The six workflow steps, one plain module each: specs in, records out."""
