@@ -64,9 +64,7 @@ class SplitSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         if self.train == 0:
             raise ValueError("the training share is 0; a model cannot be trained on no rows")
         if (total := sum(self._shares())) != 1:
-            raise ValueError(
-                f"the shares {self.text()} add up to {float(total) * 100:g}%; they must add up to 100%"
-            )
+            raise ValueError(f"the shares {self.text()} add up to {float(total) * 100:g}%; they must add up to 100%")
         _seed("the shuffle seed", self.seed)
 
     def _shares(self) -> tuple[Fraction, Fraction, Fraction]:
@@ -106,9 +104,7 @@ class SplitSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
             ) from None
         total = sum(numbers)
         if total not in (1, 100):
-            raise ValueError(
-                f"the shares {text.strip()} add up to {float(total):g}; they must add up to 100 (or to 1)"
-            )
+            raise ValueError(f"the shares {text.strip()} add up to {float(total):g}; they must add up to 100 (or to 1)")
         train, validation, test = (float(number / total) for number in numbers)
         return cls(train=train, validation=validation, test=test, order=order, seed=seed)
 
@@ -145,9 +141,7 @@ class DataSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         if self.step <= 0:
             raise ValueError(f"step is {self.step:g}; it must be greater than 0")
         if self.stop <= self.start:
-            raise ValueError(
-                f"stop ({self.stop:g}) is not above start ({self.start:g}); the range holds no points"
-            )
+            raise ValueError(f"stop ({self.stop:g}) is not above start ({self.start:g}); the range holds no points")
         if (self.stop - self.start) / self.step > MAX_ROWS:
             raise ValueError(
                 f"a step of {self.step:g} from {self.start:g} to {self.stop:g} makes more than "
@@ -231,9 +225,7 @@ class TrainSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         if name not in ("auto", "cpu", "mps", "cuda") or (
             colon and (name != "cuda" or not index.isascii() or not index.isdigit() or len(index) > 3)
         ):
-            raise ValueError(
-                f"the device {self.device[:40]!r} is not known; choose auto, cpu, mps, cuda or cuda:0"
-            )
+            raise ValueError(f"the device {self.device[:40]!r} is not known; choose auto, cpu, mps, cuda or cuda:0")
 
 
 class WorkflowSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
