@@ -1,8 +1,8 @@
 """Multi-resolution series: however many epochs, bounded memory, and no extreme is ever lost.
 
-A series holds at most `cap` buckets of equal width, each with the minimum, maximum, first and last value of its epochs. When
-they are full, neighbours merge and the width doubles. NaN and infinity are not part of minimum and maximum, which
-would break any axis; the first epoch that has one is remembered instead.
+A series holds at most `cap` buckets of equal width, each with the minimum, maximum, first and last value of its
+epochs. When they are full, neighbours merge and the width doubles. NaN and infinity are not part of minimum and
+maximum, which would break any axis; the first epoch that has one is remembered instead.
 """
 
 from __future__ import annotations
