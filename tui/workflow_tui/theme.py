@@ -1,0 +1,189 @@
+"""The two colour themes, and the roles (train, validation, ...) that keep one colour and one marker on every screen.
+
+All colours lie on the xterm-256 palette (its 6x6x6 cube and grey ramp), so that a terminal without
+true colour shows exactly the same picture. The hues follow Okabe and Ito's colour-blind safe set
+(https://jfly.uni-koeln.de/color/), moved to the nearest palette entry that reads as text on the background.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Literal, get_args
+
+from textual.theme import BUILTIN_THEMES, Theme
+
+Role = Literal["train", "validation", "test", "target", "prediction", "weight", "bias", "stale", "bad", "muted"]
+ROLES: tuple[Role, ...] = get_args(Role)
+
+DARK_NAME = "workflow-dark"
+LIGHT_NAME = "workflow-light"
+
+_DARK: dict[Role, str] = {
+    "train": "#5fafff",
+    "validation": "#ffaf00",
+    "test": "#d787d7",
+    "target": "#bcbcbc",
+    "prediction": "#5fd7af",
+    "weight": "#d7d75f",
+    "bias": "#8787ff",
+    "stale": "#808080",
+    "bad": "#ff5f5f",
+    "muted": "#9e9e9e",
+}
+_LIGHT: dict[Role, str] = {
+    "train": "#005faf",
+    "validation": "#af5f00",
+    "test": "#af0087",
+    "target": "#444444",
+    "prediction": "#00875f",
+    "weight": "#5f5f00",
+    "bias": "#5f00d7",
+    "stale": "#767676",
+    "bad": "#d70000",
+    "muted": "#626262",
+}
+
+# what a point looks like, and what stands for it where the terminal takes ASCII only
+_SIGNS: dict[Role, tuple[str, str]] = {
+    "train": ("●", "o"),
+    "validation": ("▲", "^"),
+    "test": ("◆", "#"),
+    "target": ("·", "."),
+    "prediction": ("⠶", "="),
+    "weight": ("■", "W"),
+    "bias": ("▼", "B"),
+    "stale": ("○", "s"),
+    "bad": ("×", "x"),
+    "muted": ("┊", ":"),
+}
+
+
+def ascii_only() -> bool:
+    """Whether the terminal's stream cannot carry the markers (`LANG=C`, `PYTHONIOENCODING=ascii`)."""
+    encoding = getattr(sys.__stderr__, "encoding", None) or "utf-8"
+    try:
+        "●⠶┤".encode(encoding)
+    except (UnicodeEncodeError, LookupError):
+        return True
+    return False
+
+
+def role_hex(role: Role, *, dark: bool) -> str:
+    """The colour of a role as `#rrggbb`."""
+    return (_DARK if dark else _LIGHT)[role]
+
+
+def role_colour(theme_name: str, role: Role) -> tuple[int, int, int]:
+    """The colour of a role as (red, green, blue) from 0 to 255; a foreign theme gets the set for its darkness."""
+    text = role_hex(role, dark=is_dark(theme_name))
+    return int(text[1:3], 16), int(text[3:5], 16), int(text[5:7], 16)
+
+
+def is_dark(theme_name: str) -> bool:
+    """Whether a theme, ours or one of Textual's own, has a dark background."""
+    if theme_name in (DARK_NAME, LIGHT_NAME):
+        return theme_name == DARK_NAME
+    theme = BUILTIN_THEMES.get(theme_name)
+    return theme is None or theme.dark
+
+
+def role_marker(role: Role, *, use_ascii: bool = False) -> str:
+    """The sign of a role, one cell wide: what a point of it looks like, and what a legend shows."""
+    return _SIGNS[role][use_ascii]
+
+
+def role_variables(*, dark: bool) -> dict[str, str]:
+    """The roles as theme variables (`role-train` is `$role-train` in a stylesheet).
+
+    An app that lets people choose foreign themes returns these from `get_theme_variable_defaults`.
+    """
+    return {f"role-{role}": role_hex(role, dark=dark) for role in ROLES}
+
+
+WORKFLOW_DARK = Theme(
+    name=DARK_NAME,
+    dark=True,
+    primary="#5fafff",
+    secondary="#5f87af",
+    accent="#5fafff",
+    warning="#ffaf00",
+    error="#ff5f5f",
+    success="#5fd7af",
+    foreground="#d0d0d0",
+    background="#121212",
+    surface="#121212",
+    panel="#1c1c1c",
+    boost="#262626",
+    variables={
+        "text-muted": "#9e9e9e",
+        "text-disabled": "#6c6c6c",
+        "foreground-muted": "#9e9e9e",
+        "foreground-disabled": "#6c6c6c",
+        "border": "#5fafff",
+        "border-blurred": "#3a3a3a",
+        "surface-active": "#262626",
+        "primary-muted": "#1c1c1c",
+        "block-cursor-foreground": "#121212",
+        "block-cursor-background": "#5fafff",
+        "block-cursor-blurred-foreground": "#d0d0d0",
+        "block-cursor-blurred-background": "#3a3a3a",
+        "block-hover-background": "#262626",
+        "scrollbar": "#444444",
+        "scrollbar-hover": "#585858",
+        "scrollbar-active": "#5fafff",
+        "scrollbar-background": "#1c1c1c",
+        "input-cursor-background": "#d0d0d0",
+        "input-cursor-foreground": "#121212",
+        "input-selection-background": "#005f87",
+        "input-selection-foreground": "#eeeeee",
+        "footer-background": "#1c1c1c",
+        "footer-key-foreground": "#5fafff",
+        "footer-description-foreground": "#9e9e9e",
+        **role_variables(dark=True),
+    },
+)
+
+WORKFLOW_LIGHT = Theme(
+    name=LIGHT_NAME,
+    dark=False,
+    primary="#005faf",
+    secondary="#5f87af",
+    accent="#005faf",
+    warning="#af5f00",
+    error="#d70000",
+    success="#00875f",
+    foreground="#262626",
+    background="#ffffff",
+    surface="#ffffff",
+    panel="#eeeeee",
+    boost="#e4e4e4",
+    variables={
+        "text-muted": "#626262",
+        "text-disabled": "#949494",
+        "foreground-muted": "#626262",
+        "foreground-disabled": "#949494",
+        "border": "#005faf",
+        "border-blurred": "#c6c6c6",
+        "surface-active": "#eeeeee",
+        "primary-muted": "#eeeeee",
+        "block-cursor-foreground": "#ffffff",
+        "block-cursor-background": "#005faf",
+        "block-cursor-blurred-foreground": "#262626",
+        "block-cursor-blurred-background": "#d0d0d0",
+        "block-hover-background": "#e4e4e4",
+        "scrollbar": "#c6c6c6",
+        "scrollbar-hover": "#a8a8a8",
+        "scrollbar-active": "#005faf",
+        "scrollbar-background": "#eeeeee",
+        "input-cursor-background": "#262626",
+        "input-cursor-foreground": "#ffffff",
+        "input-selection-background": "#afd7ff",
+        "input-selection-foreground": "#121212",
+        "footer-background": "#eeeeee",
+        "footer-key-foreground": "#005faf",
+        "footer-description-foreground": "#626262",
+        **role_variables(dark=False),
+    },
+)
+
+THEMES = (WORKFLOW_DARK, WORKFLOW_LIGHT)

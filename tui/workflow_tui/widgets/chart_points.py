@@ -1,0 +1,142 @@
+"""From data to the dots of a canvas: cleaned, at most two points per column, clipped to the box."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from itertools import pairwise
+
+from workflow_tui.widgets.chart_axes import Axis, clean
+from workflow_tui.widgets.chart_layers import Points
+
+Dot = tuple[float, float]
+Run = list[Dot]
+
+
+def dot(fraction: float, count: int) -> int:
+    """The index of `count` dots that a fraction of the way falls on (0 is the first, 1 the last)."""
+    return math.floor(0.5 + (count - 1) * fraction)
+
+
+def decimate(points: Points, x_axis: Axis, columns: int, *, log_y: bool = False) -> list[Run]:
+    """At most two points per column, the least and the greatest y there, as unbroken runs in axis units.
+
+    A column that holds nothing but values that cannot be drawn ends a run. Of the points beside the axis only the
+    nearest on each side are kept, for the line to leave the box in the right direction. Points come sorted by x.
+    """
+    runs: list[Run] = []
+    run: Run = []
+    column, low, high, seen = -2, None, None, False
+
+    def close() -> None:
+        nonlocal run, low, high
+        if low is not None and high is not None:
+            if column == -1:
+                run = [max(low, high)]
+            elif column == columns:
+                run.append(min(low, high))
+            else:
+                run.extend([low] if low == high else sorted((low, high)))
+        elif seen and run:
+            runs.append(run)
+            run = []
+        low = high = None
+
+    for x, y in _sorted(points):
+        at = min(max(dot(x_axis.fraction(x), 2 * columns) // 2, -1), columns)
+        if at != column:
+            close()
+            column, seen = at, False
+        seen = True
+        value = clean(y, log=log_y)
+        if value != value:
+            continue
+        if at in (-1, columns):
+            # beside the axis only the neighbour of the box counts: the last on the left, the first on the right
+            if at == -1 or low is None:
+                low = high = (x, value)
+        elif low is None or high is None:
+            low = high = (x, value)
+        elif value < low[1]:
+            low = (x, value)
+        elif value > high[1]:
+            high = (x, value)
+    close()
+    return [*runs, run] if run else runs
+
+
+def _sorted(points: Points) -> Iterable[Dot]:
+    cleaned = [(x, y) for raw, y in points if (x := clean(raw)) == x]
+    if any(a[0] > b[0] for a, b in pairwise(cleaned)):
+        cleaned.sort(key=lambda point: point[0])
+    return cleaned
+
+
+def polylines(runs: list[Run], x_axis: Axis, y_axis: Axis, width: int, height: int) -> list[list[tuple[int, int]]]:
+    """Runs in axis units as lines between whole dots of a `width` by `height` canvas, cut at its edges."""
+    lines: list[list[tuple[int, int]]] = []
+    for run in runs:
+        dots = [((width - 1) * x_axis.fraction(x), (height - 1) * y_axis.fraction(y)) for x, y in run]
+        line: list[tuple[int, int]] = []
+        if len(dots) == 1:
+            dots *= 2
+        for start, end in pairwise(dots):
+            piece = _clip(start, end, width - 0.5, height - 0.5)
+            if piece is None:
+                continue
+            a, b = _whole(piece[0]), _whole(piece[1])
+            if not line or line[-1] != a:
+                if line:
+                    lines.append(line)
+                line = [a]
+            if b != a:
+                line.append(b)
+        if line:
+            lines.append(line)
+    return lines
+
+
+def _whole(point: Dot) -> tuple[int, int]:
+    return math.floor(point[0] + 0.5), math.floor(point[1] + 0.5)
+
+
+def _clip(start: Dot, end: Dot, right: float, top: float) -> tuple[Dot, Dot] | None:
+    """The part of a segment inside -0.5 <= x < right, -0.5 <= y < top (Liang and Barsky 1984), or None."""
+    (x, y), (dx, dy) = start, (end[0] - start[0], end[1] - start[1])
+    enter, leave = 0.0, 1.0
+    edge = 1e-6
+    for step, room in ((-dx, x + 0.5), (dx, right - edge - x), (-dy, y + 0.5), (dy, top - edge - y)):
+        if step == 0:
+            if room < 0:
+                return None
+        elif step < 0:
+            enter = max(enter, room / step)
+        else:
+            leave = min(leave, room / step)
+    if enter > leave:
+        return None
+    return (x + enter * dx, y + enter * dy), (x + leave * dx, y + leave * dy)
+
+
+def dotted(lines: list[list[tuple[int, int]]]) -> list[tuple[int, int]]:
+    """Every second column of lines between dots, as cells (2x4 dots each)."""
+    cells = []
+    for line in lines:
+        for (x0, y0), (x1, y1) in zip(line, line[1:] or line, strict=False):
+            for column in range(x0 // 2, x1 // 2 + 1):
+                if column % 2 == 0:
+                    part = 0.0 if x1 == x0 else min(max((2 * column + 0.5 - x0) / (x1 - x0), 0.0), 1.0)
+                    cells.append((column, math.floor(y0 + part * (y1 - y0) + 0.5) // 4))
+    return list(dict.fromkeys(cells))
+
+
+def cells_of(runs: list[Run], x_axis: Axis, y_axis: Axis, columns: int, rows: int) -> list[tuple[int, int]]:
+    """The cells of single points; what lies outside the axes is left out."""
+    cells = []
+    for run in runs:
+        for x, y in run:
+            column = dot(x_axis.fraction(x), 2 * columns) // 2
+            row = dot(y_axis.fraction(y), 4 * rows) // 4
+            if 0 <= column < columns and 0 <= row < rows:
+                cells.append((column, row))
+    return list(dict.fromkeys(cells))
