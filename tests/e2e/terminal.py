@@ -1,0 +1,303 @@
+"""Drives the installed program on a real pty, as a person at a terminal would, and sees what that person sees."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import pty
+import re
+import select
+import signal
+import struct
+import subprocess
+import sys
+import termios
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import TracebackType
+
+from tests.e2e.emulator import Emulator
+from tests.e2e.keys import key_bytes
+
+Condition = str | re.Pattern[str] | Callable[[str], bool]
+"""What `until` waits for: a text on the screen, a pattern found in it, or a test of the whole screen's text."""
+
+# makes the pty the controlling terminal of the new session, then becomes the program
+_LAUNCH = "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execvp(sys.argv[1], sys.argv[1:])"
+_FLAGS = ("iflag", "oflag", "cflag", "lflag", "ispeed", "ospeed", "cc")
+
+
+class Terminal:
+    """A program on a pty of its own, in a session of its own; a context manager that ends it, whatever happens.
+
+    A thread reads all the time, so that the program never waits for the test (but see `not_reading`).
+    """
+
+    def __init__(
+        self,
+        argv: Sequence[str | os.PathLike[str]],
+        *,
+        size: tuple[int, int] = (80, 24),
+        env: Mapping[str, str | None] | None = None,
+        cwd: str | os.PathLike[str] | None = None,
+    ) -> None:
+        """Start `argv` at `size` (columns, rows). `env` is added to this process's; None takes a variable away."""
+        self.size = size
+        self.output = bytearray()
+        self._emulator = Emulator(*size)
+        self._metered = 0
+        self._changed = threading.Condition()
+        self._reading = True
+        self._failure: BaseException | None = None
+        self._master, self._slave = pty.openpty()
+        self._wake, self._wake_sender = os.pipe()
+        os.set_blocking(self._master, False)
+        self._set_size(*size)
+        self._before = termios.tcgetattr(self._slave)
+        self._after: list[object] | None = None
+        # COLUMNS and LINES would overrule the size of the pty
+        fixed = {"TERM": "xterm-256color", "COLORTERM": "truecolor", "COLUMNS": None, "LINES": None}
+        environment: dict[str, str | None] = {**os.environ, **fixed, **(env or {})}
+        self.process = subprocess.Popen(
+            [sys.executable, "-I", "-S", "-c", _LAUNCH, *argv],
+            stdin=self._slave,
+            stdout=self._slave,
+            stderr=self._slave,
+            env={name: value for name, value in environment.items() if value is not None},
+            cwd=cwd,
+            start_new_session=True,
+        )
+        self._reader = threading.Thread(target=self._read, name="terminal", daemon=True)
+        self._reader.start()
+
+    @classmethod
+    def start(
+        cls,
+        argv: Sequence[str | os.PathLike[str]],
+        size: tuple[int, int] = (80, 24),
+        env: Mapping[str, str | None] | None = None,
+        cwd: str | os.PathLike[str] | None = None,
+    ) -> Terminal:
+        """The same as the constructor, as a verb."""
+        return cls(argv, size=size, env=env, cwd=cwd)
+
+    def __enter__(self) -> Terminal:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    # --- what stands there ---
+
+    @property
+    def screen(self) -> str:
+        """The screen's text, a line a row, without trailing blanks."""
+        with self._changed:
+            return "\n".join(self._emulator.lines)
+
+    @property
+    def cursor(self) -> tuple[int, int]:
+        """Column and row of the cursor, from 0."""
+        with self._changed:
+            return self._emulator.cursor
+
+    @property
+    def modes(self) -> frozenset[int]:
+        """The DEC private modes that are on: 25 cursor, 1049 alternate screen, 1000-1006 mouse, 2004 paste ..."""
+        with self._changed:
+            return frozenset(self._emulator.modes)
+
+    @property
+    def commands(self) -> list[bytes]:
+        """The operating system commands (OSC) so far: titles, clipboard writes (`52;...`), links."""
+        with self._changed:
+            return list(self._emulator.commands)
+
+    @property
+    def written(self) -> int:
+        """Bytes the program has written so far."""
+        with self._changed:
+            return len(self.output)
+
+    def meter(self) -> int:
+        """Bytes the program has written since the last call."""
+        written = self.written
+        since, self._metered = written - self._metered, written
+        return since
+
+    # --- what a person does ---
+
+    def press(self, *keys: str) -> None:
+        """Press keys by Textual's names. An escape belongs to what follows within 100 ms: wait before the next key."""
+        self.send(b"".join(map(key_bytes, keys)))
+
+    def type(self, text: str) -> None:
+        """Type `text` character by character."""
+        self.send(text.encode())
+
+    def paste(self, text: str) -> None:
+        """Paste `text` as the terminal would, in brackets where the program asked for them."""
+        self.send(b"\x1b[200~" + text.encode() + b"\x1b[201~" if 2004 in self.modes else text.encode())
+
+    def send(self, data: bytes, timeout: float = 5.0) -> None:
+        """Send raw bytes; AssertionError where the program reads none of them for `timeout` seconds."""
+        while data:
+            if not select.select([], [self._master], [], timeout)[1]:
+                raise AssertionError(self._report(f"the program has read no input for {timeout:g} s"))
+            try:
+                data = data[os.write(self._master, data[:1024]) :]
+            except BlockingIOError:
+                continue
+            except OSError as error:
+                raise AssertionError(self._report(f"the terminal takes no input: {error}")) from error
+
+    def resize(self, columns: int, rows: int) -> None:
+        """Give the terminal another size; the program gets its SIGWINCH from the kernel."""
+        self.size = (columns, rows)
+        with self._changed:
+            self._emulator.resize(columns, rows)
+        self._set_size(columns, rows)
+
+    def signal(self, number: int) -> None:
+        """Send the program a signal."""
+        os.kill(self.process.pid, number)
+
+    def hang_up(self) -> None:
+        """Drop the line, as a closed window or a lost SSH link does."""
+        self._stop_reading()
+        self._close_slave()
+        os.close(self._master)
+        self._master = -1
+
+    @contextlib.contextmanager
+    def not_reading(self) -> Iterator[None]:
+        """For a while, a terminal that takes nothing: the program's writes fill the pty's buffer and then block."""
+        self._reading = False
+        os.write(self._wake_sender, b"x")
+        try:
+            yield
+        finally:
+            self._reading = True
+            os.write(self._wake_sender, b"x")
+
+    # --- waiting ---
+
+    def until(self, condition: Condition, timeout: float = 10.0) -> str:
+        """Wait until the screen meets `condition`; give its text. AssertionError with the screen where it does not."""
+        deadline = time.monotonic() + timeout
+        with self._changed:
+            while True:
+                if self.process.poll() is not None:
+                    self._close_slave()  # so that the reader comes to the end of the output
+                ended = not self._reader.is_alive()
+                screen = "\n".join(self._emulator.lines)
+                if self._failure:
+                    raise self._failure
+                if _meets(screen, condition):
+                    return screen
+                if ended:
+                    raise AssertionError(self._report(f"the program ended before {_name(condition)} stood there"))
+                if (left := deadline - time.monotonic()) <= 0:
+                    raise AssertionError(self._report(f"{_name(condition)} did not come within {timeout:g} s"))
+                # a condition may look at more than the screen, so it is asked now and then all the same
+                self._changed.wait(min(left, 0.05))
+
+    def until_written(self, since: int, timeout: float = 5.0) -> None:
+        """Wait until more than `since` bytes have been written in all: a sign of life. AssertionError if not."""
+        self.until(lambda _: len(self.output) > since, timeout)
+
+    def wait_exit(self, timeout: float = 10.0) -> int:
+        """Wait for the program's end and take in the last it wrote: its exit status, negative for a signal."""
+        try:
+            status = self.process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(self._report(f"the program did not end within {timeout:g} s")) from None
+        self._close_slave()
+        self._reader.join(2.0)  # ends at the end of the output, but for a child that keeps the terminal open
+        return status
+
+    # --- did the program tidy up? ---
+
+    def leftovers(self) -> list[str]:
+        """What a program that has ended left changed on the terminal, in words; empty if it gave all of it back."""
+        with self._changed:
+            left = self._emulator.leftovers()
+        for name, before, after in zip(_FLAGS, self._before, self._after or self._attributes(), strict=True):
+            if before != after:
+                left.append(f"tty {name} is {after!r}, was {before!r}")
+        return left
+
+    def assert_given_back(self) -> None:
+        """AssertionError that says what a program that has ended left changed on the terminal."""
+        if left := self.leftovers():
+            raise AssertionError(self._report("the terminal was not given back: " + "; ".join(left)))
+
+    def close(self) -> None:
+        """Hang up, and kill what is left of the program's own process group."""
+        if self.process.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait(10.0)
+        if self._master >= 0:
+            self.hang_up()
+        for descriptor in (self._wake, self._wake_sender):
+            if descriptor >= 0:
+                os.close(descriptor)
+        self._wake = self._wake_sender = -1
+
+    # --- within ---
+
+    def _read(self) -> None:
+        try:
+            while self._wake >= 0:
+                sources = [self._wake, self._master] if self._reading else [self._wake]
+                ready = select.select(sources, [], [])[0]
+                if self._wake in ready:
+                    if os.read(self._wake, 1) == b"q":
+                        return
+                elif data := os.read(self._master, 65536):
+                    with self._changed:
+                        self.output += data
+                        self._emulator.feed(data)
+                        self._changed.notify_all()
+        except OSError:
+            return  # the last process has let go of the terminal
+        except BaseException as error:
+            self._failure = error
+        finally:
+            with self._changed:
+                self._changed.notify_all()
+
+    def _stop_reading(self) -> None:
+        os.write(self._wake_sender, b"q")
+        self._reader.join(10.0)
+
+    def _attributes(self) -> list[object]:
+        return list(termios.tcgetattr(self._slave if self._slave >= 0 else self._master))
+
+    def _close_slave(self) -> None:
+        if self._slave >= 0:
+            self._after = self._attributes()
+            os.close(self._slave)
+            self._slave = -1
+
+    def _set_size(self, columns: int, rows: int) -> None:
+        fcntl.ioctl(self._master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+
+    def _report(self, message: str) -> str:
+        status = self.process.poll()
+        state = "running" if status is None else f"ended with {status}"
+        bar = "-" * self.size[0]
+        return f"{message} ({state}); the screen:\n{bar}\n" + self.screen + f"\n{bar}"
+
+
+def _meets(screen: str, condition: Condition) -> bool:
+    if isinstance(condition, str):
+        return condition in screen
+    return bool(condition.search(screen) if isinstance(condition, re.Pattern) else condition(screen))
+
+
+def _name(condition: Condition) -> str:
+    return repr(condition) if isinstance(condition, str) else repr(getattr(condition, "pattern", "the condition"))
