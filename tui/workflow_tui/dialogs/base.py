@@ -1,0 +1,96 @@
+"""What all dialogs share: a title, a text, and buttons that keys press as well."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from rich.text import Text
+from textual import on
+from textual.app import ComposeResult
+from textual.binding import Binding
+from textual.containers import Horizontal, Vertical
+from textual.screen import ModalScreen
+from textual.widgets import Button, Static
+
+Answer = TypeVar("Answer")
+
+
+@dataclass(frozen=True)
+class Choice(Generic[Answer]):
+    """One way out of a dialog: its `key` is the first letter of `label` or stands before it."""
+
+    key: str
+    label: str
+    answer: Answer
+    variant: str = "default"
+
+
+class Dialog(ModalScreen[Answer]):
+    """A question with a few answers, each on a key of its own; the first is what `enter` presses."""
+
+    CSS_PATH = "dialogs.tcss"
+    BINDINGS = [  # noqa: RUF012
+        Binding("left,up", "app.focus_previous", show=False),
+        Binding("right,down", "app.focus_next", show=False),
+    ]
+
+    def __init__(self, title: str, text: Text | str, choices: tuple[Choice[Answer], ...], *, cancel: Answer) -> None:
+        super().__init__()
+        self.dialog_title = title
+        self.text = Text(text) if isinstance(text, str) else text
+        self.choices = choices
+        self.cancel = cancel
+
+    def compose(self) -> ComposeResult:
+        """Title, text, buttons."""
+        with Vertical(classes="dialog") as box:
+            box.border_title = Text(self.dialog_title).plain
+            yield Static(self.text, markup=False, classes="dialog-text")
+            with Horizontal(classes="dialog-buttons"):
+                for index, choice in enumerate(self.choices):
+                    label = Text.assemble((choice.key, "bold underline"), f"  {choice.label}")
+                    yield Button(label, id=f"choice-{index}", variant=choice.variant, compact=True)  # type: ignore[arg-type]
+
+    def on_mount(self) -> None:
+        """Stand on the first answer."""
+        self.query(Button).first().focus()
+
+    @on(Button.Pressed)
+    def _pressed(self, event: Button.Pressed) -> None:
+        event.stop()
+        self._leave(self.choices[int((event.button.id or "").removeprefix("choice-"))].answer)
+
+    def on_key(self, event: Any) -> None:
+        """A choice's key presses it; escape cancels."""
+        if event.key == "escape":
+            event.stop()
+            self._leave(self.cancel)
+            return
+        for choice in self.choices:
+            if choice.key == (event.character or event.key):
+                event.stop()
+                self._leave(choice.answer)
+                return
+
+    def _leave(self, answer: Answer) -> None:
+        if self.is_current:
+            self.dismiss(answer)
+
+
+def error_dialog(title: str, message: str, advice: str) -> Dialog[None]:
+    """A problem as a dialog: what happened, and what to do next."""
+    text = Text(message)
+    if advice:
+        text.append("\n\n").append(advice, "bold")
+    return Dialog(title, text, (Choice("o", "ok", None, "primary"),), cancel=None)
+
+
+def confirm_replace(path: str) -> Dialog[bool]:
+    """May this existing file be replaced?"""
+    return Dialog(
+        "Replace the file?",
+        Text.assemble((path, "bold"), " exists already. Its content will be gone."),
+        (Choice("c", "cancel", False, "primary"), Choice("r", "replace it", True, "error")),
+        cancel=False,
+    )

@@ -1,0 +1,75 @@
+"""The file dialogs: textual-fspicker's, with names from outside made harmless and no double-width icons."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.text import Text
+from textual.app import ComposeResult
+from textual.content import Content
+from textual_fspicker import FileOpen, FileSave, Filters
+from textual_fspicker.base_dialog import Dialog
+from textual_fspicker.icons import Icons
+from textual_fspicker.parts import CurrentDirectory, directory_navigation
+from textual_fspicker.safe_tests import is_dir, is_symlink
+
+from workflow_core.sanitize import sanitize
+
+SAVED = Filters(
+    ("PyTorch files (*.pt, *.pth)", lambda path: path.suffix.lower() in (".pt", ".pth")),
+    ("All files", lambda path: True),
+)
+
+
+class SafeDirectory(CurrentDirectory):
+    """The folder's name as plain text."""
+
+    def __init__(self) -> None:
+        super().__init__(markup=False)
+
+    def _watch_current_directory(self) -> None:
+        text = sanitize(str(self.current_directory or ""), 4096)
+        room = max(self.size.width, 1)
+        self.update(text if len(text) <= room else "…" + text[-(room - 1) :] if room > 1 else "…")
+
+
+def _safe_name(cls: type[directory_navigation.DirectoryEntry], location: Path) -> Text:
+    link = " →" if is_symlink(location) else ""
+    return Text(sanitize(location.name or str(location)) + link)
+
+
+# The entries are made inside the package's own list; its hooks for how one looks are these class attributes.
+directory_navigation.DirectoryEntry._name = classmethod(_safe_name)  # type: ignore[assignment]
+
+# its folder and page are emoji, which are two columns wide in some terminals and one in others
+Icons.set_picker(lambda location: Text("/" if is_dir(Path(location)) else " "))
+
+
+class SaveDialog(FileSave):
+    """Where to save, with a name proposed."""
+
+    CSS_PATH = "dialogs.tcss"
+
+    def __init__(self, folder: Path, default: str, *, title: str = "Save the model as", any_file: bool = False) -> None:
+        super().__init__(folder, title, default_file=default, filters=None if any_file else SAVED)
+
+    def _header_area(self) -> ComposeResult:
+        yield SafeDirectory()
+
+    def _set_error(self, message: str = "") -> None:
+        self.query_one(Dialog).border_subtitle = Content(sanitize(message))
+
+
+class OpenDialog(FileOpen):
+    """Which file to load."""
+
+    CSS_PATH = "dialogs.tcss"
+
+    def __init__(self, folder: Path, default: str = "") -> None:
+        super().__init__(folder, "Load a model from", default_file=default or None, filters=SAVED)
+
+    def _header_area(self) -> ComposeResult:
+        yield SafeDirectory()
+
+    def _set_error(self, message: str = "") -> None:
+        self.query_one(Dialog).border_subtitle = Content(sanitize(message))

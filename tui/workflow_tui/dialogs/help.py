@@ -1,0 +1,62 @@
+"""What this screen is, and every key that works on it: made from the same commands as the keys themselves."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich.text import Text
+from textual.app import ComposeResult
+from textual.binding import Binding
+from textual.containers import VerticalScroll
+from textual.screen import ModalScreen
+from textual.widgets import Static
+
+from workflow_tui.commands import COMMON, Command
+
+if TYPE_CHECKING:
+    from workflow_tui.screens.base import StepScreen
+
+
+class HelpDialog(ModalScreen[None]):
+    """The help of one screen; any of its keys closes it."""
+
+    CSS_PATH = "dialogs.tcss"
+    BINDINGS = [  # noqa: RUF012
+        Binding("escape,question_mark,f1,q,enter,space", "dismiss(None)", "close"),
+    ]
+
+    def __init__(self, screen: StepScreen) -> None:
+        super().__init__()
+        self.step = screen.step
+        self.purpose = screen.purpose
+        self.commands = screen.commands
+
+    def compose(self) -> ComposeResult:
+        """Purpose, the screen's keys, the keys of every screen."""
+        with VerticalScroll(classes="dialog help") as box:
+            box.border_title = f"Help: {self.step.capitalize()}"
+            box.border_subtitle = "? or escape closes"
+            yield Static(Text(self.purpose), markup=False)
+            yield Static(self._keys("On this screen", self.commands), markup=False)
+            yield Static(self._keys("On every screen", COMMON), markup=False)
+            yield Static(self._fields(), markup=False)
+
+    def on_mount(self) -> None:
+        """Arrow keys scroll."""
+        self.query_one(VerticalScroll).focus()
+
+    def _keys(self, title: str, commands: tuple[Command, ...]) -> Text:
+        accent = self.app.theme_variables.get("accent", "default")
+        text = Text(f"\n{title}\n", "bold")
+        for command in commands:
+            text.append(f"  {command.shown:<8}", f"bold {accent}").append(f"{command.help}\n")
+        return text
+
+    def _fields(self) -> Text:
+        return Text.assemble(
+            ("\nIn a field\n", "bold"),
+            "  enter applies and comes back to the keys, tab goes to the next field, up and down change a number, "
+            "escape comes back.\n",
+            ("\nMarks of a step\n", "bold"),
+            "  ✓ done   ↻ stale: an earlier step changed since   no mark: still to do\n",
+        )

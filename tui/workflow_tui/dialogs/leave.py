@@ -1,0 +1,43 @@
+"""The question before leaving while a training runs, or while a trained model is in no file."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from workflow_tui import figures
+from workflow_tui.dialogs.base import Choice, Dialog
+from workflow_tui.state import State
+
+Leaving = Literal["detach", "stop", "save", "cancel"]
+
+
+def leave_dialog(state: State) -> Dialog[Leaving] | None:
+    """The dialog that fits `state`, or None where nothing would be lost by leaving."""
+    if state.connection != "connected" or state.training is None:
+        return None
+    epoch = figures.whole(state.training.epoch)
+    if state.running:
+        return Dialog(
+            "A training is running",
+            f"It is at epoch {epoch} of {figures.whole(state.training.spec.epochs)}. The engine can go on without "
+            "this screen; workflow-tui brings you back to it.",
+            (
+                Choice("d", "detach: leave, training goes on", "detach", "primary"),
+                Choice("s", "stop it and leave", "stop", "error"),
+                Choice("c", "cancel", "cancel"),
+            ),
+            cancel="cancel",
+        )
+    if state.unsaved:
+        return Dialog(
+            "The model is in no file",
+            f"It was trained for {epoch} epochs and is only in the engine's memory.",
+            (
+                Choice("s", "save it first", "save", "primary"),
+                Choice("k", "leave, keep the engine for 10 minutes", "detach"),
+                Choice("l", "leave without saving", "stop", "error"),
+                Choice("c", "cancel", "cancel"),
+            ),
+            cancel="cancel",
+        )
+    return None

@@ -1,0 +1,179 @@
+"""What all six screens share: stepper, purpose, side panel, banner, status line and key bar."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar, cast
+
+from rich.text import Text
+from textual import events
+from textual.app import ComposeResult
+from textual.containers import Container, Horizontal
+from textual.screen import Screen
+from textual.widget import Widget
+from textual.widgets import Input, Select, Static
+
+from workflow_core.protocol import StepName
+from workflow_tui.commands import COMMON, Command
+from workflow_tui.state import State
+from workflow_tui.widgets.form import Form
+from workflow_tui.widgets.frame import KeyBar, StatusLine
+from workflow_tui.widgets.side_panel import Content, SidePanel
+from workflow_tui.widgets.stepper import Stepper
+
+if TYPE_CHECKING:
+    from workflow_tui.app import WorkflowApp
+
+SIDE_WIDTH = 118
+"""From this many columns on, the lesson lies beside the instruments from the start."""
+
+
+class StepScreen(Screen[None]):
+    """One of the six steps: a subclass names itself and its commands, composes its instruments and shows a state."""
+
+    step: ClassVar[StepName]
+    purpose: ClassVar[str]
+    commands: ClassVar[tuple[Command, ...]] = ()
+    lesson_at_start: ClassVar[bool] = True
+
+    CSS_PATH = "base.tcss"
+    AUTO_FOCUS = ""
+    ESCAPE_TO_MINIMIZE = False
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        cls.BINDINGS = [command.binding() for command in (*cls.commands, *COMMON)]
+        super().__init_subclass__(**kwargs)
+
+    def __init__(self) -> None:
+        super().__init__(id=f"{self.step}-screen")
+        self._side_chosen = False
+
+    @property
+    def owner(self) -> WorkflowApp:
+        """The app, by its own type."""
+        return cast("WorkflowApp", self.app)
+
+    def compose(self) -> ComposeResult:
+        """The frame, with the subclass's instruments in the middle."""
+        yield Stepper(self.step)
+        yield Static(self.purpose, id="purpose", markup=False)
+        with Horizontal(id="body"):
+            with Container(id="instruments"):
+                yield from self.instruments()
+            yield SidePanel(self.step)
+        yield Static("", id="banner", markup=False)
+        yield StatusLine()
+        yield KeyBar((*self.commands, *COMMON))
+
+    def instruments(self) -> ComposeResult:
+        """The widgets of this step."""
+        raise NotImplementedError
+
+    def show(self, state: State) -> None:
+        """Bring the instruments up to `state`."""
+        raise NotImplementedError
+
+    def status(self, state: State) -> Text:
+        """What the status line says while nothing else has just happened."""
+        raise NotImplementedError
+
+    def on_mount(self) -> None:
+        """Lay out for the size at hand."""
+        self._arrange(self.app.size.width, self.app.size.height)
+
+    def on_resize(self, event: events.Resize) -> None:
+        """Lay out for a changed size."""
+        self._arrange(event.size.width, event.size.height)
+        self.refresh_state()
+
+    def on_screen_resume(self) -> None:
+        """Show what changed while another screen was on top."""
+        self.refresh_state()
+
+    def _arrange(self, width: int, height: int) -> None:
+        self.set_class(width < SIDE_WIDTH, "-narrow")
+        self.set_class(height < 30, "-low")
+        self.set_class(width < 60 or height < 18, "-tiny")
+        if not self._side_chosen:
+            self.side_panel.open("lesson" if self.lesson_at_start and width >= SIDE_WIDTH else "")
+
+    @property
+    def side_panel(self) -> SidePanel:
+        """The lesson and code panel."""
+        return self.query_one(SidePanel)
+
+    def refresh_state(self) -> None:
+        """Show the app's state as it is now, frame included."""
+        if not self.is_mounted or not self.query("#keys"):
+            return
+        state = self.owner.state
+        self.query_one(Stepper).show(state)
+        self.side_panel.show(state.spec)
+        self._show_banner(state)
+        self.query_one(StatusLine).show(self.owner.flash or self.status(state))
+        self.show(state)
+
+    def _show_banner(self, state: State) -> None:
+        banner = self.query_one("#banner", Static)
+        stale = state.steps.reasons.get(self.step, "") if getattr(state.steps, self.step) == "stale" else ""
+        if state.connection == "lost":
+            text = f"The engine has ended: {state.lost_reason} What you see is the last it said. a starts it again."
+        elif state.engine.problem is not None:
+            text = state.engine.problem.line()
+        elif stale:
+            text = f"Stale: {stale}"
+        else:
+            text = ""
+        banner.set_class(state.connection == "lost" or state.engine.problem is not None, "-bad")
+        banner.display = bool(text)
+        if text and str(banner.content) != text:
+            banner.update(text)
+
+    def on_descendant_focus(self, event: events.DescendantFocus) -> None:
+        """Say what the keys do in a field."""
+        self.query_one(KeyBar).editing = isinstance(event.widget, Input | Select)
+
+    def on_descendant_blur(self) -> None:
+        """Back to the keys of the screen."""
+        self.query_one(KeyBar).editing = False
+
+    def key_escape(self) -> None:
+        """Leave a field, or hide the side panel where it covers the instruments."""
+        if self.focused is not None:
+            self.set_focus(None)
+        elif self.has_class("-narrow") and self.side_panel.content:
+            self.side_panel.open("")
+
+    def all_commands(self) -> tuple[Command, ...]:
+        """What keys and palette can do here."""
+        return (*self.commands, *COMMON)
+
+    def on_ready(self, state: State) -> None:
+        """The engine is ready while this screen is on top: a step may do itself with its settings."""
+
+    def restore_fields(self) -> None:
+        """Show the engine's settings again, after it refused some."""
+        for form in self.query(Form):
+            form.restore()
+
+    def fields(self) -> list[Widget]:
+        """The fields `enter` goes into, in order."""
+        return [widget for widget in self.query("Input, Select") if widget.focusable]
+
+    def action_settings(self) -> None:
+        """Go into the first field."""
+        if fields := self.fields():
+            fields[0].focus()
+
+    def action_side(self, content: Content) -> None:
+        """Show or hide lesson or code."""
+        self._side_chosen = True
+        self.side_panel.toggle(content)
+        self.call_after_refresh(self.refresh_state)
+
+    def action_next_step(self) -> None:
+        """Go one step on."""
+        self.owner.go_by(1)
+
+    def action_previous_step(self) -> None:
+        """Go one step back."""
+        self.owner.go_by(-1)

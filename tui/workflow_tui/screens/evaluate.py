@@ -1,0 +1,131 @@
+"""Step 4: measure the model on all three splits, and ask it for any x."""
+
+from __future__ import annotations
+
+from rich.text import Text
+from textual import on
+from textual.app import ComposeResult
+from textual.containers import Grid, Vertical
+
+from workflow_core.protocol import Evaluate, EvaluationView, Predict, Predictions
+from workflow_tui import figures
+from workflow_tui.commands import Command
+from workflow_tui.plots import role_of
+from workflow_tui.screens.base import StepScreen
+from workflow_tui.state import State
+from workflow_tui.tables import gaps_text, metrics_text, waiting
+from workflow_tui.widgets import chart as layers
+from workflow_tui.widgets.chart import Chart
+from workflow_tui.widgets.chart_layers import Layer
+from workflow_tui.widgets.frame import Lines
+from workflow_tui.widgets.predictor import Predictor
+
+
+class EvaluateScreen(StepScreen):
+    """Metrics by split, predictions against truth, and a field for any x."""
+
+    step = "evaluate"
+    purpose = (
+        "Measure the model on rows it has not seen: eval() and inference_mode, the same figures for all three splits."
+    )
+    CSS_PATH = "evaluate.tcss"
+    commands = (
+        Command("evaluate", "space", "space", "evaluate", "Measure the model as it is now on the three splits."),
+    )
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._answer: Predictions | None = None
+        self._answered_for: object = None
+
+    def instruments(self) -> ComposeResult:
+        """Metrics on top, the chart and the predictor below."""
+        yield Lines(id="metrics", classes="panel")
+        with Grid(id="evaluate-grid"):
+            yield Chart(id="truth", classes="panel", hint="every prediction against its true y")
+            with Vertical(id="evaluate-right"):
+                yield Lines(id="gaps", classes="panel")
+                yield Predictor("trained", id="predictor")
+
+    def on_mount(self) -> None:
+        """Title the panels."""
+        super().on_mount()
+        self.query_one("#metrics").border_title = "Metrics"
+        self.query_one("#truth").border_title = "y_pred against true y"
+        self.query_one("#gaps").border_title = "Parameters"
+
+    def on_screen_resume(self) -> None:
+        """Measure at once where a trained model is waiting for it."""
+        super().on_screen_resume()
+        state = self.owner.state
+        if state.ready and state.trained and not state.running and state.steps.evaluate == "open":
+            self.owner.send(Evaluate())
+
+    def show(self, state: State) -> None:
+        """Bring metrics, chart and predictor up to `state`."""
+        metrics = self.query_one("#metrics", Lines)
+        if state.evaluation is None:
+            metrics.show(Text("MSE, MAE, RMSE and R² of training, validation and test rows"))
+            self.query_one(Chart).clear()
+        else:
+            metrics.show(metrics_text(self, state.evaluation.metrics))
+            metrics.border_subtitle = f"run {state.evaluation.run} after {figures.whole(state.evaluation.epoch)} epochs"
+            self._show_truth(state.evaluation)
+        stale = state.steps.evaluate == "stale"
+        metrics.set_class(stale, "-stale")
+        self.query_one(Chart).stale = stale
+        truth = state.data.truth if state.data else {}
+        parameters = state.training.parameters if state.training else {}
+        self.query_one("#gaps", Lines).show(
+            gaps_text(self, parameters, truth) if parameters else Text("each parameter, its true value, the gap")
+        )
+        key = (state.training.run, state.training.epoch) if state.training else None
+        if key != self._answered_for:
+            self._answer = None
+        self.query_one(Predictor).show(self._answer)
+
+    def _show_truth(self, evaluation: EvaluationView) -> None:
+        drawn: list[Layer] = []
+        values: list[float] = []
+        for name, predictions in evaluation.predictions.items():
+            points = [(row.y, row.y_pred) for row in predictions]
+            values += [row.y for row in predictions]
+            if points:
+                drawn.append(layers.Scatter(role_of(name), name, points))
+        low, high = (min(values), max(values)) if values else (0.0, 1.0)
+        perfect = layers.Lines("target", "y_pred = y", [(low, low), (high, high)])
+        self.query_one(Chart).show([perfect, *drawn], x_range=(low, high), x_label="true y")
+
+    def status(self, state: State) -> Text:
+        """What the figures are of, and where to go next."""
+        if not state.ready:
+            return waiting(state)
+        if not state.trained:
+            return Text(" Nothing is trained yet: step 3 does that. space goes there and trains with its settings")
+        if state.steps.evaluate == "done":
+            return Text(" enter predicts any x. 5 or n: save the model")
+        return Text(" space measures the model as it is now")
+
+    def action_evaluate(self) -> None:
+        """Measure the model; without one, go and train it."""
+        if self.owner.state.trained:
+            self.owner.send(Evaluate())
+        else:
+            self.owner.train_first()
+
+    @on(Predictor.Asked)
+    async def _asked(self, event: Predictor.Asked) -> None:
+        event.stop()
+        if not self.owner.state.trained:
+            self.owner.complain("Nothing is trained yet: press escape, then space to train first")
+            return
+        answer = await self.owner.ask(Predict(x=event.x, source="trained"))
+        if isinstance(answer, Predictions) and (training := self.owner.state.training):
+            self._answer = answer
+            self._answered_for = (training.run, training.epoch)
+            self.refresh_state()
+
+    @on(Predictor.Refused)
+    def _refused(self, event: Predictor.Refused) -> None:
+        event.stop()
+        self.owner.complain(event.text)

@@ -1,0 +1,119 @@
+"""Step 6: load a file into a fresh model, and prove that it predicts the same."""
+
+from __future__ import annotations
+
+from rich.text import Text
+from textual import on
+from textual.app import ComposeResult
+from textual.containers import Horizontal, Vertical
+
+from workflow_core.protocol import LoadedView, Predict, Predictions, Proof
+from workflow_core.sanitize import sanitize
+from workflow_tui import figures
+from workflow_tui.commands import Command
+from workflow_tui.screens.base import StepScreen
+from workflow_tui.state import State
+from workflow_tui.tables import Ink, file_facts, waiting
+from workflow_tui.widgets.file_tree import FileTree
+from workflow_tui.widgets.frame import Lines
+from workflow_tui.widgets.predictor import Predictor
+
+
+class LoadScreen(StepScreen):
+    """The file's contents, the parameters before and after, the proof, and a field for any x."""
+
+    step = "load"
+    purpose = "Build a fresh model, put the file's tensors into it, and check that it predicts what the saved one did."
+    CSS_PATH = "load.tcss"
+    commands = (Command("choose", "space", "space", "open…", "Choose a file and load it into a fresh model."),)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._answer: Predictions | None = None
+        self._answered_for: LoadedView | None = None
+
+    def instruments(self) -> ComposeResult:
+        """The file on the left; before and after, proof and predictor on the right."""
+        with Horizontal(id="load-columns"):
+            yield FileTree(id="contents")
+            with Vertical(id="load-right"):
+                yield Lines(id="change", classes="panel")
+                yield Lines(id="proof", classes="panel")
+                yield Predictor("loaded", id="predictor")
+
+    def on_mount(self) -> None:
+        """Title the panels."""
+        super().on_mount()
+        self.query_one("#contents").border_title = "The loaded file"
+        self.query_one("#change").border_title = "The fresh model, before and after"
+        self.query_one("#proof").border_title = "Proof"
+
+    def show(self, state: State) -> None:
+        """Bring contents, proof and predictor up to `state`."""
+        loaded = state.loaded
+        tree = self.query_one(FileTree)
+        tree.show(loaded.file if loaded else None, "space opens a file; its contents stand here")
+        tree.border_subtitle = file_facts(loaded.file) if loaded else ""
+        if loaded != self._answered_for:
+            self._answer = None
+        if loaded is None:
+            self.query_one("#change", Lines).show(Text("each parameter before and after loading"))
+            self.query_one("#proof", Lines).show(Text("are the predictions equal?"))
+        else:
+            self.query_one("#change", Lines).show(self._change_text(loaded))
+            self.query_one("#proof", Lines).show(self._proof_text(loaded.proof))
+        self.query_one(Predictor).show(self._answer)
+
+    def _change_text(self, loaded: LoadedView) -> Text:
+        ink = Ink(self)
+        text = Text(f"{'parameter':<11}{'before':>10}{'after':>10}\n", ink("muted"))
+        for name, after in loaded.after.items():
+            text.append(f"{sanitize(name, 10):<11}", ink(name, "bold"))
+            text.append(f"{figures.figure(loaded.before.get(name)):>10}", ink("muted"))
+            text.append(f"{figures.figure(after):>10}\n")
+        return text
+
+    def _proof_text(self, proof: Proof | None) -> Text:
+        ink = Ink(self)
+        if proof is None:
+            return Text(
+                "There is nothing to compare with: no model is trained here, and this file keeps no predictions."
+            )
+        rows = f"{figures.whole(proof.rows)} prediction{'s' * (proof.rows != 1)}"
+        if proof.equal:
+            text = Text(f"Equal, bit for bit: all {rows} are those of {proof.against}.\n", ink("prediction", "bold"))
+        else:
+            text = Text(f"Different from {proof.against}: ", ink("bad", "bold"))
+            text.append(f"up to {figures.figure(proof.max_difference)} over {rows}.\n")
+        text.append(f"{'x':>10}{'expected':>10}{'loaded':>10}\n", ink("muted"))
+        for x, expected, loaded in proof.samples:
+            text.append(f"{figures.short(x):>10}{figures.figure(expected):>10}{figures.figure(loaded):>10}\n")
+        return text
+
+    def status(self, state: State) -> Text:
+        """What was loaded, and what to do next."""
+        if not state.ready:
+            return waiting(state)
+        if state.loaded is None:
+            return Text(" space opens a file" + ("" if state.saved else "; step 5 saves one"))
+        return Text(f" Loaded {sanitize(state.loaded.file.path, 300)}. enter predicts any x")
+
+    def action_choose(self) -> None:
+        """Open the load dialog."""
+        self.owner.load_dialog()
+
+    @on(Predictor.Asked)
+    async def _asked(self, event: Predictor.Asked) -> None:
+        event.stop()
+        if self.owner.state.loaded is None:
+            self.owner.complain("No file is loaded yet: press escape, then space to open one")
+            return
+        answer = await self.owner.ask(Predict(x=event.x, source="loaded"))
+        if isinstance(answer, Predictions):
+            self._answer, self._answered_for = answer, self.owner.state.loaded
+            self.refresh_state()
+
+    @on(Predictor.Refused)
+    def _refused(self, event: Predictor.Refused) -> None:
+        event.stop()
+        self.owner.complain(event.text)

@@ -1,0 +1,97 @@
+"""Step 5: write the model to a file, and look at what is in it."""
+
+from __future__ import annotations
+
+from rich.text import Text
+from textual import on
+from textual.app import ComposeResult
+from textual.containers import Horizontal, Vertical
+
+from workflow_core.sanitize import sanitize
+from workflow_core.specs import SaveKind
+from workflow_tui import figures
+from workflow_tui.commands import Command
+from workflow_tui.screens.base import StepScreen
+from workflow_tui.state import State
+from workflow_tui.tables import Ink, file_facts, gaps_text, waiting
+from workflow_tui.widgets.file_tree import FileTree
+from workflow_tui.widgets.form import Field, Form
+from workflow_tui.widgets.frame import Lines
+
+KINDS: dict[SaveKind, str] = {
+    "state_dict": "The parameters alone, by name: what inference needs.\nAny PyTorch program loads it: "
+    "model.load_state_dict(torch.load(path)).",
+    "checkpoint": "The parameters, the optimizer's state, the epoch, losses and all settings:\n"
+    "everything that is needed to know what the model is and to go on.",
+}
+FIELDS = (Field("kind", "what", "choice", choices=(("state_dict", "state_dict"), ("full checkpoint", "checkpoint"))),)
+
+
+class SaveScreen(StepScreen):
+    """What to save and where, and afterwards the file's contents."""
+
+    step = "save"
+    purpose = "Keep what was learnt: a state_dict maps each parameter's name to its tensor, and a file keeps it."
+    CSS_PATH = "save.tcss"
+    commands = (Command("choose", "space", "space", "save as…", "Choose a name and folder, and save the model there."),)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kind: SaveKind = "state_dict"
+
+    def instruments(self) -> ComposeResult:
+        """Choices on the left, the written file on the right."""
+        with Horizontal(id="save-columns"):
+            with Vertical(id="save-left"):
+                yield Form(FIELDS, id="save-form", title="What to save")
+                yield Lines(id="kind", classes="panel")
+                yield Lines(id="what", classes="panel")
+            yield FileTree(id="contents")
+
+    def on_mount(self) -> None:
+        """Title the panels."""
+        super().on_mount()
+        self.query_one("#kind").border_title = "What that is"
+        self.query_one("#what").border_title = "The model now"
+        self.query_one("#contents").border_title = "The saved file"
+        self.query_one(Form).show({"kind": self.kind})
+
+    def show(self, state: State) -> None:
+        """Bring the model's facts and the file's contents up to `state`."""
+        self.query_one("#kind", Lines).show(Text(KINDS[self.kind]))
+        self.query_one("#what", Lines).show(self._model_text(state))
+        tree = self.query_one(FileTree)
+        tree.show(state.saved.file if state.saved else None, "space saves; the file's contents stand here afterwards")
+        tree.border_subtitle = file_facts(state.saved.file) if state.saved else ""
+
+    def _model_text(self, state: State) -> Text:
+        if state.training is None or not state.training.epoch:
+            return Text("nothing is trained yet")
+        truth = state.data.truth if state.data else {}
+        text = Text(
+            f"run {state.training.run} after {figures.whole(state.training.epoch)} epochs\n", Ink(self)("muted")
+        )
+        return text.append_text(gaps_text(self, state.training.parameters, truth))
+
+    def status(self, state: State) -> Text:
+        """Where the file lies, and where to go next."""
+        if not state.ready:
+            return waiting(state)
+        if not state.trained:
+            return Text(" Nothing is trained yet: step 3 does that. space goes there and trains with its settings")
+        if state.steps.save == "done" and state.saved:
+            return Text(f" Saved in {sanitize(state.saved.file.path, 300)}. 6 or n: load it back")
+        return Text(" space chooses a file and saves the model")
+
+    def action_choose(self) -> None:
+        """Open the save dialog; without a trained model, go and train one."""
+        if self.owner.state.trained:
+            self.owner.save_dialog(self.kind)
+        else:
+            self.owner.train_first()
+
+    @on(Form.Applied)
+    def _applied(self, event: Form.Applied) -> None:
+        event.stop()
+        self.kind = "checkpoint" if event.values["kind"] == "checkpoint" else "state_dict"
+        self.refresh_state()

@@ -1,0 +1,93 @@
+"""The app's whole state in one place, and the one function that changes it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from msgspec import UNSET
+
+from workflow_core.history import History
+from workflow_core.protocol import (
+    DataView,
+    Epochs,
+    EvaluationView,
+    Event,
+    LoadedView,
+    ModelView,
+    SavedView,
+    Steps,
+    TrainingView,
+    Update,
+)
+from workflow_core.protocol import EngineView as Engine
+from workflow_core.specs import DataSpec, ModelSpec, TrainSpec, WorkflowSpec
+
+Connection = Literal["starting", "connected", "lost"]
+
+
+@dataclass(frozen=True)
+class State:
+    """What the engine last said, and whether it can still be heard."""
+
+    connection: Connection = "starting"
+    lost_reason: str = ""
+    engine: Engine = field(default_factory=Engine)
+    steps: Steps = field(default_factory=Steps)
+    data_spec: DataSpec = field(default_factory=DataSpec)
+    model_spec: ModelSpec = field(default_factory=ModelSpec)
+    train_spec: TrainSpec = field(default_factory=TrainSpec)
+    data: DataView | None = None
+    model: ModelView | None = None
+    training: TrainingView | None = None
+    history: History = field(default_factory=History)
+    evaluation: EvaluationView | None = None
+    saved: SavedView | None = None
+    loaded: LoadedView | None = None
+
+    @property
+    def spec(self) -> WorkflowSpec:
+        """The settings as they stand, in one."""
+        return WorkflowSpec(data=self.data_spec, model=self.model_spec, train=self.train_spec)
+
+    @property
+    def ready(self) -> bool:
+        """The engine is connected and has loaded torch."""
+        return self.connection == "connected" and self.engine.state == "ready"
+
+    @property
+    def running(self) -> bool:
+        """A training runs at this moment, as far as is known."""
+        return self.training is not None and self.training.state == "running"
+
+    @property
+    def trained(self) -> bool:
+        """There is a model with at least one epoch behind it."""
+        return self.training is not None and self.training.epoch > 0
+
+    @property
+    def unsaved(self) -> bool:
+        """The model as it was trained last is in no file."""
+        return self.trained and self.steps.save != "done"
+
+
+def reduce(state: State, event: Event) -> State:
+    """The state after `event`; replies, notices and greetings change nothing.
+
+    Pure but for the history, which is folded in place: copying it for every 50 ms of training would
+    cost what its bounded size saves.
+    """
+    if isinstance(event, Epochs):
+        if event.start == state.history.epochs:
+            state.history.extend(event.series)
+        return replace(state, training=event.training)
+    if isinstance(event, Update):
+        changes = {
+            name: value
+            for name in event.__struct_fields__
+            if name != "history" and (value := getattr(event, name)) is not UNSET
+        }
+        if event.history is not UNSET:
+            changes["history"] = History() if event.history is None else History.from_data(event.history)
+        return replace(state, **changes)
+    return state

@@ -1,0 +1,50 @@
+"""The contents of a saved file as a tree: tensors with shape, dtype, bytes and values, and plain entries."""
+
+from __future__ import annotations
+
+from rich.text import Text
+from textual.widgets import Tree
+
+from workflow_core.protocol import FileView, TensorView
+from workflow_core.sanitize import sanitize
+from workflow_tui import figures
+
+
+class FileTree(Tree[None]):
+    """One file's contents; every label is sanitised text, never markup."""
+
+    def __init__(self, *, id: str | None = None) -> None:  # noqa: A002
+        super().__init__(Text("no file"), id=id, classes="panel")
+        self.show_root = True
+        self.guide_depth = 2
+        self._file: FileView | None = None
+
+    def show(self, file: FileView | None, hint: str) -> None:
+        """Show `file`, or `hint` where there is none."""
+        if file is None:
+            self.root.set_label(Text(hint))
+            return
+        if file == self._file:
+            return
+        self._file = file
+        self.clear()
+        self.root.set_label(Text(sanitize(file.path.rpartition("/")[2], 60)))
+        groups: dict[str, list[TensorView]] = {}
+        for tensor in file.tensors:
+            group, _, _ = tensor.name.rpartition(".")
+            groups.setdefault(group, []).append(tensor)
+        for group, tensors in groups.items():
+            branch = self.root.add(Text(sanitize(group, 60)), expand=True) if group else self.root
+            for tensor in tensors:
+                branch.add_leaf(_tensor(tensor))
+        for name, value in file.values.items():
+            self.root.add_leaf(Text.assemble((sanitize(name, 60), "bold"), "  ", sanitize(value, 120)))
+        self.root.expand()
+
+
+def _tensor(tensor: TensorView) -> Text:
+    name = sanitize(tensor.name.rpartition(".")[2], 60)
+    text = Text.assemble((name, "bold"), f"  {figures.shape(tensor.shape)} {tensor.dtype} {figures.size(tensor.size)}")
+    if tensor.values:
+        text.append("  " + " ".join(figures.full(value) for value in tensor.values))
+    return text

@@ -1,0 +1,65 @@
+"""The lines below every screen: what has just happened, and which keys do what now."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.text import Text
+from textual.reactive import reactive
+from textual.widgets import Static
+
+from workflow_tui.commands import Command
+
+EDITING: tuple[tuple[str, str], ...] = (
+    ("enter", "apply"),
+    ("tab", "next field"),
+    ("↑ ↓", "change"),
+    ("escape", "back to the keys"),
+)
+
+
+class KeyBar(Static):
+    """The keys of this screen in one line; those that do not fit are left to the help."""
+
+    editing: reactive[bool] = reactive(False)
+
+    def __init__(self, commands: Sequence[Command]) -> None:
+        super().__init__("", id="keys", markup=False)
+        self.commands = commands
+
+    def render(self) -> Text:
+        """As many `key label` pairs as fit, help and leave always among them."""
+        pairs = [(command.shown, command.label) for command in self.commands if command.bar]
+        if self.editing:
+            pairs = list(EDITING)
+        room = self.size.width
+        while pairs and sum(len(key) + len(label) + 4 for key, label in pairs) > room:
+            pairs.pop(-3 if len(pairs) > 2 else 0)
+        accent = self.app.theme_variables.get("accent", "default")
+        text = Text(no_wrap=True, overflow="ellipsis")
+        for key, label in pairs:
+            text.append(f" {key}", f"bold {accent}").append(f" {label}  ")
+        return text
+
+
+class Lines(Static):
+    """Aligned text that writes nothing to the terminal when it is shown again unchanged."""
+
+    def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:  # noqa: A002
+        super().__init__("", id=id, classes=classes, markup=False)
+        self._text: object = None
+
+    def show(self, text: Text) -> None:
+        """Show `text`."""
+        text.no_wrap, text.overflow = True, "ellipsis"
+        key = (text.plain, tuple(text.spans), text.style)
+        if key != self._text:
+            self._text = key
+            self.update(text)
+
+
+class StatusLine(Lines):
+    """One line: the latest result or fault of this screen, and what to press next."""
+
+    def __init__(self) -> None:
+        super().__init__(id="status")

@@ -1,0 +1,74 @@
+"""What lies beside every screen on demand: its lesson, and the PyTorch code it runs."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from rich.syntax import Syntax
+from textual.app import ComposeResult
+from textual.containers import VerticalScroll
+from textual.widgets import Markdown, Static
+
+from workflow_core.protocol import StepName
+from workflow_core.scripts import lines
+from workflow_core.specs import WorkflowSpec
+from workflow_tui.lessons import lesson
+
+Content = Literal["lesson", "code", ""]
+
+
+class SidePanel(VerticalScroll):
+    """Lesson or code of one step; at narrow sizes it lies over the instruments."""
+
+    can_focus = True
+
+    def __init__(self, step: StepName) -> None:
+        super().__init__(id="side", classes="panel")
+        self.step = step
+        self.content: Content = ""
+        self._spec: WorkflowSpec | None = None
+        self._loaded = False
+
+    def compose(self) -> ComposeResult:
+        """Both contents; only one is displayed."""
+        yield Markdown("", id="lesson", open_links=False)
+        yield Static("", id="code", markup=False)
+
+    def toggle(self, content: Content) -> None:
+        """Show `content`, or hide the panel where it is shown already."""
+        self.open("" if self.content == content else content)
+
+    def open(self, content: Content) -> None:
+        """Show the lesson, the code or, for an empty name, nothing."""
+        self.content = content
+        self.display = bool(content)
+        self.query_one("#lesson").display = content == "lesson"
+        self.query_one("#code").display = content == "code"
+        if content == "lesson":
+            self.border_title = f"Lesson: {self.step.capitalize()}"
+            self.border_subtitle = "t hides it"
+            if not self._loaded:
+                self._loaded = True
+                self.query_one("#lesson", Markdown).update(lesson(self.step))
+        elif content == "code":
+            self.border_title = f"Code: {self.step.capitalize()}"
+            self.border_subtitle = "x writes it all as one script"
+            self._write_code()
+        self.scroll_home(animate=False)
+
+    def show(self, spec: WorkflowSpec) -> None:
+        """Keep the code that of `spec`."""
+        if spec != self._spec:
+            self._spec = spec
+            self._write_code()
+
+    def _write_code(self) -> None:
+        if self.content == "code" and self._spec is not None:
+            code = self.query_one("#code", Static)
+            code.update(highlighted(lines(self.step, self._spec), dark=self.app.current_theme.dark, wrap=True))
+
+
+def highlighted(source: str, *, dark: bool, wrap: bool = False) -> Syntax:
+    """Python source in colours that suit the theme."""
+    theme = "github-dark" if dark else "friendly"
+    return Syntax(source, "python", theme=theme, background_color="default", word_wrap=wrap)

@@ -1,0 +1,81 @@
+"""The line on top of every screen: six steps, which of them are done, current, open or stale, and the engine."""
+
+from __future__ import annotations
+
+from rich.text import Text
+from textual import events
+from textual.app import ComposeResult
+from textual.containers import Horizontal
+from textual.widgets import Static
+
+from workflow_core.protocol import StepName
+from workflow_tui.state import State
+
+NAMES: tuple[StepName, ...] = ("data", "build", "train", "evaluate", "save", "load")
+MARKS = {"open": " ", "done": "✓", "stale": "↻"}
+
+
+class StepTab(Static):
+    """One step of the six; a click goes there."""
+
+    def __init__(self, step: StepName, number: int) -> None:
+        super().__init__(f"{number} {step.capitalize()}  ", markup=False, classes="step")
+        self.step = step
+        self.number = number
+
+    def show(self, status: str, *, current: bool) -> None:
+        """Show this step's `status`; the classes carry the colours."""
+        self.set_class(current, "-current")
+        for name in MARKS:
+            self.set_class(status == name, f"-{name}")
+        self.update(f"{self.number} {self.step.capitalize()} {MARKS[status]}")
+
+    async def on_click(self, event: events.Click) -> None:
+        """Go to this step."""
+        event.stop()
+        await self.run_action(f"app.go('{self.step}')")
+
+
+class Stepper(Horizontal):
+    """The six steps and, at the right end, device, seed and engine."""
+
+    def __init__(self, current: StepName) -> None:
+        super().__init__(id="stepper")
+        self.current = current
+        self._shown: object = None
+
+    def compose(self) -> ComposeResult:
+        """Build the line."""
+        yield Static("workflow-tui", id="brand", markup=False)
+        for number, step in enumerate(NAMES, start=1):
+            if number > 1:
+                yield Static("──", classes="joint", markup=False)
+            yield StepTab(step, number)
+        yield Static("", id="engine", markup=False)
+
+    def show(self, state: State) -> None:
+        """Show `state`'s steps and engine."""
+        shown = (state.steps, state.connection, state.engine, state.train_spec.device, state.model_spec, state.training)
+        if shown == self._shown:
+            return
+        self._shown = shown
+        for tab in self.query(StepTab):
+            tab.show(getattr(state.steps, tab.step), current=tab.step == self.current)
+        self.query_one("#engine", Static).update(self._engine(state))
+
+    def _engine(self, state: State) -> Text:
+        text = Text(no_wrap=True, justify="right")
+        if state.connection == "lost":
+            return text.append("engine ended ✗", self._colour("bad"))
+        if state.connection == "starting" or state.engine.state == "loading":
+            return text.append("engine starting ○")
+        if state.engine.state == "failed":
+            return text.append("engine failed ✗", self._colour("bad"))
+        if self.app.size.width >= 104:
+            device = state.training.device if state.training else state.train_spec.device
+            text.append(f"{device} · init seed {state.model_spec.init.seed} · ")
+        text.append("engine ")
+        return text.append("●", self._colour("prediction"))
+
+    def _colour(self, role: str) -> str:
+        return self.app.theme_variables.get(f"role-{role}", "default")
