@@ -25,7 +25,7 @@ def data_layers(data: DataView, *, truth: bool = True) -> list[Layer]:
     layers: list[Layer] = []
     if truth and data.line:
         layers.append(Lines("target", "true line", list(data.line)))
-    layers += [Scatter(SPLIT_ROLES[split.name], split.name, list(split.points)) for split in data.splits if split.count]
+    layers += [Scatter(role_of(split.name), split.name, list(split.points)) for split in data.splits if split.count]
     return layers
 
 
