@@ -20,11 +20,10 @@ def figure(value: float | None) -> str:
     size = abs(value)
     if size == 0:
         return "0.0000"
-    if 0.0005 <= size < 10:
-        return f"{value:.4f}"
-    if size < 99_999.5 and size >= 10:
-        return f"{value:.{max(0, 3 - math.floor(math.log10(size)))}f}"
-    return f"{value:.2e}"
+    if not 0.0005 <= size < 99_999.5:
+        return f"{value:.2e}"
+    exponent = int(f"{size:.3e}".partition("e")[2])
+    return f"{value:.{4 if exponent < 1 else max(0, 3 - exponent)}f}"
 
 
 def column(value: float | None) -> str:
