@@ -1,0 +1,189 @@
+"""A file that a user names is either as it was or completely the new one, whatever goes wrong in between."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+from workflow_core.errors import WorkflowError
+from workflow_core.sanitize import sanitize
+
+TITLE = "Cannot save there"
+
+_REASONS = {
+    errno.ENOSPC: ("the disk is full", "Free some room or choose another folder."),
+    errno.EDQUOT: ("your disk quota is used up", "Free some room or choose another folder."),
+    errno.EFBIG: ("the file would be larger than is allowed here", "Raise the limit (ulimit -f) or save elsewhere."),
+    errno.EROFS: ("the file system is read-only", "Choose another folder."),
+    errno.EACCES: ("permission is denied", "Choose a folder that you may write to."),
+    errno.EPERM: ("permission is denied", "Choose a folder that you may write to."),
+    errno.ENOENT: ("the folder does not exist", "Create it first, or choose another."),
+    errno.ENOTDIR: ("a part of its path is a file, not a folder", "Choose another folder."),
+    errno.ENAMETOOLONG: ("the name is too long", "Choose a shorter one."),
+    errno.ELOOP: ("its symbolic links go round in a circle", "Choose another name."),
+    errno.EEXIST: ("it exists already", "Choose another name, or replace it (--overwrite)."),
+    errno.EAGAIN: ("another process is saving to it right now", "Try again in a moment."),
+}
+
+
+def problem(path: str | os.PathLike[str], error: OSError | str, advice: str = "", title: str = TITLE) -> WorkflowError:
+    """The error to raise where `path` cannot be written or read because of `error`."""
+    if isinstance(error, OSError):
+        fallback = os.strerror(error.errno) if error.errno else "the system refused"
+        reason, advice = _REASONS.get(error.errno or 0, (fallback.lower(), advice))
+    else:
+        reason = error
+    return WorkflowError(title, f"{sanitize(os.fspath(path))}: {reason}.", advice)
+
+
+def expand(path: str | os.PathLike[str], title: str = TITLE) -> str:
+    """`path` with ~ expanded. Raises WorkflowError for one that cannot be a path at all."""
+    text = os.fspath(path)
+    if not text.strip():
+        raise WorkflowError(title, "No file name was given.", "Name a file, for example model.pt.")
+    if "\0" in text:
+        raise problem(text, "a file name cannot hold a NUL character", "Choose another name.", title)
+    try:
+        os.fsencode(text)
+    except UnicodeEncodeError:
+        raise problem(text, "the name holds characters that no file can have", "Choose another name.", title) from None
+    return os.path.expanduser(text)
+
+
+def check(path: str | os.PathLike[str], *, overwrite: bool) -> Path:
+    """The real file that a write to `path` would make, symbolic links followed, after all that can be checked before.
+
+    Raises WorkflowError where it exists (unless `overwrite`), is no regular file, or its folder cannot be written to.
+    """
+    text = expand(path)
+    if text.endswith(os.sep) or os.path.basename(text) in (".", ".."):
+        raise problem(path, "that is a folder, not a file", "Add a file name.")
+    target = Path(os.path.realpath(text))
+    try:
+        _check_folder(target.parent)
+        _check_file(target, overwrite)
+    except OSError as error:
+        raise problem(path, error) from error
+    return target
+
+
+def _check_folder(folder: Path) -> None:
+    if not stat.S_ISDIR(os.stat(folder).st_mode):
+        raise OSError(errno.ENOTDIR, "")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        read_only = bool(os.statvfs(folder).f_flag & os.ST_RDONLY)
+        raise OSError(errno.EROFS if read_only else errno.EACCES, "")
+
+
+def _check_file(target: Path, overwrite: bool) -> None:
+    try:
+        mode = os.stat(target).st_mode
+    except FileNotFoundError:
+        return
+    if stat.S_ISDIR(mode):
+        raise problem(target, "that is a folder, not a file", "Add a file name.")
+    if not stat.S_ISREG(mode):
+        raise problem(target, "it is a device, a pipe or a socket, not a file", "Choose another name.")
+    if not overwrite:
+        raise OSError(errno.EEXIST, "")
+    if not os.access(target, os.W_OK):
+        raise problem(target, "the file is write-protected", "Choose another name, or make it writable.")
+
+
+def write(path: str | os.PathLike[str], data: bytes, *, overwrite: bool) -> Path:
+    """Write `data` to `path`, whole or not at all, and return the real file that holds it.
+
+    The data goes to a temporary file in the same folder, whose name follows from the target's, so that the next write
+    takes over what a killed one left; then fsync, rename, and fsync of the folder. Without `overwrite` a file
+    that appears in the meantime is not replaced either. Raises WorkflowError.
+    """
+    target = check(path, overwrite=overwrite)
+    digest = hashlib.sha256(os.fsencode(target.name)).hexdigest()[:16]
+    temporary = target.with_name(f".workflow-tui-{digest}.part")
+    try:
+        with _locked(temporary) as descriptor:
+            try:
+                _fill(descriptor, data, target)
+                _publish(temporary, target, overwrite)
+            except BaseException:
+                with contextlib.suppress(OSError):
+                    os.unlink(temporary)
+                raise
+        _sync_folder(target.parent)
+    except OSError as error:
+        raise problem(path, error) from error
+    return target
+
+
+@contextlib.contextmanager
+def _locked(temporary: Path) -> Iterator[int]:
+    """The temporary file, empty and ours alone; two processes that save to one name at once cannot mix their bytes."""
+    while True:
+        descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if _takes_over(descriptor, temporary):
+                os.ftruncate(descriptor, 0)
+                yield descriptor
+                return
+        finally:
+            os.close(descriptor)
+
+
+def _takes_over(descriptor: int, temporary: Path) -> bool:
+    held = os.fstat(descriptor)
+    if not stat.S_ISREG(held.st_mode):
+        raise problem(temporary, "this name is needed while saving, and something else has it", "Remove it.")
+    try:
+        named = os.lstat(temporary)
+    except FileNotFoundError:
+        return False
+    if not os.path.samestat(held, named):
+        return False
+    if held.st_nlink > 1:
+        # a write was killed between link and unlink: these bytes are the finished target's by now
+        os.unlink(temporary)
+        return False
+    return True
+
+
+def _fill(descriptor: int, data: bytes, target: Path) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        os.fchmod(descriptor, stat.S_IMODE(os.stat(target).st_mode) & 0o777)
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]
+    os.fsync(descriptor)
+
+
+def _publish(temporary: Path, target: Path, overwrite: bool) -> None:
+    if not overwrite:
+        try:
+            os.link(temporary, target)
+            os.unlink(temporary)
+            return
+        except FileExistsError:
+            raise
+        except OSError:
+            # file systems without hard links: the look just before the rename has to do
+            if target.exists():
+                raise OSError(errno.EEXIST, "") from None
+    os.replace(temporary, target)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            reason = "the file is in place, but the disk did not confirm that it will last"
+            raise problem(folder, reason, "Check the disk, then save again.", "Saved, but not for certain") from error
+    finally:
+        os.close(descriptor)
