@@ -439,6 +439,21 @@ def decode_message(body: bytes) -> Message:
         raise ProtocolError(str(error)) from error
 
 
+class _Numbered(msgspec.Struct, tag="request"):
+    id: int
+
+
+_numbered = msgspec.msgpack.Decoder(_Numbered)
+
+
+def request_id(body: bytes) -> int | None:
+    """The id of a request that `decode_message` refused, so that it can be answered; None where it holds none."""
+    try:
+        return _numbered.decode(body).id
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None
+
+
 def decode_event(body: bytes) -> Event:
     """What the engine sent. Raises ProtocolError."""
     try:

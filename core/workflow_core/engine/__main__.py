@@ -1,0 +1,146 @@
+"""The engine process: takes the workspace for itself, then serves it until there is no more need."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import faulthandler
+import logging
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import NoReturn
+
+from workflow_core import __version__, sockets
+from workflow_core.engine.server import Server
+from workflow_core.errors import WorkflowError
+from workflow_core.launcher import open_log
+from workflow_core.workspace import Workspace
+
+IDLE_TIMEOUT = 600.0
+LOCK_PATIENCE = 5.0
+"""Seconds to wait for another engine to let go of the workspace when it does not answer (any more)."""
+HARD_EXIT = 1.0
+"""Seconds after which an engine that was told to end is ended, whatever it hangs in."""
+
+log = logging.getLogger("workflow_core.engine")
+
+
+def main() -> NoReturn:
+    """Run the engine. Exit status 0 also where another engine has the workspace already, 1 where it cannot be used."""
+    options = _arguments()
+    os.umask(0o077)
+    try:
+        workspace = Workspace.open(options.workspace)
+        _redirect(workspace)
+        lock = _take(workspace)
+        status = 0 if lock is None else _serve(workspace, options.idle_timeout)
+    except WorkflowError as error:
+        print(f"workflow-tui engine: {error}", file=sys.stderr)
+        status = 1
+    except OSError as error:
+        print(f"workflow-tui engine: cannot use the workspace: {error}", file=sys.stderr)
+        status = 1
+    logging.shutdown()
+    if sys.stderr is not None:
+        sys.stderr.flush()
+    # torch's own threads may be in the middle of anything; unwinding the interpreter around them can hang or crash
+    os._exit(status)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m workflow_core.engine",
+        description="The engine of workflow-tui; the program starts it by itself.",
+    )
+    parser.add_argument("--workspace", type=Path, metavar="DIR", required=True, help="the folder to serve")
+    parser.add_argument(
+        "--idle-timeout",
+        type=_seconds,
+        default=IDLE_TIMEOUT,
+        metavar="SECONDS",
+        help="end after so long with nothing to do and nobody attached (default: %(default)g)",
+    )
+    return parser.parse_args()
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0 < seconds < float("inf"):
+        raise ValueError(text)
+    return seconds
+
+
+def _redirect(workspace: Workspace) -> None:
+    """Let standard output and error go to the log, and input come from nowhere: nobody may be at their other end.
+
+    This comes first: in a process that was started without them, files opened later would take their numbers.
+    """
+    while (nothing := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    target = open_log(workspace)
+    os.dup2(nothing, 0)
+    os.dup2(target, 1)
+    os.dup2(target, 2)
+    os.close(nothing)
+    os.close(target)
+    sys.stdout = sys.stderr = open(2, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115
+    faulthandler.enable(sys.stderr)
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s")
+
+
+def _take(workspace: Workspace) -> int | None:
+    """The workspace's lock, or None where a live engine has it. Raises WorkflowError where its holder hangs."""
+    deadline = time.monotonic() + LOCK_PATIENCE
+    while (lock := workspace.lock()) is None:
+        if sockets.answers(workspace.socket):
+            return None
+        if time.monotonic() > deadline:
+            raise WorkflowError(
+                "The workspace is taken",
+                f"another engine (pid {workspace.engine_pid() or 'unknown'}) has {workspace.path} and does not answer.",
+                "End it, or name another --workspace.",
+            )
+        time.sleep(0.02)
+    return lock
+
+
+def _serve(workspace: Workspace, idle_timeout: float) -> int:
+    workspace.write_pid()
+    log.info("workflow-tui %s, engine pid %d, Python %s", __version__, os.getpid(), sys.version.split()[0])
+    try:
+        asyncio.run(_run(workspace, idle_timeout))
+    except OSError:
+        log.exception("cannot serve %s", workspace.path)
+        raise
+    finally:
+        workspace.sweep()
+    log.info("ended")
+    return 0
+
+
+async def _run(workspace: Workspace, idle_timeout: float) -> None:
+    server = Server(workspace, idle_timeout)
+    asked = False
+
+    def terminate(name: str) -> None:
+        nonlocal asked
+        if asked:
+            workspace.sweep()
+            os._exit(0)
+        asked = True
+        # its thread needs no GIL: it gets through where an epoch or a C library holds everything else up
+        faulthandler.dump_traceback_later(HARD_EXIT, exit=True)
+        server.end(f"it received {name}")
+
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, terminate, number.name)
+    await server.serve()
+
+
+if __name__ == "__main__":
+    main()

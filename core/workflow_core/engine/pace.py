@@ -1,0 +1,65 @@
+"""When the next epoch is due, and how many a second there were: the clock beside the training loop."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+
+LATE = 1.0
+"""Seconds a schedule may lag before what was missed is forgotten (a machine that slept must not race afterwards)."""
+
+
+class Pace:
+    """A schedule of epochs counted from a fixed point, so that single delays do not add up to a drift.
+
+    Times are those of one monotonic clock, in seconds; `rate` is epochs per second, None for as many as there can be.
+    """
+
+    def __init__(self, rate: float | None = None) -> None:
+        self.rate = rate
+        self._origin = -math.inf
+        self._count = 0
+
+    def start(self, now: float) -> None:
+        """Begin: the next epoch is due now."""
+        self._origin, self._count = now, 0
+
+    def change(self, rate: float | None, now: float) -> None:
+        """Go on at another rate, counted from the last epoch that was due."""
+        last = self._origin + (self._count - 1) / self.rate if self.rate and self._count else now
+        self.rate = rate
+        self._origin, self._count = last, 1
+
+    def wait(self, now: float) -> float:
+        """Seconds until the next epoch is due, 0 where it is."""
+        if self.rate is None:
+            return 0.0
+        due = self._origin + self._count / self.rate
+        if now - due > LATE:
+            self._origin, self._count = now, 0
+            return 0.0
+        return max(0.0, due - now)
+
+    def count(self) -> None:
+        """One epoch was done."""
+        self._count += 1
+
+
+class Meter:
+    """Epochs per second over the last second, or over the last epoch where that took longer."""
+
+    def __init__(self) -> None:
+        self._marks: deque[tuple[float, int]] = deque()
+
+    def restart(self, now: float, epoch: int) -> None:
+        """Forget what was before: a pause is not part of any rate."""
+        self._marks.clear()
+        self._marks.append((now, epoch))
+
+    def mark(self, now: float, epoch: int) -> float:
+        """Note how far the training is, and get its rate."""
+        self._marks.append((now, epoch))
+        while len(self._marks) > 2 and now - self._marks[1][0] >= 1.0:
+            self._marks.popleft()
+        start, first = self._marks[0]
+        return (epoch - first) / (now - start) if now > start else 0.0

@@ -1,0 +1,168 @@
+"""The engine's socket: who is attached, what they are told, and when the engine ends."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import logging
+import os
+import time
+from collections.abc import Callable
+
+from workflow_core import sockets
+from workflow_core.engine.board import Board
+from workflow_core.engine.inbox import Answer, Inbox, Job
+from workflow_core.engine.peer import Peer
+from workflow_core.engine.worker import Worker
+from workflow_core.errors import Problem
+from workflow_core.protocol import EngineView, Epochs, Notice, Request, Run, Shutdown, Update
+from workflow_core.workspace import Workspace
+
+EPOCH_GRACE = 0.6
+"""Seconds an ending engine gives to the epoch under way."""
+FLUSH_GRACE = 0.2
+"""Seconds an ending engine gives to UIs that do not read."""
+UNSAVED_TIMEOUT = 24 * 3600.0
+"""Seconds an engine that nobody looks at keeps a training that is not saved."""
+
+log = logging.getLogger(__name__)
+
+
+class Server:
+    """One engine on one workspace. Everything here belongs to the event loop's thread but `_post`."""
+
+    def __init__(self, workspace: Workspace, idle_timeout: float) -> None:
+        self._workspace = workspace
+        self._idle_timeout = idle_timeout
+        self._peers: dict[Peer, asyncio.Task[None] | None] = {}
+        self._inbox = Inbox()
+        self._jobs = 0
+        self._runs = 0
+        self._busy_at = time.monotonic()
+        self._ending: asyncio.Future[str]
+        self._listener: asyncio.Server | None = None
+        self._inode = 0
+        view = EngineView(pid=os.getpid(), log=str(workspace.log))
+        self._board = Board(view)
+        self._worker = Worker(self._inbox, view, functools.partial(self._post, self._publish), workspace.checkpoints)
+
+    async def serve(self) -> None:
+        """Serve until `end` is called or there has been nothing to do for long. Raises OSError without a socket."""
+        self._loop = asyncio.get_running_loop()
+        self._ending = self._loop.create_future()
+        await self._listen()
+        self._worker.start()
+        keeper = asyncio.create_task(self._keep())
+        try:
+            reason = await self._ending
+            log.info("ending: %s", reason)
+            await self._farewell(reason)
+        finally:
+            keeper.cancel()
+
+    def end(self, reason: str) -> None:
+        """End the engine after the epoch under way."""
+        if not self._ending.done():
+            self._ending.set_result(reason)
+
+    def _post(self, callback: Callable[..., None], *arguments: object) -> None:
+        """Call back in the event loop's thread; from any thread."""
+        with contextlib.suppress(RuntimeError):  # the loop is closed: the engine has ended
+            self._loop.call_soon_threadsafe(callback, *arguments)
+
+    # the socket
+
+    async def _listen(self) -> None:
+        if self._listener is not None:
+            self._listener.close()
+        server = sockets.listen(self._workspace.socket)
+        self._inode = self._workspace.socket.stat().st_ino
+        self._listener = await asyncio.start_unix_server(self._welcome, sock=server)
+
+    async def _keep(self) -> None:
+        """Once a second: make a socket that vanished anew, and end an engine that has long been idle."""
+        while True:
+            await asyncio.sleep(min(1.0, self._idle_timeout / 4))
+            if not self._reachable():
+                with contextlib.suppress(OSError):  # the folder itself may have gone
+                    await self._listen()
+                    log.info("made the socket anew")
+            self._end_if_idle()
+
+    def _reachable(self) -> bool:
+        with contextlib.suppress(OSError):
+            return self._workspace.socket.stat().st_ino == self._inode
+        return False
+
+    def _end_if_idle(self) -> None:
+        now = time.monotonic()
+        if self._attached() or self._jobs or self._training:
+            self._busy_at = now
+            return
+        limit = max(UNSAVED_TIMEOUT, self._idle_timeout) if self._worker.unsaved else self._idle_timeout
+        if now - self._busy_at > limit:
+            self.end("nobody was attached and there was nothing to do")
+
+    # peers
+
+    async def _welcome(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        peer = Peer(reader, writer, self._board)
+        self._peers[peer] = asyncio.current_task()
+        try:
+            await peer.talk(lambda: log.info("%s attached", peer.name), functools.partial(self._request, peer))
+        finally:
+            del self._peers[peer]
+            self._busy_at = time.monotonic()
+
+    def _attached(self) -> list[Peer]:
+        return [peer for peer in self._peers if peer.attached]
+
+    def _publish(self, event: Update | Epochs) -> None:
+        self._board.fold(event)
+        for peer in self._attached():
+            peer.events.note(event)
+            peer.wake()
+
+    def _request(self, peer: Peer, request: Request) -> None:
+        if isinstance(request.command, Shutdown):
+            peer.answer(request.id, None, None)
+            if not request.command.if_idle or self._idle_but_for(peer):
+                self.end(f"{peer.name} asked for it")
+            return
+        self._jobs += 1
+        self._runs += isinstance(request.command, Run)
+        self._inbox.put(Job(request.command, functools.partial(self._post, self._answer, peer, request)))
+
+    def _answer(self, peer: Peer, request: Request, problem: Problem | None, value: Answer) -> None:
+        self._jobs -= 1
+        self._runs -= isinstance(request.command, Run)
+        self._busy_at = time.monotonic()
+        peer.answer(request.id, problem, value)
+
+    @property
+    def _training(self) -> bool:
+        """Is a training running, or asked for and not begun?"""
+        training = self._board.training
+        return self._runs > 0 or (training is not None and training.state == "running")
+
+    def _idle_but_for(self, peer: Peer) -> bool:
+        return not self._training and all(other is peer for other in self._attached())
+
+    async def _farewell(self, reason: str) -> None:
+        if self._listener is not None:
+            self._listener.close()
+        self._inbox.close()
+        if self._board.engine.state == "ready":
+            await self._loop.run_in_executor(None, self._worker.join, EPOCH_GRACE)
+        notice = Notice(problem=Problem(title="The engine has ended", message=f"the engine has ended: {reason}."))
+        peers = self._attached()
+        for peer in peers:
+            peer.note(notice)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(FLUSH_GRACE):
+                await asyncio.gather(*(peer.flushed() for peer in peers))
+        for peer in self._peers:
+            peer.drop()
+        if talks := [task for task in self._peers.values() if task is not None]:
+            await asyncio.wait(talks, timeout=FLUSH_GRACE)

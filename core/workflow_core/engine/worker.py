@@ -1,0 +1,103 @@
+"""The one thread that touches torch: it loads it, carries out the commands in turn, and trains in between."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
+
+from workflow_core.engine.inbox import Answer, Inbox, Job
+from workflow_core.errors import Problem, WorkflowError
+from workflow_core.protocol import EngineView, Epochs, Update
+
+if TYPE_CHECKING:
+    from workflow_core.engine.session import Session
+
+log = logging.getLogger(__name__)
+
+
+class Worker(threading.Thread):
+    """Carries out what comes through `inbox` until that is closed; `publish` is called from this thread.
+
+    A command that goes wrong is answered, and the thread lives on. Where torch cannot be loaded the engine's state
+    becomes `failed` and every command is answered with that.
+    """
+
+    def __init__(self, inbox: Inbox, view: EngineView, publish: Callable[[Update | Epochs], None], files: Path) -> None:
+        super().__init__(name="worker", daemon=True)
+        self.session: Session | None = None
+        self._inbox = inbox
+        self._view = view
+        self._publish = publish
+        self._files = files
+
+    @property
+    def unsaved(self) -> bool:
+        """Would epochs of training be gone if the engine ended now?"""
+        return self.session is not None and self.session.unsaved
+
+    def run(self) -> None:
+        """The thread: load torch, then work."""
+        try:
+            self._load()
+        except BaseException as error:  # whatever a broken installation raises, the engine must be able to say so
+            log.exception("torch cannot be loaded")
+            problem = Problem(
+                title="PyTorch cannot be loaded",
+                message=f"importing torch failed with {type(error).__name__}: {str(error)[:500]}.",
+                advice=f"Mend the installation; the whole story is in {self._view.log}.",
+            )
+            self._publish(Update(engine=replace(self._view, state="failed", problem=problem)))
+            self._refuse_all(problem)
+            return
+        while not self._inbox.closed:
+            session = self.session
+            assert session is not None
+            if (job := self._inbox.get(block=not session.running)) is not None:
+                job.reply(*self._carry_out(session, job))
+            elif session.running:
+                self._advance(session)
+
+    def _load(self) -> None:
+        begun = time.monotonic()
+        module = importlib.import_module("workflow_core.engine.session")
+        self.session = module.Session(self._publish, self._files)
+        view = module.describe(self._view)
+        self._publish(Update(engine=replace(view, load_seconds=time.monotonic() - begun)))
+        log.info("torch %s loaded in %.1f s", view.torch_version, time.monotonic() - begun)
+        if not self._inbox.waiting:
+            module.warm_up()
+
+    def _carry_out(self, session: Session, job: Job) -> tuple[Problem | None, Answer]:
+        try:
+            return None, session.handle(job.command)
+        except WorkflowError as error:
+            return error.problem, None
+        except Exception as error:
+            log.exception("%s failed", type(job.command).__name__)
+            return self._fault(error), None
+
+    def _advance(self, session: Session) -> None:
+        try:
+            session.advance(self._inbox)
+        except Exception:
+            # the runner ends a run that fails; what comes here is our own mistake, and must not repeat for ever
+            log.exception("training failed")
+            session.abandon()
+
+    def _refuse_all(self, problem: Problem) -> None:
+        while (job := self._inbox.get(block=True)) is not None:
+            job.reply(problem, None)
+
+    def _fault(self, error: Exception) -> Problem:
+        return Problem(
+            title="The engine hit a fault of its own",
+            message=f"it could not do this ({type(error).__name__}); nothing else is affected.",
+            advice=f"What happened is in {self._view.log}.",
+        )

@@ -1,0 +1,56 @@
+"""Starts the engine, and imports next to nothing for it: torch should load while the UI still imports textual."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from workflow_core import sockets
+from workflow_core.errors import WorkflowError
+from workflow_core.workspace import Workspace
+
+LOG_LIMIT = 1024 * 1024
+"""A log larger than this (bytes) is set aside as engine.log.1 when an engine starts."""
+
+_children: dict[Path, subprocess.Popen[bytes]] = {}
+
+
+def launch(workspace: Workspace) -> None:
+    """Start an engine for `workspace` unless one answers there, and return at once.
+
+    The engine has a session of its own and no pipe to this process: it outlives both it and its terminal.
+    Raises WorkflowError where no process can be started.
+    """
+    if sockets.answers(workspace.socket):
+        return
+    if (child := _children.get(workspace.path)) and child.poll() is None:
+        return
+    command = [sys.executable, "-P", "-m", "workflow_core.engine", "--workspace", str(workspace.path)]
+    try:
+        log = open_log(workspace)
+        try:
+            _children[workspace.path] = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+            )
+        finally:
+            os.close(log)
+    except OSError as error:
+        raise WorkflowError(
+            "Cannot start the engine",
+            f"the engine process cannot be started: {error.strerror}.",
+            f"Look at {workspace.path}.",
+        ) from error
+
+
+def open_log(workspace: Workspace) -> int:
+    """A descriptor that appends to the engine's log; a log that has grown too large is set aside. Raises OSError."""
+    if workspace.log.exists() and workspace.log.stat().st_size > LOG_LIMIT:
+        workspace.log.replace(workspace.log.with_suffix(".log.1"))
+    return os.open(workspace.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+
+def child_of(workspace: Workspace) -> subprocess.Popen[bytes] | None:
+    """The engine process that `launch` started for `workspace` from here, alive or ended; None where it did not."""
+    return _children.get(workspace.path)
