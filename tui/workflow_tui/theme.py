@@ -21,8 +21,8 @@ LIGHT_NAME = "workflow-light"
 _DARK: dict[Role, str] = {
     "train": "#5fafff",
     "validation": "#ffaf00",
-    "test": "#d787d7",
-    "target": "#bcbcbc",
+    "test": "#d75faf",
+    "target": "#8a8a8a",
     "prediction": "#5fd7af",
     "weight": "#d7d75f",
     "bias": "#8787ff",
@@ -33,13 +33,13 @@ _DARK: dict[Role, str] = {
 _LIGHT: dict[Role, str] = {
     "train": "#005faf",
     "validation": "#af5f00",
-    "test": "#af0087",
-    "target": "#444444",
+    "test": "#870087",
+    "target": "#303030",
     "prediction": "#00875f",
     "weight": "#5f5f00",
     "bias": "#5f00d7",
     "stale": "#767676",
-    "bad": "#d70000",
+    "bad": "#d7005f",
     "muted": "#626262",
 }
 
@@ -150,7 +150,7 @@ WORKFLOW_LIGHT = Theme(
     secondary="#5f87af",
     accent="#005faf",
     warning="#af5f00",
-    error="#d70000",
+    error="#d7005f",
     success="#00875f",
     foreground="#262626",
     background="#ffffff",

@@ -22,8 +22,6 @@ from workflow_tui.widgets.chart_paint import Painter, Row
 __all__ = ["Chart", "ChartSpec", "Horizontal", "Lines", "Mark", "Scatter"]
 
 INTERVAL = 0.1
-# unchanged cells between two changed ones that cost less than moving the cursor past them
-GAP = 8
 
 
 class _Caption:
@@ -174,10 +172,12 @@ class Chart(Widget):
         segments: list[Segment] = []
         text, current = "", None
         for char, role in self._rows[y]:
-            if role != current and text:
-                segments.append(Segment(text, self._style(base, current)))
-                text = ""
-            current = role
+            # a blank looks the same in any colour: it joins its neighbour, which saves two escape sequences
+            if role is not None and role != current:
+                if current is not None:
+                    segments.append(Segment(text, self._style(base, current)))
+                    text = ""
+                current = role
             text += char
         segments.append(Segment(text, self._style(base, current)))
         return Strip(segments, len(self._rows[y])).adjust_cell_length(width, base)
@@ -190,19 +190,14 @@ class Chart(Widget):
 
 
 def changed(before: list[Row], after: list[Row]) -> list[Region]:
-    """The spans that differ between two drawings of the same size, near ones in a row joined."""
+    """What differs between two drawings of the same size, one span for each row that differs.
+
+    Not several: Textual writes each span from the left edge of the widget.
+    """
     regions = []
     for y, (old, new) in enumerate(zip(before, after, strict=True)):
         if old is new or old == new:
             continue
-        start = end = -1
-        for x, (a, b) in enumerate(zip(old, new, strict=True)):
-            if a == b:
-                continue
-            if start >= 0 and x - end > GAP:
-                regions.append(Region(start, y, end - start, 1))
-                start = x
-            start = x if start < 0 else start
-            end = x + 1
-        regions.append(Region(start, y, end - start, 1))
+        columns = [x for x, (a, b) in enumerate(zip(old, new, strict=True)) if a != b]
+        regions.append(Region(columns[0], y, columns[-1] + 1 - columns[0], 1))
     return regions

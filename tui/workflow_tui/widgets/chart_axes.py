@@ -68,28 +68,30 @@ def choose(previous: Axis | None, low: float, high: float, intervals: int, *, lo
     It grows at once, with some headroom, when the data leaves it, and shrinks only when the data would fill less
     than 40% of it.
     """
-    fresh = _round_log(low, high) if log else _round(low, high, intervals)
     if previous is None or previous.log != log:
-        return fresh
-    filled = (high - low) / (previous.high - previous.low)
-    if previous.low <= low and high <= previous.high:
-        return fresh if filled < FILL and fresh.high - fresh.low < previous.high - previous.low else previous
+        return _round_log(low, high) if log else _round(low, high, intervals)
+    span = previous.high - previous.low
+    fits = previous.low <= low and high <= previous.high
+    thin = high - low < FILL * span
+    if fits and not thin:
+        return previous
+    # headroom on the sides that moved; when it shrinks on both, or the next value would make it grow again
     room = HEADROOM * (high - low)
-    grown_low = low - room if low < previous.low and not (log is False and 0 <= low < room) else low
-    grown_high = high + room if high > previous.high and not (log is False and -room < high <= 0) else high
-    if filled >= FILL:
-        grown_low, grown_high = min(grown_low, previous.low), max(grown_high, previous.high)
-    if log:
-        return _round_log(grown_low, grown_high)
-    if low >= 0 and grown_low < 0 <= previous.low:
-        grown_low = 0.0
-    return _round(grown_low, grown_high, intervals)
+    bottom = low - room if low < previous.low or fits else low
+    top = high + room if high > previous.high or fits else high
+    if not log:
+        # a headroom is no reason to cross zero
+        bottom, top = (0.0 if bottom < 0 <= low else bottom), (0.0 if high <= 0 < top else top)
+    if not thin:
+        bottom, top = min(bottom, previous.low), max(top, previous.high)
+    axis = _round_log(bottom, top) if log else _round(bottom, top, intervals)
+    return previous if fits and axis.high - axis.low >= span else axis
 
 
 def _round(low: float, high: float, intervals: int) -> Axis:
     size = max(abs(low), abs(high))
     if size == 0:
-        return Axis(-1.0, 1.0, nice_step(2.0, intervals))
+        return Axis(-1.0, 1.0, min(nice_step(2.0, intervals), 1.0))
     if high - low <= size * 1e-12:
         low, high = low - 0.1 * size, high + 0.1 * size
     # four significant digits must be able to tell two ticks apart

@@ -16,7 +16,7 @@ from textual_plotext import Plot
 from workflow_tui.theme import ROLES, Role, role_marker
 from workflow_tui.widgets.chart_axes import Axis, Tick, choose, clean, ticks
 from workflow_tui.widgets.chart_layers import ChartSpec, Horizontal, Lines, Mark, Scatter
-from workflow_tui.widgets.chart_points import Run, cells_of, decimate, dot, dotted, polylines
+from workflow_tui.widgets.chart_points import Run, cells_of, decimate, dot, dotted, heights, polylines
 
 MIN_WIDTH, MIN_HEIGHT = 16, 5
 GUTTER = 5
@@ -208,7 +208,7 @@ def _x_axis(spec: ChartSpec) -> Axis:
 
 def _bounds(spec: ChartSpec, runs: list[list[Run]], x_axis: Axis) -> tuple[float, float] | None:
     """The least and greatest value to be shown, in axis units; None where there is nothing to draw."""
-    values = [y for parts in runs for run in parts for x, y in run if x_axis.low <= x <= x_axis.high]
+    values = [y for parts in runs for run in parts for y in heights(run, x_axis)]
     if not values:
         return None
     for layer in spec.layers:

@@ -96,15 +96,27 @@ def polylines(runs: list[Run], x_axis: Axis, y_axis: Axis, width: int, height: i
     return lines
 
 
+def heights(run: Run, x_axis: Axis) -> list[float]:
+    """The y values of a run between the ends of the x axis, those where it crosses the ends included."""
+    found = [y for x, y in run if x_axis.low <= x <= x_axis.high]
+    for (x0, y0), (x1, y1) in pairwise(run):
+        for edge in (x_axis.low, x_axis.high):
+            if x0 < edge < x1:
+                found.append(y0 + (y1 - y0) * ((edge - x0) / (x1 - x0)))
+    return found
+
+
 def _whole(point: Dot) -> tuple[int, int]:
     return math.floor(point[0] + 0.5), math.floor(point[1] + 0.5)
 
 
 def _clip(start: Dot, end: Dot, right: float, top: float) -> tuple[Dot, Dot] | None:
     """The part of a segment inside -0.5 <= x < right, -0.5 <= y < top (Liang and Barsky 1984), or None."""
+    edge = 1e-6
+    if all(-0.5 <= x < right - edge and -0.5 <= y < top - edge for x, y in (start, end)):
+        return start, end
     (x, y), (dx, dy) = start, (end[0] - start[0], end[1] - start[1])
     enter, leave = 0.0, 1.0
-    edge = 1e-6
     for step, room in ((-dx, x + 0.5), (dx, right - edge - x), (-dy, y + 0.5), (dy, top - edge - y)):
         if step == 0:
             if room < 0:
