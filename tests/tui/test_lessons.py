@@ -64,7 +64,8 @@ def figures() -> dict[StepName, list[str]]:
         ],
         "evaluate": [
             f"MSE is {default['test']:.4f} on test and {default['last_val']:.4f} on validation",
-            "R² is 1 for perfect predictions, 0 for a model no better than the mean of y, and below 0 for one",
+            "R² is 1 for perfect predictions, 0 for a model no better than the mean of y, and "
+            "below 0 for one that is worse, as here on test",
             f"Predict x = 0.5. The model says {weight * 0.5 + bias:.4f}, "
             f"the true line {data.weight * 0.5 + data.bias:.4g}",
         ],
@@ -96,6 +97,10 @@ def test_claims_about_the_runs_hold() -> None:
     assert runs["04"]["final"][1] > DataSpec().bias > more["lr=0.01 x5000"]["b"] - 0.01, "bias overshoots, then returns"
     assert more["lr=0.9"]["trainN"] > more["lr=0.9"]["train0"], "0.9 diverges"
     assert more["lr=0.85"]["trainN"] < more["lr=0.85"]["train0"], "0.85 does not"
+    X = [0.84 + 0.02 * row for row in range(8)]
+    y = [0.7 * x + 0.3 for x in X]
+    variance = sum((value - sum(y) / len(y)) ** 2 for value in y) / len(y)
+    assert 1 - runs["04"]["test"] / variance < 0, "R² on test is below 0"
     assert runs["02"]["repr"] == "LinearRegressionModel()"
 
 
