@@ -1,0 +1,96 @@
+"""The random input must be what it claims to be, and a program that crashes or freezes under it must be found out."""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from collections import Counter
+from collections.abc import Callable
+
+import pytest
+from tests.e2e.monkey import LEAVING, Event, drive, events
+from tests.e2e.terminal import Terminal
+
+# a program that paints its size whenever that changes, leaves at q, and misbehaves at Z as its argument says
+PROGRAM = """
+import os, select, signal, sys, termios, time, tty
+before = termios.tcgetattr(0)
+tty.setraw(0)
+paint = lambda *_: os.write(1, b"\\x1b[H%d columns" % os.get_terminal_size().columns)
+read, write = os.pipe()
+os.set_blocking(write, False)
+signal.set_wakeup_fd(write)
+signal.signal(signal.SIGWINCH, lambda *_: None)
+paint()
+while True:
+    ready = select.select([0, read], [], [])[0]
+    if read in ready:
+        os.read(read, 100)
+        paint()
+    keys = os.read(0, 1000) if 0 in ready else b""
+    if b"Z" in keys:
+        MISDEED
+    if b"q" in keys:
+        break
+termios.tcsetattr(0, termios.TCSANOW, before)
+"""
+
+
+def program(misdeed: str) -> Callable[[], Terminal]:
+    return lambda: Terminal([sys.executable, "-I", "-S", "-c", PROGRAM.replace("MISDEED", misdeed)])
+
+
+def take(seed: int, count: int) -> list[Event]:
+    return list(itertools.islice(events(seed), count))
+
+
+def test_events_are_the_same_for_the_same_seed_only() -> None:
+    assert take(5, 3000) == take(5, 3000)
+    assert take(5, 3000) != take(6, 3000)
+
+
+def test_every_kind_of_event_comes_and_none_drowns_the_others() -> None:
+    kinds = Counter(event.kind for event in take(1, 2000))
+    assert set(kinds) == {
+        *("key", "text", "control", "raw", "half", "mouse", "paste", "resize", "leave", "cancel"),
+    }
+    assert all(20 <= count <= 1500 for kind, count in kinds.items() if kind not in ("leave", "cancel"))
+    assert 2 <= kinds["leave"] <= 40
+
+
+def test_some_input_is_not_utf_8() -> None:
+    broken = [event for event in take(1, 2000) if event.data.decode("utf-8", "ignore").encode() != event.data]
+    assert len(broken) > 40
+
+
+def test_leaving_is_followed_by_a_cancel_and_no_slash_is_ever_typed() -> None:
+    sequence = take(3, 20_000)
+    for event, following in itertools.pairwise(sequence):
+        assert (event.kind == "leave") == (following.kind == "cancel")
+        if event.kind in ("key", "control", "raw"):
+            assert not set(event.data) & {ord("q"), 3, 17}
+        assert b"/" not in event.data
+    assert {event.data for event in sequence if event.kind == "leave"} == set(LEAVING)
+
+
+def test_a_program_that_leaves_in_order_is_started_again() -> None:
+    journey = drive(program("pass"), seed=1, count=500, session=200)
+    assert journey.events.total() == 500
+    assert journey.ends > 0
+    assert 0 < journey.slowest < 5
+
+
+@pytest.mark.parametrize(
+    ("misdeed", "complaint"),
+    [
+        ("os._exit(3)", "crashed with 3"),
+        ("os.abort()", "crashed with -6"),
+        ("print('Traceback (most recent call last)'); break", "printed a traceback"),
+        ("sys.exit()", "not given back"),
+        ("time.sleep(60)", "did not come within|no input for"),
+        ("signal.signal(signal.SIGWINCH, signal.SIG_IGN)", "did not come within"),
+    ],
+)
+def test_crashes_freezes_and_left_overs_are_noticed(misdeed: str, complaint: str) -> None:
+    with pytest.raises(AssertionError, match=f"(?s)seed 2, after.*({complaint}).*the last events:\n  Event"):
+        drive(program(misdeed), seed=2, count=5000, probe_every=10, patience=0.3)
