@@ -37,8 +37,7 @@ class _Caption:
         return getattr(chart, f"_caption_{self.name}", None)
 
     def __set__(self, chart: Chart, text: str | None) -> None:
-        if text is not None:
-            text = "".join(char for char in text if char.isprintable())
+        text = "".join(char for char in text if char.isprintable()) if text else None
         if text == self.__get__(chart):
             return
         setattr(chart, f"_caption_{self.name}", text)
@@ -84,7 +83,7 @@ class Chart(Widget):
         self._drawn: tuple[object, ...] = ()
         self.use_ascii = ascii_only() if use_ascii is None else use_ascii
         super().__init__(name=name, id=id, classes=classes, markup=False)
-        self.border_title = title or None
+        self.border_title = title
         self.set_reactive(Chart.hint, hint)
 
     def show(
