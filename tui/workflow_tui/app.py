@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -117,6 +118,7 @@ class WorkflowApp(App[int]):
         self._dirty = True
         self._flash: Text | None = None
         self._attached = False
+        self._connected = asyncio.Event()
         self.register_theme(WORKFLOW_DARK)
         self.register_theme(WORKFLOW_LIGHT)
         self.theme = LIGHT_NAME if theme == "light" else DARK_NAME
@@ -153,6 +155,8 @@ class WorkflowApp(App[int]):
         except WorkflowError as error:
             self.on_engine_lost(error.problem.line())
             self.show_problem(error.problem)
+        finally:
+            self._connected.set()
 
     def on_engine_event(self, event: Event) -> None:
         """Fold what the engine said; the clock draws it."""
@@ -194,6 +198,7 @@ class WorkflowApp(App[int]):
         if self.state.connection == "lost":
             self.complain("The engine has ended: a starts it again")
             return None, False
+        await self._connected.wait()
         try:
             answer = await self.client.request(command)
         except WorkflowError as error:

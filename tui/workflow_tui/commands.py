@@ -30,7 +30,7 @@ class Command:
 
 
 STEPS: tuple[Command, ...] = tuple(
-    Command(f"go('{step}')", str(number), str(number), step.capitalize(), f"Go to step {number}, {purpose}.", bar=False)
+    Command(f"app.go('{step}')", str(number), str(number), step.capitalize(), f"Go to step {number}, {purpose}.", bar=False)
     for number, (step, purpose) in enumerate(
         {
             "data": "make the data and deal it into splits",
@@ -51,12 +51,12 @@ COMMON: tuple[Command, ...] = (
     Command("settings", "i,enter", "enter", "settings", "Go into the settings; escape or enter comes back out."),
     Command("side('lesson')", "t", "t", "lesson", "Show or hide the lesson of this step."),
     Command("side('code')", "c", "c", "code", "Show or hide the PyTorch code this step runs."),
-    Command("save", "w,ctrl+s", "w", "save", "Save the model to a file.", bar=False),
-    Command("load", "o,ctrl+o", "o", "load", "Load a file into a fresh model.", bar=False),
-    Command("export", "x", "x", "script", "Write the whole workflow as one plain PyTorch script.", bar=False),
-    Command("theme", "d", "d", "dark/light", "Change between the dark and the light theme.", bar=False),
-    Command("restart_engine", "a", "a", "start engine", "Start the engine again after it has ended.", bar=False),
-    Command("help", "question_mark,f1", "?", "help", "What this screen is and every key that works here."),
-    Command("leave", "q,ctrl+q,ctrl+c", "q", "leave", "Leave the program; asks first where something would be lost."),
+    Command("app.save", "w,ctrl+s", "w", "save", "Save the model to a file.", bar=False),
+    Command("app.load", "o,ctrl+o", "o", "load", "Load a file into a fresh model.", bar=False),
+    Command("app.export", "x", "x", "script", "Write the whole workflow as one plain PyTorch script.", bar=False),
+    Command("app.theme", "d", "d", "dark/light", "Change between the dark and the light theme.", bar=False),
+    Command("app.restart_engine", "a", "a", "start engine", "Start the engine again after it has ended.", bar=False),
+    Command("app.help", "question_mark,f1", "?", "help", "What this screen is and every key that works here."),
+    Command("app.leave", "q,ctrl+q,ctrl+c", "q", "leave", "Leave the program; asks first where something would be lost."),
 )
 """What works on every screen."""

@@ -23,7 +23,7 @@ from workflow_tui.widgets.stepper import Stepper
 if TYPE_CHECKING:
     from workflow_tui.app import WorkflowApp
 
-SIDE_WIDTH = 118
+SIDE_WIDTH = 140
 """From this many columns on, the lesson lies beside the instruments from the start."""
 
 
@@ -90,7 +90,8 @@ class StepScreen(Screen[None]):
         self.refresh_state()
 
     def _arrange(self, width: int, height: int) -> None:
-        self.set_class(width < SIDE_WIDTH, "-narrow")
+        self.set_class(width < 100, "-narrow")
+        self.set_class(width < SIDE_WIDTH, "-over")
         self.set_class(height < 30, "-low")
         self.set_class(width < 60 or height < 18, "-tiny")
         if not self._side_chosen:
@@ -140,7 +141,7 @@ class StepScreen(Screen[None]):
         """Leave a field, or hide the side panel where it covers the instruments."""
         if self.focused is not None:
             self.set_focus(None)
-        elif self.has_class("-narrow") and self.side_panel.content:
+        elif self.has_class("-over") and self.side_panel.content:
             self.side_panel.open("")
 
     def all_commands(self) -> tuple[Command, ...]:

@@ -39,7 +39,7 @@ class BuildScreen(StepScreen):
     purpose = (
         "Subclass nn.Module: its parameters are what training will change, forward says how they make a prediction."
     )
-    CSS_PATH = "build.tcss"
+    CSS_PATH = ["base.tcss", "build.tcss"]  # noqa: RUF012
     commands = (
         Command("build", "space", "space", "build model", "Build a fresh model with these settings."),
         Command("defaults", "r", "r", "defaults", "Go back to the course's settings."),

@@ -30,7 +30,7 @@ FIELDS = (
     Field("step", "step", hint="between x", low=0, step=0.01),
     Field("noise", "noise", hint="std of y", low=0, step=0.01),
     Field("seed", "noise seed", "int", low=0, high=MAX_SEED, step=1),
-    Field("split", "split", "text", hint="% tr/val/test"),
+    Field("split", "split", "text", hint="train/val/test"),
     Field("order", "order", "choice", choices=(("sequential", "sequential"), ("shuffled", "shuffled"))),
     Field("split_seed", "order seed", "int", low=0, high=MAX_SEED, step=1),
 )
@@ -41,7 +41,7 @@ class DataScreen(StepScreen):
 
     step = "data"
     purpose = "Make points of a known line, so that you can tell whether the model finds it, and deal them into splits."
-    CSS_PATH = "data.tcss"
+    CSS_PATH = ["base.tcss", "data.tcss"]  # noqa: RUF012
     commands = (
         Command("make", "space", "space", "make data", "Make the data with these settings."),
         Command("defaults", "r", "r", "defaults", "Go back to the course's settings."),

@@ -28,7 +28,7 @@ class EvaluateScreen(StepScreen):
     purpose = (
         "Measure the model on rows it has not seen: eval() and inference_mode, the same figures for all three splits."
     )
-    CSS_PATH = "evaluate.tcss"
+    CSS_PATH = ["base.tcss", "evaluate.tcss"]  # noqa: RUF012
     commands = (
         Command("evaluate", "space", "space", "evaluate", "Measure the model as it is now on the three splits."),
     )

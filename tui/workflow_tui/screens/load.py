@@ -24,7 +24,7 @@ class LoadScreen(StepScreen):
 
     step = "load"
     purpose = "Build a fresh model, put the file's tensors into it, and check that it predicts what the saved one did."
-    CSS_PATH = "load.tcss"
+    CSS_PATH = ["base.tcss", "load.tcss"]  # noqa: RUF012
     commands = (Command("choose", "space", "space", "open…", "Choose a file and load it into a fresh model."),)
 
     def __init__(self) -> None:

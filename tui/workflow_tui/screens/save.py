@@ -32,7 +32,7 @@ class SaveScreen(StepScreen):
 
     step = "save"
     purpose = "Keep what was learnt: a state_dict maps each parameter's name to its tensor, and a file keeps it."
-    CSS_PATH = "save.tcss"
+    CSS_PATH = ["base.tcss", "save.tcss"]  # noqa: RUF012
     commands = (Command("choose", "space", "space", "save as…", "Choose a name and folder, and save the model there."),)
 
     def __init__(self) -> None:

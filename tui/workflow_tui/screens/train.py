@@ -50,7 +50,7 @@ class TrainScreen(StepScreen):
 
     step = "train"
     purpose = "Forward, loss, zero_grad, backward, step: once an epoch, and the line walks towards the data."
-    CSS_PATH = "train.tcss"
+    CSS_PATH = ["base.tcss", "train.tcss"]  # noqa: RUF012
     lesson_at_start = False
     commands = (
         Command("run_pause", "space", "space", "run/pause", "Run the training, or pause it."),

@@ -124,6 +124,8 @@ class Form(VerticalScroll):
         return control.number
 
     def _apply(self, control: Input | Select[Any]) -> None:
+        if not self._values:  # a Select announces its first choice before anything was shown
+            return
         name = (control.id or "").removeprefix("field-")
         field = next(field for field in self.form_fields if field.name == name)
         value = self._read(field, control)
