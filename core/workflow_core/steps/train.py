@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from typing import Any
 
+import msgspec
 import torch
 from torch import Tensor, nn, optim
 
@@ -43,8 +44,7 @@ OPTIMIZERS: dict[Optimizer, Callable[..., optim.Optimizer]] = {
 }
 
 
-@dataclass(frozen=True)
-class EpochRecord:
+class EpochRecord(msgspec.Struct, frozen=True):
     """The figures of one epoch, counted from 0.
 
     `train_loss` is that of the forward pass, before the update; `val_loss` (None without validation rows) and the
@@ -59,8 +59,8 @@ class EpochRecord:
     @property
     def finite(self) -> bool:
         """False where a loss or a parameter is NaN or infinite."""
-        figures = (self.train_loss, self.val_loss or 0.0, *self.parameters.values())
-        return all(map(math.isfinite, figures))
+        # float32 figures cannot overflow a float64 sum, and a sum with a NaN or infinity in it is not finite
+        return math.isfinite(self.train_loss + (self.val_loss or 0.0) + sum(self.parameters.values()))
 
 
 class Trainer:
@@ -84,7 +84,10 @@ class Trainer:
         self.done = epoch
         self._scalars = {name: p for name, p in self.model.named_parameters() if p.numel() == 1}
         self._names = ["train_loss", *(["val_loss"] if self.validates else []), *self._scalars]
-        self._pending: list[Tensor] = []
+        # a CPU figure is there at once; elsewhere reading it would wait for the device, so a copy stays there
+        self._on_cpu = self.device.type == "cpu"
+        self._keep: Callable[[Tensor], Any] = Tensor.item if self._on_cpu else Tensor.clone
+        self._pending: list[Any] = []
 
     def epoch(self) -> None:
         """One pass over all training rows: five lines, then validation. Does not wait for the device."""
@@ -96,15 +99,14 @@ class Trainer:
         loss.backward()
         optimizer.step()
 
-        figures = self._pending
-        figures.append(loss.detach())
+        keep, figures = self._keep, self._pending
         with torch.inference_mode():
+            figures.append(keep(loss))
             if self.validates:
                 model.eval()
-                figures.append(criterion(model(self.X_val), self.y_val))
+                figures.append(keep(criterion(model(self.X_val), self.y_val)))
                 model.train()
-            # clones: the optimizer changes the parameters in place
-            figures.extend([parameter.clone() for parameter in self._scalars.values()])
+            figures.extend(map(keep, self._scalars.values()))
         self.done += 1
 
     def fetch(self) -> dict[str, list[float]]:
@@ -113,10 +115,10 @@ class Trainer:
         The columns are `train_loss`, `val_loss` (absent without validation rows) and the scalar parameters by name.
         """
         pending, self._pending = self._pending, []
-        if self.device.type == "cpu":
-            values = [figure.item() for figure in pending]
+        if pending and not self._on_cpu:
+            values = torch.cat([figure.reshape(1) for figure in pending]).tolist()
         else:
-            values = torch.cat([figure.reshape(1) for figure in pending]).tolist() if pending else []
+            values = pending
         return {name: values[at :: len(self._names)] for at, name in enumerate(self._names)}
 
 
