@@ -109,7 +109,10 @@ class WorkflowApp(App[int]):
     ) -> None:
         super().__init__(driver_class=driver_class)
         self._guard = OutputGuard(ascii_only=ascii_only())
-        self.client = make_client(self.on_engine_event, self.on_engine_lost)
+        self.client = make_client(
+            lambda event: self._later(self.on_engine_event, event),
+            lambda reason: self._later(self.on_engine_lost, reason),
+        )
         self.state = State()
         self.farewell = ""
         self.folder = Path.cwd()
@@ -144,8 +147,8 @@ class WorkflowApp(App[int]):
 
     # --- the engine ----------------------------------------------------------------------------
 
-    def on_mount(self) -> None:
-        """Connect, and start the drawing clock."""
+    def on_ready(self) -> None:
+        """The first frame stands: connect, and start the drawing clock."""
         self.set_interval(DRAW_INTERVAL, self._draw)
         self.run_worker(self._connect(), name="connect")
 
@@ -158,6 +161,10 @@ class WorkflowApp(App[int]):
         finally:
             self._connected.set()
 
+    def _later(self, handler: Callable[[Any], None], value: Event | str) -> None:
+        """Handle what the client reports in the app's own task, where its faults and screens belong."""
+        self.call_later(handler, value)
+
     def on_engine_event(self, event: Event) -> None:
         """Fold what the engine said; the clock draws it."""
         if isinstance(event, Notice):
@@ -168,9 +175,9 @@ class WorkflowApp(App[int]):
         self.state = replace(reduce(self.state, event), connection=connection)
         self._dirty = True
         if self.state.ready and not was_ready:
-            self._on_ready()
+            self._engine_ready()
 
-    def _on_ready(self) -> None:
+    def _engine_ready(self) -> None:
         if self._device is not None and self._device != self.state.train_spec.device:
             self.send(SetTraining(spec=msgspec.structs.replace(self.state.train_spec, device=self._device)))
         if not self._attached:
@@ -178,7 +185,7 @@ class WorkflowApp(App[int]):
             if self.state.training is not None:
                 self.go("train")
         if isinstance(self.screen, StepScreen):
-            self.screen.on_ready(self.state)
+            self.screen.engine_ready(self.state)
 
     def on_engine_lost(self, reason: str) -> None:
         """Say so, keep what is there."""
@@ -195,14 +202,14 @@ class WorkflowApp(App[int]):
         return answer
 
     async def _try(self, command: Command) -> tuple[Predictions | FileAnswer | None, bool]:
-        if self.state.connection == "lost":
+        if self.state.lost:
             self.complain("The engine has ended: a starts it again")
             return None, False
         await self._connected.wait()
         try:
             answer = await self.client.request(command)
         except WorkflowError as error:
-            if self.state.connection != "lost":
+            if not self.state.lost:
                 self.show_problem(error.problem)
             if isinstance(self.screen, StepScreen):
                 self.screen.restore_fields()
@@ -212,7 +219,7 @@ class WorkflowApp(App[int]):
 
     async def action_restart_engine(self) -> None:
         """Start the engine again, with the settings that are on the screen."""
-        if self.state.connection != "lost":
+        if not self.state.lost:
             self.complain("The engine is alive; nothing to start")
             return
         self.run_worker(self._restart(), group="restart", exclusive=True)

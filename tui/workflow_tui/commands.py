@@ -30,7 +30,9 @@ class Command:
 
 
 STEPS: tuple[Command, ...] = tuple(
-    Command(f"app.go('{step}')", str(number), str(number), step.capitalize(), f"Go to step {number}, {purpose}.", bar=False)
+    Command(
+        f"app.go('{step}')", str(number), str(number), step.capitalize(), f"Go to step {number}, {purpose}.", bar=False
+    )
     for number, (step, purpose) in enumerate(
         {
             "data": "make the data and deal it into splits",
@@ -57,6 +59,8 @@ COMMON: tuple[Command, ...] = (
     Command("app.theme", "d", "d", "dark/light", "Change between the dark and the light theme.", bar=False),
     Command("app.restart_engine", "a", "a", "start engine", "Start the engine again after it has ended.", bar=False),
     Command("app.help", "question_mark,f1", "?", "help", "What this screen is and every key that works here."),
-    Command("app.leave", "q,ctrl+q,ctrl+c", "q", "leave", "Leave the program; asks first where something would be lost."),
+    Command(
+        "app.leave", "q,ctrl+q,ctrl+c", "q", "leave", "Leave the program; asks first where something would be lost."
+    ),
 )
 """What works on every screen."""

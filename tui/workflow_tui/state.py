@@ -56,6 +56,11 @@ class State:
         return self.connection == "connected" and self.engine.state == "ready"
 
     @property
+    def lost(self) -> bool:
+        """There was an engine, and it can no longer be heard."""
+        return self.connection == "lost"
+
+    @property
     def running(self) -> bool:
         """A training runs at this moment, as far as is known."""
         return self.training is not None and self.training.state == "running"

@@ -7,6 +7,7 @@ from pathlib import Path
 from rich.text import Text
 from textual.app import ComposeResult
 from textual.content import Content
+from textual.widgets import Input
 from textual_fspicker import FileOpen, FileSave, Filters
 from textual_fspicker.base_dialog import Dialog
 from textual_fspicker.icons import Icons
@@ -16,8 +17,8 @@ from textual_fspicker.safe_tests import is_dir, is_symlink
 from workflow_core.sanitize import sanitize
 
 SAVED = Filters(
-    ("PyTorch files (*.pt, *.pth)", lambda path: path.suffix.lower() in (".pt", ".pth")),
-    ("All files", lambda path: True),
+    ("*.pt, *.pth", lambda path: path.suffix.lower() in (".pt", ".pth")),
+    ("all files", lambda path: True),
 )
 
 
@@ -52,6 +53,11 @@ class SaveDialog(FileSave):
 
     def __init__(self, folder: Path, default: str, *, title: str = "Save the model as", any_file: bool = False) -> None:
         super().__init__(folder, title, default_file=default, filters=None if any_file else SAVED)
+
+    def on_mount(self) -> None:
+        """The name is there already: enter saves."""
+        super().on_mount()
+        self.query_one(Input).focus()
 
     def _header_area(self) -> ComposeResult:
         yield SafeDirectory()

@@ -35,7 +35,7 @@ class StepScreen(Screen[None]):
     commands: ClassVar[tuple[Command, ...]] = ()
     lesson_at_start: ClassVar[bool] = True
 
-    CSS_PATH = "base.tcss"
+    CSS_PATH = ["base.tcss"]  # noqa: RUF012
     AUTO_FOCUS = ""
     ESCAPE_TO_MINIMIZE = False
 
@@ -148,7 +148,7 @@ class StepScreen(Screen[None]):
         """What keys and palette can do here."""
         return (*self.commands, *COMMON)
 
-    def on_ready(self, state: State) -> None:
+    def engine_ready(self, state: State) -> None:
         """The engine is ready while this screen is on top: a step may do itself with its settings."""
 
     def restore_fields(self) -> None:

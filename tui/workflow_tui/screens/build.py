@@ -62,7 +62,7 @@ class BuildScreen(StepScreen):
         self.query_one("#untrained").border_title = "Untrained prediction over the data"
         self._dark: bool | None = None
 
-    def on_ready(self, state: State) -> None:
+    def engine_ready(self, state: State) -> None:
         """A first visit does the step with the settings as they stand."""
         if state.model is None:
             self.owner.send(BuildModel())
@@ -71,7 +71,7 @@ class BuildScreen(StepScreen):
         """Do the step where it is still open."""
         super().on_screen_resume()
         if self.owner.state.ready:
-            self.on_ready(self.owner.state)
+            self.engine_ready(self.owner.state)
 
     def show(self, state: State) -> None:
         """Bring class, settings, parameters and line up to `state`."""

@@ -63,7 +63,7 @@ class DataScreen(StepScreen):
         self.query_one("#splits").border_title = "Splits"
         self.query_one("#scatter").border_title = "y against X"
 
-    def on_ready(self, state: State) -> None:
+    def engine_ready(self, state: State) -> None:
         """A first visit does the step with the settings as they stand."""
         if state.data is None:
             self.owner.send(MakeData())
@@ -72,7 +72,7 @@ class DataScreen(StepScreen):
         """Do the step where it is still open."""
         super().on_screen_resume()
         if self.owner.state.ready:
-            self.on_ready(self.owner.state)
+            self.engine_ready(self.owner.state)
 
     def show(self, state: State) -> None:
         """Bring settings, scatter and tables up to `state`."""

@@ -35,8 +35,8 @@ NAMES = {
     "adagrad": "Adagrad",
 }
 FIELDS = (
-    Field("learning_rate", "learning rate", low=0, high=1e6, step=0.01),
-    Field("epochs", "epochs", "int", low=1, high=MAX_EPOCHS, step=100),
+    Field("learning_rate", "learning rate", low=0, high=1e6),
+    Field("epochs", "epochs", "int", low=1, high=MAX_EPOCHS, step=10),
     Field("loss", "loss", "choice", choices=tuple((NAMES[name], name) for name in LOSSES)),
     Field("optimizer", "optimizer", "choice", choices=tuple((NAMES[name], name) for name in OPTIMIZERS)),
     Field("device", "device", "text", hint="auto, cpu, cuda, mps"),
@@ -128,9 +128,7 @@ class TrainScreen(StepScreen):
             return
         epochs = self._epochs(state)
         drawn: list[Layer] = [
-            layers.Horizontal(role_of(name), f"true {name}", value)
-            for name, value in truth.items()
-            if name in training.parameters
+            layers.Horizontal(role_of(name), "", value) for name, value in truth.items() if name in training.parameters
         ]
         drawn += [
             layers.Lines(role_of(name), name, series_points(state.history, name, 0, epochs))

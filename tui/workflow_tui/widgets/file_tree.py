@@ -21,7 +21,10 @@ class FileTree(Tree[None]):
 
     def show(self, file: FileView | None, hint: str) -> None:
         """Show `file`, or `hint` where there is none."""
+        self.root.allow_expand = file is not None
         if file is None:
+            self._file = None
+            self.clear()
             self.root.set_label(Text(hint))
             return
         if file == self._file:

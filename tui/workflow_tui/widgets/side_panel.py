@@ -71,4 +71,4 @@ class SidePanel(VerticalScroll):
 def highlighted(source: str, *, dark: bool, wrap: bool = False) -> Syntax:
     """Python source in colours that suit the theme."""
     theme = "github-dark" if dark else "friendly"
-    return Syntax(source, "python", theme=theme, background_color="default", word_wrap=wrap)
+    return Syntax(source, "python", theme=theme, background_color="#121212" if dark else "#ffffff", word_wrap=wrap)

@@ -19,7 +19,7 @@ class StepTab(Static):
     """One step of the six; a click goes there."""
 
     def __init__(self, step: StepName, number: int) -> None:
-        super().__init__(f"{number} {step.capitalize()}  ", markup=False, classes="step")
+        super().__init__(f"{number} {step.capitalize()}", markup=False, classes="step")
         self.step = step
         self.number = number
 
@@ -28,7 +28,7 @@ class StepTab(Static):
         self.set_class(current, "-current")
         for name in MARKS:
             self.set_class(status == name, f"-{name}")
-        self.update(f"{self.number} {self.step.capitalize()} {MARKS[status]}")
+        self.update(f"{self.number} {self.step.capitalize()} {MARKS[status]}".rstrip())
 
     async def on_click(self, event: events.Click) -> None:
         """Go to this step."""
@@ -55,7 +55,7 @@ class Stepper(Horizontal):
 
     def show(self, state: State) -> None:
         """Show `state`'s steps and engine."""
-        shown = (state.steps, state.connection, state.engine, state.train_spec.device, state.model_spec, state.training)
+        shown = (state.steps, state.connection, state.engine, state.data, state.model_spec, state.training)
         if shown == self._shown:
             return
         self._shown = shown
@@ -72,8 +72,8 @@ class Stepper(Horizontal):
         if state.engine.state == "failed":
             return text.append("engine failed ✗", self._colour("bad"))
         if self.app.size.width >= 104:
-            device = state.training.device if state.training else state.train_spec.device
-            text.append(f"{device} · init seed {state.model_spec.init.seed} · ")
+            device = state.training.device if state.training else state.data.X.device if state.data else ""
+            text.append(f"{device} · seed {state.model_spec.init.seed} · ".removeprefix(" · "))
         text.append("engine ")
         return text.append("●", self._colour("prediction"))
 
