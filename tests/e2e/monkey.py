@@ -11,6 +11,7 @@ paths that are typed stay below the folder the program was started in.
 from __future__ import annotations
 
 import random
+import re
 import string
 import time
 from collections import Counter, deque
@@ -20,6 +21,7 @@ from dataclasses import dataclass, field
 from tests.e2e.keys import NAMED, key_bytes
 from tests.e2e.terminal import Terminal
 
+ALTERNATE = 1049
 LEAVING = (b"q", b"\x03", b"\x11")
 SIZES = ((80, 24), (80, 24), (120, 40), (120, 40), (100, 30), (60, 18), (59, 17), (40, 10), (20, 5), (5, 2), (200, 60))
 NUMBERS = (
@@ -60,7 +62,9 @@ HALF_SEQUENCES = (
     *(b"\xc3", b"\xe2\x82", b"\xf0\x9f\x99", b"\xff\xfe", b"\xc0\xaf", b"\xed\xa0\x80", b"\x80", b"\xf5"),
 )
 PRINTABLE = "".join(sorted(set(string.printable) - set("/qQ\t\n\r\x0b\x0c")))
-RAW = bytes(sorted(set(range(256)) - {ord(c) for c in "/qQ"} - {3, 17}))
+SIGNALS = (3, 17, 28)  # what a terminal itself acts on as soon as a program on its way out has given it back
+RAW = bytes(sorted(set(range(256)) - {ord(c) for c in "/qQ"} - set(SIGNALS)))
+_STYLE = re.compile(rb"\x1b\[[0-9;?<>]*[A-Za-z]")
 
 
 @dataclass(frozen=True)
@@ -158,8 +162,7 @@ def _keys(chance: random.Random) -> Iterator[Event]:
 
 
 def _controls(chance: random.Random) -> Iterator[Event]:
-    codes = [code for code in range(32) if bytes([code]) not in LEAVING]
-    yield Event("control", bytes([chance.choice(codes)]))
+    yield Event("control", bytes([chance.choice([code for code in range(32) if code not in SIGNALS])]))
 
 
 def _raw(chance: random.Random) -> Iterator[Event]:
@@ -213,6 +216,7 @@ def drive(
 ) -> Journey:
     """Send `count` events to the program that `start` starts, and start it again where it ends in an orderly way.
 
+    Input begins when something stands on the alternate screen.
     Every `probe_every` events a change of the window's size must be answered by some output within `patience` seconds.
     After `session` events the line is lost, which must end the program as well, and it is started anew.
     AssertionError, with the last events and the screen, where it crashes, freezes or leaves the terminal changed.
@@ -223,6 +227,7 @@ def drive(
     while sent < count:
         with start() as terminal:
             try:
+                terminal.until(_painted(terminal), timeout=20.0)
                 sent += _session(terminal, source, recent, journey, min(session, count - sent), probe_every, patience)
             except AssertionError as error:
                 last = "\n".join(f"  {event}" for event in recent)
@@ -243,7 +248,6 @@ def _session(
     patience: float,
 ) -> int:
     """Send up to `count` events to one run of the program; gives how many went out before it ended."""
-    terminal.until(lambda screen: bool(screen.strip()), timeout=20.0)
     for number in range(1, count + 1):
         event = next(source)
         recent.append(event)
@@ -255,11 +259,14 @@ def _session(
                 terminal.send(event.data, timeout=patience)
             if event.pause:
                 time.sleep(event.pause)
-            if number % probe_every == 0 or number == count:
+            if number % probe_every == 0 or number == count or event.kind == "cancel":
                 journey.slowest = max(journey.slowest, probe(terminal, patience))
         except AssertionError:
-            if terminal.process.poll() is None:
+            if terminal.process.poll() is None and ALTERNATE in terminal.modes:
                 raise
+        if ALTERNATE not in terminal.modes:  # it is on its way out, and may have to say what went wrong
+            terminal.let_go_on()
+            terminal.wait_exit(3 * patience)
         if terminal.process.poll() is not None:
             _check_end(terminal)
             journey.ends += 1
@@ -267,6 +274,10 @@ def _session(
     terminal.hang_up()
     terminal.wait_exit(patience)
     return count
+
+
+def _painted(terminal: Terminal) -> Callable[[str], bool]:
+    return lambda screen: ALTERNATE in terminal.modes and bool(screen.strip())
 
 
 def probe(terminal: Terminal, patience: float) -> float:
@@ -281,6 +292,7 @@ def probe(terminal: Terminal, patience: float) -> float:
 
 def _check_end(terminal: Terminal) -> None:
     status = terminal.wait_exit()
-    assert status == 0, f"the program crashed with {status}; the screen:\n{terminal.screen}"
-    assert b"Traceback" not in terminal.output, f"the program printed a traceback:\n{terminal.screen}"
+    said = _STYLE.sub(b"", bytes(terminal.output))[-4000:].decode(errors="replace")
+    assert status == 0, f"the program crashed with {status}; its last words:\n{said}"
+    assert b"Traceback" not in terminal.output, f"the program printed a traceback:\n{said}"
     terminal.assert_given_back()

@@ -17,6 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import TracebackType
+from typing import Any
 
 from tests.e2e.emulator import Emulator
 from tests.e2e.keys import key_bytes
@@ -56,7 +57,7 @@ class Terminal:
         os.set_blocking(self._master, False)
         self._set_size(*size)
         self._before = termios.tcgetattr(self._slave)
-        self._after: list[object] | None = None
+        self._after: list[Any] | None = None
         # COLUMNS and LINES would overrule the size of the pty
         fixed = {"TERM": "xterm-256color", "COLORTERM": "truecolor", "COLUMNS": None, "LINES": None}
         environment: dict[str, str | None] = {**os.environ, **fixed, **(env or {})}
@@ -171,6 +172,11 @@ class Terminal:
         os.close(self._master)
         self._master = -1
 
+    def let_go_on(self) -> None:
+        """Press ctrl+q where the terminal itself takes that for "go on": a ctrl+s may have stopped the output."""
+        if self._attributes()[0] & termios.IXON:
+            self.send(b"\x11")
+
     @contextlib.contextmanager
     def not_reading(self) -> Iterator[None]:
         """For a while, a terminal that takes nothing: the program's writes fill the pty's buffer and then block."""
@@ -274,7 +280,7 @@ class Terminal:
         os.write(self._wake_sender, b"q")
         self._reader.join(10.0)
 
-    def _attributes(self) -> list[object]:
+    def _attributes(self) -> list[Any]:
         return list(termios.tcgetattr(self._slave if self._slave >= 0 else self._master))
 
     def _close_slave(self) -> None:
