@@ -17,6 +17,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from tests.e2e.keys import NAMED, key_bytes
 from tests.e2e.terminal import Terminal
@@ -210,16 +211,18 @@ def drive(
     seed: int,
     count: int,
     *,
-    probe_every: int = 25,
+    probe_every: int = 10,
     patience: float = 5.0,
     session: int = 1000,
+    log: Path | None = None,
 ) -> Journey:
     """Send `count` events to the program that `start` starts, and start it again where it ends in an orderly way.
 
     Input begins when something stands on the alternate screen.
     Every `probe_every` events a change of the window's size must be answered by some output within `patience` seconds.
     After `session` events the line is lost, which must end the program as well, and it is started anew.
-    AssertionError, with the last events and the screen, where it crashes, freezes or leaves the terminal changed.
+    AssertionError where it crashes, freezes or leaves the terminal changed, with the last events, the screen and the
+    end of the program's `log`.
     """
     journey, source = Journey(), events(seed)
     recent: deque[Event] = deque(maxlen=40)
@@ -231,9 +234,8 @@ def drive(
                 sent += _session(terminal, source, recent, journey, min(session, count - sent), probe_every, patience)
             except AssertionError as error:
                 last = "\n".join(f"  {event}" for event in recent)
-                raise AssertionError(
-                    f"seed {seed}, after {journey.events.total()} events: {error}\nthe last events:\n{last}"
-                ) from error
+                when = f"seed {seed}, after {journey.events.total()} events"
+                raise AssertionError(f"{when}: {error}\n{_end_of(log)}the last events:\n{last}") from error
             journey.written += terminal.written
     return journey
 
@@ -274,6 +276,12 @@ def _session(
     terminal.hang_up()
     terminal.wait_exit(patience)
     return count
+
+
+def _end_of(log: Path | None) -> str:
+    if log is None or not log.exists():
+        return ""
+    return f"the end of {log.name}:\n{log.read_text(errors='replace')[-6000:]}\n"
 
 
 def _painted(terminal: Terminal) -> Callable[[str], bool]:
