@@ -257,6 +257,15 @@ class WorkflowApp(App[int]):
 
     def run_training(self, epochs: int | None = None) -> None:
         """Run the training, to its end or for so many epochs."""
+        training = self.state.training
+        if (
+            training is not None
+            and training.state == "finished"
+            and training.spec == self.state.train_spec
+            and self.state.steps.train == "done"
+        ):
+            self.complain(f"All {training.spec.epochs:,} epochs are done: more epochs in the settings go on, r resets")
+            return
         self.run_worker(self._run(epochs), group="commands")
 
     async def _run(self, epochs: int | None) -> None:
@@ -382,9 +391,7 @@ class WorkflowApp(App[int]):
         self.run_worker(self._export(), group="dialogs", exclusive=True)
 
     async def _export(self) -> None:
-        path = await self.push_screen_wait(
-            SaveDialog(self.folder, "workflow.py", title="Write the script as", any_file=True)
-        )
+        path = await self.push_screen_wait(SaveDialog(self.folder, "workflow.py", title="Write the script as"))
         if path is None or not await self._may_write(path):
             return
         self.folder = path.parent

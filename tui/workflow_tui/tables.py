@@ -42,9 +42,9 @@ def waiting(state: State) -> Text:
 def rows_text(widget: Widget, data: DataView) -> Text:
     """The first rows: index, X, y and the split each went to."""
     ink = Ink(widget)
-    text = Text(f"{'row':>3}{'X':>10}{'y':>10}  split\n", ink("muted"))
+    text = Text().append(f"{'row':>3}{'X':>9}{'y':>9}  split\n", ink("muted"))
     for row in data.head:
-        text.append(f"{row.index:>3}{figures.figure(row.x):>10}{figures.figure(row.y):>10}  ", ink("foreground"))
+        text.append(f"{row.index:>3}{figures.figure(row.x):>9}{figures.figure(row.y):>9}  ", ink("foreground"))
         text.append(f"{role_marker(role_of(row.split))} {SHORT[row.split]}\n", ink(row.split))
     return text
 
@@ -52,38 +52,48 @@ def rows_text(widget: Widget, data: DataView) -> Text:
 def splits_text(widget: Widget, data: DataView) -> Text:
     """For each split: count, true share, and the ranges of x and y."""
     ink = Ink(widget)
-    text = Text(f"{'split':<13}{'rows':>6}{'share':>7}  {'X from … to':<16}{'y from … to'}\n", ink("muted"))
+    roomy = widget.size.width >= 58
+    name, span = (14, 17) if roomy else (8, 10)
+    text = Text().append(f"{'split':<{name}}{'rows':>5}{'share':>6}  {'X':<{span}}{'y':<{span}}\n", ink("muted"))
     for split in data.splits:
-        text.append(f"{role_marker(role_of(split.name))} {split.name:<11}", ink(split.name))
-        text.append(f"{figures.whole(split.count):>6}{split.share:>7.0%}  ")
-        text.append(f"{figures.span(split.x_range):<16}{figures.span(split.y_range)}\n")
+        label = split.name if roomy else SHORT[split.name]
+        text.append(f"{f'{role_marker(role_of(split.name))} {label}':<{name}}", ink(split.name))
+        text.append(f"{figures.whole(split.count):>5}{split.share:>6.0%}  ")
+        x, y = figures.span(split.x_range), figures.span(split.y_range)
+        if not roomy:
+            x, y = x.replace(" ", ""), y.replace(" ", "")
+        text.append(f"{x:<{span}}{y}\n")
     return text
 
 
 def parameters_text(widget: Widget, parameters: Iterable[TensorView], truth: Mapping[str, float]) -> Text:
-    """A model's parameters: name, shape, dtype, device, requires_grad and value."""
+    """A model's parameters: name, shape, dtype, device, requires_grad and value; name, shape and value where narrow."""
     ink = Ink(widget)
-    text = Text(f"{'name':<8}{'shape':<7}{'dtype':<9}{'device':<8}{'grad':<6}{'value':>8}  {'true':>8}\n", ink("muted"))
+    roomy = widget.size.width >= 54
+    more = f"{'dtype':<9}{'device':<8}{'grad':<6}" if roomy else ""
+    text = Text().append(f"{'name':<7}{'shape':<{6 if roomy else 4}.{6 if roomy else 3}}{more}", ink("muted"))
+    text.append(f"{'value':>7}{'true':>8}\n", ink("muted"))
     for tensor in parameters:
         value = figures.figure(tensor.values[0]) if len(tensor.values) == 1 else "…"
         role = tensor.name if tensor.name in ("weight", "bias") else "foreground"
-        text.append(f"{sanitize(tensor.name, 8):<8}", ink(role, "bold"))
-        text.append(f"{figures.shape(tensor.shape):<7}{tensor.dtype:<9}{tensor.device:<8}")
-        text.append(f"{'yes' if tensor.requires_grad else 'no':<6}{value:>8}")
-        target = truth.get(tensor.name)
-        text.append(f"  {figures.figure(target):>8}\n", ink("muted"))
+        text.append(f"{sanitize(tensor.name, 7):<7}", ink(role, "bold"))
+        text.append(f"{figures.shape(tensor.shape):<{6 if roomy else 4}}")
+        if roomy:
+            text.append(f"{tensor.dtype:<9}{tensor.device:<8}{'yes' if tensor.requires_grad else 'no':<6}")
+        text.append(f"{value:>7}")
+        text.append(f"{figures.figure(truth.get(tensor.name)):>8}\n", ink("muted"))
     return text
 
 
 def gaps_text(widget: Widget, parameters: Mapping[str, float], truth: Mapping[str, float]) -> Text:
     """Each parameter now, its true value, and the gap between."""
     ink = Ink(widget)
-    text = Text(f"{'parameter':<11}{'now':>9}{'true':>9}{'gap':>10}\n", ink("muted"))
+    text = Text().append(f"{'name':<8}{'now':>9}{'true':>9}{'gap':>9}\n", ink("muted"))
     for name, value in parameters.items():
-        text.append(f"{sanitize(name, 10):<11}", ink(name, "bold"))
+        text.append(f"{sanitize(name, 8):<8}", ink(name, "bold"))
         text.append(f"{figures.figure(value):>9}")
         if name in truth:
-            text.append(f"{figures.figure(truth[name]):>9}{figures.signed(value - truth[name]):>10}")
+            text.append(f"{figures.figure(truth[name]):>9}{figures.signed(value - truth[name]):>9}")
         text.append("\n")
     return text
 
@@ -91,7 +101,7 @@ def gaps_text(widget: Widget, parameters: Mapping[str, float], truth: Mapping[st
 def metrics_text(widget: Widget, metrics: Mapping[str, Metrics | None]) -> Text:
     """MSE, MAE, RMSE and R² of the three splits."""
     ink = Ink(widget)
-    text = Text(f"{'split':<13}{'rows':>6}{'MSE':>10}{'MAE':>10}{'RMSE':>10}{'R²':>10}\n", ink("muted"))
+    text = Text().append(f"{'split':<13}{'rows':>6}{'MSE':>10}{'MAE':>10}{'RMSE':>10}{'R²':>10}\n", ink("muted"))
     for name in SPLITS:
         text.append(f"{role_marker(role_of(name))} {name:<11}", ink(name))
         figure = metrics.get(name)
@@ -108,7 +118,7 @@ def metrics_text(widget: Widget, metrics: Mapping[str, Metrics | None]) -> Text:
 def predictions_text(widget: Widget, answer: Predictions) -> Text:
     """What the model predicts for each x and, where the data has a true line, how far off that is."""
     ink = Ink(widget)
-    text = Text(f"{'x':>10}{'y_pred':>10}", ink("muted"))
+    text = Text().append(f"{'x':>10}{'y_pred':>10}", ink("muted"))
     text.append(f"{'true y':>10}{'off by':>10}\n" if answer.truth is not None else "\n", ink("muted"))
     for index, (x, y_pred) in enumerate(answer.points):
         text.append(f"{figures.short(x):>10}")
@@ -119,7 +129,6 @@ def predictions_text(widget: Widget, answer: Predictions) -> Text:
     return text
 
 
-def file_facts(file: FileView) -> str:
-    """A file in one line: kind, size and whether its checksum was verified."""
-    kind = "checkpoint" if file.kind == "checkpoint" else "state_dict"
-    return f"{kind} · {figures.size(file.size)} · " + ("SHA-256 verified" if file.verified else "no checksum in it")
+def file_facts(file: FileView) -> tuple[str, str]:
+    """Kind and size of a file, and whether its checksum was verified."""
+    return f"{file.kind}, {figures.size(file.size)}", "SHA-256 verified" if file.verified else "no checksum in the file"

@@ -16,9 +16,9 @@ from textual_fspicker.safe_tests import is_dir, is_symlink
 
 from workflow_core.sanitize import sanitize
 
-SAVED = Filters(
-    ("*.pt, *.pth", lambda path: path.suffix.lower() in (".pt", ".pth")),
-    ("all files", lambda path: True),
+MODELS = Filters(
+    ("*.pt", lambda path: path.suffix.lower() in (".pt", ".pth")),
+    ("all", lambda path: True),
 )
 
 
@@ -51,13 +51,12 @@ class SaveDialog(FileSave):
 
     CSS_PATH = "dialogs.tcss"
 
-    def __init__(self, folder: Path, default: str, *, title: str = "Save the model as", any_file: bool = False) -> None:
-        super().__init__(folder, title, default_file=default, filters=None if any_file else SAVED)
+    def __init__(self, folder: Path, default: str, *, title: str = "Save the model as") -> None:
+        super().__init__(folder, title, default_file=default)
 
     def on_mount(self) -> None:
         """The name is there already: enter saves."""
-        super().on_mount()
-        self.query_one(Input).focus()
+        self.call_after_refresh(self.query_one(Input).focus)
 
     def _header_area(self) -> ComposeResult:
         yield SafeDirectory()
@@ -67,12 +66,18 @@ class SaveDialog(FileSave):
 
 
 class OpenDialog(FileOpen):
-    """Which file to load."""
+    """Which file to load; where a name is proposed, enter takes it."""
 
     CSS_PATH = "dialogs.tcss"
 
     def __init__(self, folder: Path, default: str = "") -> None:
-        super().__init__(folder, "Load a model from", default_file=default or None, filters=SAVED)
+        super().__init__(folder, "Load a model from", default_file=default or None, filters=MODELS)
+        self._proposed = bool(default)
+
+    def on_mount(self) -> None:
+        """Start in the name where one is proposed, else in the list."""
+        if self._proposed:
+            self.call_after_refresh(self.query_one(Input).focus)
 
     def _header_area(self) -> ComposeResult:
         yield SafeDirectory()

@@ -47,7 +47,7 @@ class HelpDialog(ModalScreen[None]):
 
     def _keys(self, title: str, commands: tuple[Command, ...]) -> Text:
         accent = self.app.theme_variables.get("accent", "default")
-        text = Text(f"\n{title}\n", "bold")
+        text = Text().append(f"\n{title}\n", "bold")
         for command in commands:
             text.append(f"  {command.shown:<8}", f"bold {accent}").append(f"{command.help}\n")
         return text

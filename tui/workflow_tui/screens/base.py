@@ -79,11 +79,12 @@ class StepScreen(Screen[None]):
     def on_mount(self) -> None:
         """Lay out for the size at hand."""
         self._arrange(self.app.size.width, self.app.size.height)
+        self.call_after_refresh(self.refresh_state)
 
     def on_resize(self, event: events.Resize) -> None:
         """Lay out for a changed size."""
         self._arrange(event.size.width, event.size.height)
-        self.refresh_state()
+        self.call_after_refresh(self.refresh_state)
 
     def on_screen_resume(self) -> None:
         """Show what changed while another screen was on top."""

@@ -56,7 +56,6 @@ class BuildScreen(StepScreen):
 
     def on_mount(self) -> None:
         """Title the panels."""
-        super().on_mount()
         self.query_one("#class").border_title = "The model"
         self.query_one("#parameters").border_title = "Parameters"
         self.query_one("#untrained").border_title = "Untrained prediction over the data"
@@ -69,7 +68,6 @@ class BuildScreen(StepScreen):
 
     def on_screen_resume(self) -> None:
         """Do the step where it is still open."""
-        super().on_screen_resume()
         if self.owner.state.ready:
             self.engine_ready(self.owner.state)
 
@@ -88,7 +86,7 @@ class BuildScreen(StepScreen):
     def _show_model(self, state: State, model: ModelView) -> None:
         truth = state.data.truth if state.data else {}
         table = self.query_one("#parameters", Lines)
-        table.show(parameters_text(self, model.parameters, truth))
+        table.show(parameters_text(table, model.parameters, truth))
         table.border_subtitle = f"{figures.whole(model.count)} parameters · {figures.size(model.size)}"
         chart = self.query_one(Chart)
         if model.untrained_loss is not None:

@@ -40,7 +40,7 @@ class DataScreen(StepScreen):
     """Settings of the line, its scatter, the splits and the first rows."""
 
     step = "data"
-    purpose = "Make points of a known line, so that you can tell whether the model finds it, and deal them into splits."
+    purpose = "Make points of a line you know, so you can see whether the model finds it."
     CSS_PATH = ["base.tcss", "data.tcss"]  # noqa: RUF012
     commands = (
         Command("make", "space", "space", "make data", "Make the data with these settings."),
@@ -58,7 +58,6 @@ class DataScreen(StepScreen):
 
     def on_mount(self) -> None:
         """Title the panels."""
-        super().on_mount()
         self.query_one("#rows").border_title = "First rows"
         self.query_one("#splits").border_title = "Splits"
         self.query_one("#scatter").border_title = "y against X"
@@ -70,7 +69,6 @@ class DataScreen(StepScreen):
 
     def on_screen_resume(self) -> None:
         """Do the step where it is still open."""
-        super().on_screen_resume()
         if self.owner.state.ready:
             self.engine_ready(self.owner.state)
 
@@ -79,8 +77,9 @@ class DataScreen(StepScreen):
         self.query_one(Form).show(values(state.data_spec))
         if state.data is not None:
             self._show_scatter(state.data)
-            self.query_one("#rows", Lines).show(rows_text(self, state.data))
-            self.query_one("#splits", Lines).show(splits_text(self, state.data))
+            rows, splits = self.query_one("#rows", Lines), self.query_one("#splits", Lines)
+            rows.show(rows_text(rows, state.data))
+            splits.show(splits_text(splits, state.data))
             X, y = state.data.X, state.data.y
             self.query_one(
                 "#splits"
@@ -101,7 +100,9 @@ class DataScreen(StepScreen):
         if state.data is None:
             return Text(" space makes the data with these settings")
         if state.data.extrapolation:
-            return Text.assemble(" ", state.data.extrapolation)
+            if self.size.width >= 150:
+                return Text.assemble(" ", state.data.extrapolation, " 2 or n: build the model")
+            return Text(" Some X lie outside train's range: predicting there is extrapolation. n: build")
         return Text(f" {figures.whole(state.data.rows)} rows made. 2 or n: build the model")
 
     def action_make(self) -> None:

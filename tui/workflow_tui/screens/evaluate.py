@@ -49,14 +49,12 @@ class EvaluateScreen(StepScreen):
 
     def on_mount(self) -> None:
         """Title the panels."""
-        super().on_mount()
         self.query_one("#metrics").border_title = "Metrics"
         self.query_one("#truth").border_title = "y_pred against true y"
         self.query_one("#gaps").border_title = "Parameters"
 
     def on_screen_resume(self) -> None:
         """Measure at once where a trained model is waiting for it."""
-        super().on_screen_resume()
         state = self.owner.state
         if state.ready and state.trained and not state.running and state.steps.evaluate == "open":
             self.owner.send(Evaluate())

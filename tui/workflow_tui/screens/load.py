@@ -13,7 +13,7 @@ from workflow_tui import figures
 from workflow_tui.commands import Command
 from workflow_tui.screens.base import StepScreen
 from workflow_tui.state import State
-from workflow_tui.tables import Ink, file_facts, waiting
+from workflow_tui.tables import Ink, waiting
 from workflow_tui.widgets.file_tree import FileTree
 from workflow_tui.widgets.frame import Lines
 from workflow_tui.widgets.predictor import Predictor
@@ -23,7 +23,7 @@ class LoadScreen(StepScreen):
     """The file's contents, the parameters before and after, the proof, and a field for any x."""
 
     step = "load"
-    purpose = "Build a fresh model, put the file's tensors into it, and check that it predicts what the saved one did."
+    purpose = "Put a file's tensors into a fresh model; check that it predicts the same."
     CSS_PATH = ["base.tcss", "load.tcss"]  # noqa: RUF012
     commands = (Command("choose", "space", "space", "open…", "Choose a file and load it into a fresh model."),)
 
@@ -38,12 +38,11 @@ class LoadScreen(StepScreen):
             yield FileTree(id="contents")
             with Vertical(id="load-right"):
                 yield Lines(id="change", classes="panel")
-                yield Lines(id="proof", classes="panel")
+                yield Lines(id="proof", classes="panel -wrap")
                 yield Predictor("loaded", id="predictor")
 
     def on_mount(self) -> None:
         """Title the panels."""
-        super().on_mount()
         self.query_one("#contents").border_title = "The loaded file"
         self.query_one("#change").border_title = "The fresh model, before and after"
         self.query_one("#proof").border_title = "Proof"
@@ -53,7 +52,6 @@ class LoadScreen(StepScreen):
         loaded = state.loaded
         tree = self.query_one(FileTree)
         tree.show(loaded.file if loaded else None, "space opens a file; its contents stand here")
-        tree.border_subtitle = file_facts(loaded.file) if loaded else ""
         if loaded != self._answered_for:
             self._answer = None
         if loaded is None:
@@ -66,7 +64,7 @@ class LoadScreen(StepScreen):
 
     def _change_text(self, loaded: LoadedView) -> Text:
         ink = Ink(self)
-        text = Text(f"{'parameter':<11}{'before':>10}{'after':>10}\n", ink("muted"))
+        text = Text().append(f"{'name':<11}{'before':>10}{'after':>10}\n", ink("muted"))
         for name, after in loaded.after.items():
             text.append(f"{sanitize(name, 10):<11}", ink(name, "bold"))
             text.append(f"{figures.figure(loaded.before.get(name)):>10}", ink("muted"))
@@ -81,9 +79,11 @@ class LoadScreen(StepScreen):
             )
         rows = f"{figures.whole(proof.rows)} prediction{'s' * (proof.rows != 1)}"
         if proof.equal:
-            text = Text(f"Equal, bit for bit: all {rows} are those of {proof.against}.\n", ink("prediction", "bold"))
+            text = Text().append(
+                f"Equal, bit for bit: all {rows} are those of {proof.against}.\n", ink("prediction", "bold")
+            )
         else:
-            text = Text(f"Different from {proof.against}: ", ink("bad", "bold"))
+            text = Text().append(f"Different from {proof.against}: ", ink("bad", "bold"))
             text.append(f"up to {figures.figure(proof.max_difference)} over {rows}.\n")
         text.append(f"{'x':>10}{'expected':>10}{'loaded':>10}\n", ink("muted"))
         for x, expected, loaded in proof.samples:

@@ -13,7 +13,7 @@ from workflow_tui import figures
 from workflow_tui.commands import Command
 from workflow_tui.screens.base import StepScreen
 from workflow_tui.state import State
-from workflow_tui.tables import Ink, file_facts, gaps_text, waiting
+from workflow_tui.tables import Ink, gaps_text, waiting
 from workflow_tui.widgets.file_tree import FileTree
 from workflow_tui.widgets.form import Field, Form
 from workflow_tui.widgets.frame import Lines
@@ -31,7 +31,7 @@ class SaveScreen(StepScreen):
     """What to save and where, and afterwards the file's contents."""
 
     step = "save"
-    purpose = "Keep what was learnt: a state_dict maps each parameter's name to its tensor, and a file keeps it."
+    purpose = "Keep what was learnt: a state_dict maps each parameter's name to its tensor."
     CSS_PATH = ["base.tcss", "save.tcss"]  # noqa: RUF012
     commands = (Command("choose", "space", "space", "save as…", "Choose a name and folder, and save the model there."),)
 
@@ -44,13 +44,12 @@ class SaveScreen(StepScreen):
         with Horizontal(id="save-columns"):
             with Vertical(id="save-left"):
                 yield Form(FIELDS, id="save-form", title="What to save")
-                yield Lines(id="kind", classes="panel")
+                yield Lines(id="kind", classes="panel -wrap")
                 yield Lines(id="what", classes="panel")
             yield FileTree(id="contents")
 
     def on_mount(self) -> None:
         """Title the panels."""
-        super().on_mount()
         self.query_one("#kind").border_title = "What that is"
         self.query_one("#what").border_title = "The model now"
         self.query_one("#contents").border_title = "The saved file"
@@ -62,7 +61,6 @@ class SaveScreen(StepScreen):
         self.query_one("#what", Lines).show(self._model_text(state))
         tree = self.query_one(FileTree)
         tree.show(state.saved.file if state.saved else None, "space saves; the file's contents stand here afterwards")
-        tree.border_subtitle = file_facts(state.saved.file) if state.saved else ""
 
     def _model_text(self, state: State) -> Text:
         if state.training is None or not state.training.epoch:

@@ -49,7 +49,7 @@ class TrainScreen(StepScreen):
     """Loss, parameters against their targets, the fit, and the settings of the run."""
 
     step = "train"
-    purpose = "Forward, loss, zero_grad, backward, step: once an epoch, and the line walks towards the data."
+    purpose = "Forward, loss, zero_grad, backward, step: each epoch moves the line closer."
     CSS_PATH = ["base.tcss", "train.tcss"]  # noqa: RUF012
     lesson_at_start = False
     commands = (
@@ -78,7 +78,6 @@ class TrainScreen(StepScreen):
 
     def on_mount(self) -> None:
         """Title the panels."""
-        super().on_mount()
         self.query_one("#parameters").border_title = "Parameters → target"
         self.query_one("#fit").border_title = "Fit"
         self.query_one("#train-run").border_title = "Run and settings"
@@ -135,10 +134,18 @@ class TrainScreen(StepScreen):
             for name in training.parameters
         ]
         chart.show(drawn + bad_mark(training.first_bad), x_range=(0, epochs), x_label="epoch")
-        chart.border_subtitle = " · ".join(
-            f"{name} {figures.figure(value)}" + (f" gap {figures.signed(value - truth[name])}" if name in truth else "")
-            for name, value in training.parameters.items()
+        lead = "gap " if truth and self.has_class("-narrow") else ""
+        chart.border_subtitle = lead + " · ".join(
+            self._parameter_text(name, value, truth) for name, value in training.parameters.items()
         )
+
+    def _parameter_text(self, name: str, value: float, truth: dict[str, float]) -> str:
+        if name not in truth:
+            return f"{name} {figures.figure(value)}"
+        gap = f"gap {figures.signed(value - truth[name])}"
+        if self.has_class("-narrow"):
+            return f"{name} {figures.signed(value - truth[name])}"
+        return f"{name} {figures.figure(value)} {gap}"
 
     def _show_fit(self, state: State) -> None:
         chart = self.query_one("#fit", Chart)
@@ -159,14 +166,14 @@ class TrainScreen(StepScreen):
         if training is None:
             return Text("no run yet: space starts one\nwith the settings below\n", ink("muted"))
         spec = training.spec
-        text = Text(f"run {training.run}  ", "bold").append(f"{training.state}", ink(state_role(training)))
+        text = Text().append(f"run {training.run}  ", "bold").append(f"{training.state}", ink(state_role(training)))
         text.append(f"  {training.device} · {figures.duration(training.elapsed)}\n")
         text.append(
             f"lr {figures.short(spec.learning_rate)} · {NAMES[spec.optimizer]} · {NAMES[spec.loss]} · "
             f"{figures.whole(spec.epochs)} epochs\n"
         )
         changed = spec != state.train_spec
-        text.append("changed below: space starts a new run" if changed else "next run: the same", ink("muted"))
+        text.append("changed: space starts a new run with" if changed else "settings of the next run", ink("muted"))
         return text
 
     def status(self, state: State) -> Text:
@@ -179,15 +186,17 @@ class TrainScreen(StepScreen):
         ink = Ink(self)
         total = training.spec.epochs
         done = training.epoch / total
-        text = Text(f" {'▶' if training.state == 'running' else '■'} ", ink(state_role(training)))
+        text = Text().append(f" {'▶' if training.state == 'running' else '■'} ", ink(state_role(training)))
         text.append("epoch ").append(figures.whole(training.epoch).rjust(len(figures.whole(total))), "bold")
         text.append(f" / {figures.whole(total)} ")
-        filled = int(done * BAR)
-        text.append("━" * filled, ink("accent")).append("━" * (BAR - filled), ink("panel-lighten-2"))
+        length = BAR // 2 if self.has_class("-narrow") else BAR
+        filled = int(done * length)
+        text.append("━" * filled, ink("accent")).append("━" * (length - filled), ink("border-blurred"))
         text.append(f" {int(done * 100):>3}%  ")
         if training.state == "running":
             left = (total - training.epoch) / training.rate if training.rate else float("inf")
-            text.append(f"{figures.rate(training.rate):>6} epochs/s of {pace_text(training.pace)}")
+            pace = "flat out" if training.pace is None else f"pace {figures.short(training.pace)}"
+            text.append(f"{figures.rate(training.rate):>6} epochs/s, {pace}")
             text.append(f"  ETA {figures.duration(left)}", ink("muted"))
         else:
             text.append(self._next(state, training))

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from rich.text import Text
 from textual.widgets import Tree
+from textual.widgets.tree import TreeNode
 
 from workflow_core.protocol import FileView, TensorView
 from workflow_core.sanitize import sanitize
 from workflow_tui import figures
+from workflow_tui.tables import file_facts
 
 
 class FileTree(Tree[None]):
@@ -32,6 +34,8 @@ class FileTree(Tree[None]):
         self._file = file
         self.clear()
         self.root.set_label(Text(sanitize(file.path.rpartition("/")[2], 60)))
+        for fact in file_facts(file):
+            self.root.add_leaf(Text(fact))
         groups: dict[str, list[TensorView]] = {}
         for tensor in file.tensors:
             group, _, _ = tensor.name.rpartition(".")
@@ -39,15 +43,18 @@ class FileTree(Tree[None]):
         for group, tensors in groups.items():
             branch = self.root.add(Text(sanitize(group, 60)), expand=True) if group else self.root
             for tensor in tensors:
-                branch.add_leaf(_tensor(tensor))
+                _add(branch, tensor)
         for name, value in file.values.items():
             self.root.add_leaf(Text.assemble((sanitize(name, 60), "bold"), "  ", sanitize(value, 120)))
         self.root.expand()
 
 
-def _tensor(tensor: TensorView) -> Text:
+def _add(branch: TreeNode[None], tensor: TensorView) -> None:
     name = sanitize(tensor.name.rpartition(".")[2], 60)
-    text = Text.assemble((name, "bold"), f"  {figures.shape(tensor.shape)} {tensor.dtype} {figures.size(tensor.size)}")
+    node = branch.add(
+        Text.assemble((name, "bold"), f"  {figures.shape(tensor.shape)} {tensor.dtype} {figures.size(tensor.size)}"),
+        expand=True,
+        allow_expand=bool(tensor.values),
+    )
     if tensor.values:
-        text.append("  " + " ".join(figures.full(value) for value in tensor.values))
-    return text
+        node.add_leaf(Text(" ".join(figures.full(value) for value in tensor.values)))
