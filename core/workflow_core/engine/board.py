@@ -14,7 +14,7 @@ from workflow_core.protocol import EngineView, Epochs, Event, Steps, TrainingVie
 from workflow_core.specs import DataSpec, ModelSpec, TrainSpec
 
 FIELDS = Update.__struct_fields__
-BACKLOG = 20_000
+BACKLOG = 4_000
 """Epochs kept for a UI that does not read; beyond that it gets a complete snapshot instead."""
 
 

@@ -1,0 +1,190 @@
+"""The client says clearly what is wrong with an engine, and never leaves a request waiting for a dead one."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import pytest
+
+from workflow_core import sockets
+from workflow_core.client import EngineClient
+from workflow_core.errors import WorkflowError
+from workflow_core.launcher import LOG_LIMIT, launch
+from workflow_core.protocol import (
+    HEADER,
+    MAX_FRAME,
+    PROTOCOL_VERSION,
+    Event,
+    Hello,
+    Notice,
+    Pause,
+    Reply,
+    Request,
+    body_length,
+    decode_message,
+    encode,
+)
+from workflow_core.workspace import Workspace
+
+HELLO = encode(Hello(version=PROTOCOL_VERSION, name="fake", pid=4711))
+Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+Fake = Callable[[Talk], Awaitable[None]]
+
+
+@pytest.fixture
+async def fake(workspace: Workspace) -> AsyncIterator[Fake]:
+    """An engine that says what a test makes it say, then closes the connection."""
+    servers: list[asyncio.Server] = []
+
+    async def serve(talk: Talk) -> None:
+        async def welcome(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            with contextlib.suppress(EOFError, OSError):
+                await talk(reader, writer)
+            writer.close()
+
+        servers.append(await asyncio.start_unix_server(welcome, sock=sockets.listen(workspace.socket)))
+
+    yield serve
+    for server in servers:
+        server.close()
+
+
+async def read_request(reader: asyncio.StreamReader) -> Request:
+    while True:
+        message = decode_message(await reader.readexactly(body_length(await reader.readexactly(HEADER.size))))
+        if isinstance(message, Request):
+            return message
+
+
+async def test_another_version_is_named_with_what_to_do(workspace: Workspace, fake: Fake) -> None:
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(encode(Hello(version=PROTOCOL_VERSION + 1, name="workflow-tui 9.9", pid=4711)))
+        await reader.read()
+
+    await fake(talk)
+    with pytest.raises(WorkflowError, match=r"workflow-tui 9\.9") as caught:
+        await EngineClient(workspace).connect(2)
+    assert "kill 4711" in caught.value.problem.advice
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [encode(Notice(problem=WorkflowError("t", "m").problem)), HEADER.pack(3) + b"abc", HEADER.pack(MAX_FRAME + 1)],
+)
+async def test_what_is_no_engine_is_refused(workspace: Workspace, fake: Fake, frame: bytes) -> None:
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(frame)
+        await reader.read()
+
+    await fake(talk)
+    with pytest.raises(WorkflowError, match="is no engine"):
+        await EngineClient(workspace).connect(2)
+
+
+@pytest.mark.parametrize(
+    ("end", "reason"),
+    [
+        (b"", "the engine process has ended"),
+        (encode(Notice(problem=WorkflowError("t", "it was told to end.").problem)), "it was told to end"),
+        (HEADER.pack(2) + b"\xc1\xc1", "not of this protocol"),
+        (HEADER.pack(MAX_FRAME + 1), "limit"),
+        (HEADER.pack(100) + b"half", "the engine process has ended"),
+    ],
+)
+async def test_a_lost_engine_ends_every_request(workspace: Workspace, fake: Fake, end: bytes, reason: str) -> None:
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(HELLO)
+        await read_request(reader)
+        await read_request(reader)
+        writer.write(end)
+
+    await fake(talk)
+    lost: list[str] = []
+    client = EngineClient(workspace, on_lost=lost.append)
+    await client.connect(2)
+    results = await asyncio.gather(client.request(Pause()), client.request(Pause()), return_exceptions=True)
+    for result in results:
+        assert isinstance(result, WorkflowError)
+        assert reason in str(result)
+    assert len(lost) == 1
+    assert reason in lost[0]
+    assert not client.connected
+    with pytest.raises(WorkflowError, match="no engine"):
+        await client.request(Pause())
+
+
+async def test_replies_find_their_requests_in_any_order(workspace: Workspace, fake: Fake) -> None:
+    problem = WorkflowError("No", "this cannot be done.").problem
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(HELLO)
+        first, second = await read_request(reader), await read_request(reader)
+        for event in (Reply(id=99), Reply(id=second.id), Reply(id=first.id, problem=problem)):
+            writer.write(encode(event))
+        await reader.read()
+
+    await fake(talk)
+    client = EngineClient(workspace)
+    await client.connect(2)
+    first, second = await asyncio.gather(client.request(Pause()), client.request(Pause()), return_exceptions=True)
+    assert second is None
+    assert isinstance(first, WorkflowError)
+    assert first.problem == problem
+    await client.close()
+
+
+async def test_closing_is_no_loss(workspace: Workspace, fake: Fake) -> None:
+    seen: list[Event] = []
+    lost: list[str] = []
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(HELLO)
+        await reader.read()
+
+    await fake(talk)
+    client = EngineClient(workspace, seen.append, lost.append)
+    await client.connect(2)
+    with pytest.raises(WorkflowError, match="did not answer within"):
+        await client.request(Pause(), timeout=0.01)
+    pending = asyncio.ensure_future(client.request(Pause()))
+    await asyncio.sleep(0)
+    await client.close()
+    with pytest.raises(WorkflowError, match="closed"):
+        await pending
+    assert (seen, lost) == ([], [])
+
+
+async def test_an_engine_that_says_nothing_is_given_up(workspace: Workspace, fake: Fake) -> None:
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+
+    await fake(talk)
+    with pytest.raises(WorkflowError, match="no engine answered"):
+        await EngineClient(workspace).connect(0.3)
+
+
+async def test_an_engine_that_cannot_start_says_why(workspace: Workspace) -> None:
+    workspace.lock_file.mkdir()
+    with pytest.raises(WorkflowError) as caught:
+        await EngineClient(workspace).connect(20)
+    assert "cannot use the workspace" in caught.value.problem.message
+    assert str(workspace.log) in caught.value.problem.advice
+
+
+def test_a_log_that_has_grown_is_set_aside(workspace: Workspace) -> None:
+    workspace.lock_file.mkdir()
+    workspace.log.write_bytes(b"x" * (LOG_LIMIT + 1))
+    launch(workspace)
+    assert workspace.log.stat().st_size < LOG_LIMIT
+    assert workspace.log.with_suffix(".log.1").stat().st_size == LOG_LIMIT + 1
+
+
+def test_launching_needs_next_to_nothing() -> None:
+    code = "import sys, workflow_core.launcher; print(*(m for m in sys.modules if '.' not in m))"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert "msgspec" in loaded
+    assert not {"asyncio", "torch", "numpy", "textual", "platformdirs", "tomllib", "logging"} & set(loaded)
