@@ -21,6 +21,7 @@ from workflow_tui.tables import rows_text, splits_text, waiting
 from workflow_tui.widgets.chart import Chart
 from workflow_tui.widgets.form import Field, Form, Value
 from workflow_tui.widgets.frame import Lines
+from workflow_tui.widgets.side_panel import StepCode
 
 FIELDS = (
     Field("weight", "weight", hint="slope", step=0.1),
@@ -52,6 +53,7 @@ class DataScreen(StepScreen):
         with Vertical(id="data-left"):
             yield Form(FIELDS, id="data-form", title="Settings")
             yield Lines(id="rows", classes="panel")
+            yield StepCode("data")
         with Vertical(id="data-right"):
             yield Chart(id="scatter", classes="panel", hint="space makes the data and draws it here")
             yield Lines(id="splits", classes="panel")
@@ -74,6 +76,7 @@ class DataScreen(StepScreen):
 
     def show(self, state: State) -> None:
         """Bring settings, scatter and tables up to `state`."""
+        self.query_one(StepCode).show(state.spec)
         self.query_one(Form).show(values(state.data_spec))
         if state.data is not None:
             self._show_scatter(state.data)

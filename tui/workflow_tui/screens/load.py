@@ -17,6 +17,7 @@ from workflow_tui.tables import Ink, waiting
 from workflow_tui.widgets.file_tree import FileTree
 from workflow_tui.widgets.frame import Lines
 from workflow_tui.widgets.predictor import Predictor
+from workflow_tui.widgets.side_panel import StepCode
 
 
 class LoadScreen(StepScreen):
@@ -35,7 +36,9 @@ class LoadScreen(StepScreen):
     def instruments(self) -> ComposeResult:
         """The file on the left; before and after, proof and predictor on the right."""
         with Horizontal(id="load-columns"):
-            yield FileTree(id="contents")
+            with Vertical(id="load-left"):
+                yield FileTree(id="contents")
+                yield StepCode("load")
             with Vertical(id="load-right"):
                 yield Lines(id="change", classes="panel")
                 yield Lines(id="proof", classes="panel -wrap")
@@ -49,6 +52,7 @@ class LoadScreen(StepScreen):
 
     def show(self, state: State) -> None:
         """Bring contents, proof and predictor up to `state`."""
+        self.query_one(StepCode).show(state.spec)
         loaded = state.loaded
         tree = self.query_one(FileTree)
         tree.show(loaded.file if loaded else None, "space opens a file; its contents stand here")

@@ -17,6 +17,7 @@ from workflow_tui.tables import Ink, gaps_text, waiting
 from workflow_tui.widgets.file_tree import FileTree
 from workflow_tui.widgets.form import Field, Form
 from workflow_tui.widgets.frame import Lines
+from workflow_tui.widgets.side_panel import StepCode
 
 KINDS: dict[SaveKind, str] = {
     "state_dict": "The parameters alone, by name: what inference needs.\nAny PyTorch program loads it: "
@@ -46,6 +47,7 @@ class SaveScreen(StepScreen):
                 yield Form(FIELDS, id="save-form", title="What to save")
                 yield Lines(id="kind", classes="panel -wrap")
                 yield Lines(id="what", classes="panel")
+                yield StepCode("save")
             yield FileTree(id="contents")
 
     def on_mount(self) -> None:
@@ -57,6 +59,7 @@ class SaveScreen(StepScreen):
 
     def show(self, state: State) -> None:
         """Bring the model's facts and the file's contents up to `state`."""
+        self.query_one(StepCode).show(state.spec)
         self.query_one("#kind", Lines).show(Text(KINDS[self.kind]))
         self.query_one("#what", Lines).show(self._model_text(state))
         tree = self.query_one(FileTree)

@@ -21,6 +21,7 @@ from workflow_tui.widgets.chart import Chart
 from workflow_tui.widgets.chart_layers import Layer
 from workflow_tui.widgets.form import Field, Form, Value
 from workflow_tui.widgets.frame import Lines
+from workflow_tui.widgets.side_panel import StepCode
 
 PACES: tuple[float | None, ...] = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, None)
 NAMES = {
@@ -75,6 +76,7 @@ class TrainScreen(StepScreen):
             with Vertical(id="train-run", classes="panel"):
                 yield Lines(id="run")
                 yield Form(FIELDS, id="train-form")
+                yield StepCode("train", title="Every epoch", only=("y_pred =", "model.eval()"))
 
     def on_mount(self) -> None:
         """Title the panels."""
@@ -87,6 +89,7 @@ class TrainScreen(StepScreen):
 
     def show(self, state: State) -> None:
         """Bring the four panels up to `state`."""
+        self.query_one(StepCode).show(state.spec)
         self.query_one(Form).show(values(state.train_spec))
         self._show_loss(state)
         self._show_parameters(state)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from textwrap import dedent
 from typing import Literal
 
 from rich.syntax import Syntax
@@ -66,6 +67,30 @@ class SidePanel(VerticalScroll):
         if self.content == "code" and self._spec is not None:
             code = self.query_one("#code", Static)
             code.update(highlighted(lines(self.step, self._spec), dark=self.app.current_theme.dark, wrap=True))
+
+
+class StepCode(Static):
+    """The lines a step runs, where a screen has room for them; a low terminal has them in the side panel."""
+
+    def __init__(self, step: StepName, *, title: str = "The code", only: tuple[str, str] | None = None) -> None:
+        """`only` are the first words of the first line to show and of the one after the last."""
+        super().__init__("", classes="panel step-code", markup=False)
+        self.step = step
+        self.only = only
+        self.border_title = title
+        self._shown: object = None
+
+    def show(self, spec: WorkflowSpec) -> None:
+        """Show the lines for `spec`."""
+        shown = (spec, self.app.current_theme.dark)
+        if shown == self._shown:
+            return
+        self._shown = shown
+        source = lines(self.step, spec)
+        if self.only is not None:
+            start, stop = (source.index(words) for words in self.only)
+            source = dedent(source[source.rindex("\n", 0, start) + 1 : source.rindex("\n", 0, stop)]).strip()
+        self.update(highlighted(source, dark=shown[1], wrap=True))
 
 
 def highlighted(source: str, *, dark: bool, wrap: bool = False) -> Syntax:
