@@ -28,6 +28,7 @@ _REASONS = {
     errno.ENAMETOOLONG: ("the name is too long", "Choose a shorter one."),
     errno.ELOOP: ("its symbolic links go round in a circle", "Choose another name."),
     errno.EEXIST: ("it exists already", "Choose another name, or replace it (--overwrite)."),
+    errno.EIO: ("the disk reports an error", "Check the disk, or choose another folder."),
     errno.EAGAIN: ("another process is saving to it right now", "Try again in a moment."),
 }
 
@@ -36,7 +37,7 @@ def problem(path: str | os.PathLike[str], error: OSError | str, advice: str = ""
     """The error to raise where `path` cannot be written or read because of `error`."""
     if isinstance(error, OSError):
         fallback = os.strerror(error.errno) if error.errno else "the system refused"
-        reason, advice = _REASONS.get(error.errno or 0, (fallback.lower(), advice))
+        reason, advice = _REASONS.get(error.errno or 0, (fallback.lower(), "Choose another folder."))
     else:
         reason = error
     return WorkflowError(title, f"{sanitize(os.fspath(path))}: {reason}.", advice)
@@ -108,13 +109,8 @@ def write(path: str | os.PathLike[str], data: bytes, *, overwrite: bool) -> Path
     temporary = target.with_name(f".workflow-tui-{digest}.part")
     try:
         with _locked(temporary) as descriptor:
-            try:
-                _fill(descriptor, data, target)
-                _publish(temporary, target, overwrite)
-            except BaseException:
-                with contextlib.suppress(OSError):
-                    os.unlink(temporary)
-                raise
+            _fill(descriptor, data, target)
+            _publish(temporary, target, overwrite)
         _sync_folder(target.parent)
     except OSError as error:
         raise problem(path, error) from error
@@ -123,14 +119,18 @@ def write(path: str | os.PathLike[str], data: bytes, *, overwrite: bool) -> Path
 
 @contextlib.contextmanager
 def _locked(temporary: Path) -> Iterator[int]:
-    """The temporary file, empty and ours alone; two processes that save to one name at once cannot mix their bytes."""
+    """The temporary file, ours alone and removed on failure: two saves to one name at once cannot mix their bytes."""
     while True:
         descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if _takes_over(descriptor, temporary):
-                os.ftruncate(descriptor, 0)
-                yield descriptor
+                try:
+                    yield descriptor
+                except BaseException:
+                    with contextlib.suppress(OSError):
+                        os.unlink(temporary)
+                    raise
                 return
         finally:
             os.close(descriptor)
@@ -154,6 +154,7 @@ def _takes_over(descriptor: int, temporary: Path) -> bool:
 
 
 def _fill(descriptor: int, data: bytes, target: Path) -> None:
+    os.ftruncate(descriptor, 0)
     with contextlib.suppress(FileNotFoundError):
         os.fchmod(descriptor, stat.S_IMODE(os.stat(target).st_mode) & 0o777)
     view = memoryview(data)

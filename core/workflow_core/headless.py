@@ -159,8 +159,8 @@ def _complain(message: str) -> None:
 
 def _silence_stdout() -> None:
     """Let what is still buffered go nowhere: Python would complain about it on its way out."""
-    with contextlib.suppress(OSError, ValueError, AttributeError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    with contextlib.suppress(OSError, ValueError, AttributeError), open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), sys.stdout.fileno())
 
 
 if __name__ == "__main__":

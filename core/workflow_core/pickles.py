@@ -158,10 +158,12 @@ def _scan(data: bytes) -> None:
     if len(data) > MAX_PICKLE:
         raise Refused("Not weights", "its list of contents is far too long")
     foreign: list[str] = []
+    unknown = False
     try:
         for count, (opcode, argument, _) in enumerate(pickletools.genops(data)):
             if opcode.name not in _OPCODES:
-                raise Refused("Not weights", "it holds Python objects, which could run code when they are opened")
+                unknown = True
+                break
             if opcode.name.endswith("PUT") and int(argument or 0) > count:
                 raise Refused(_DAMAGED, "its list of contents makes no sense", "Fetch or save it again.")
             if opcode.name == "GLOBAL" and argument not in _GLOBALS and argument not in _ITEM_SIZES:
@@ -172,6 +174,8 @@ def _scan(data: bytes) -> None:
         raise Refused(_DAMAGED, "its list of contents makes no sense", "Fetch or save it again.") from error
     if foreign:
         raise _foreign(foreign[0])
+    if unknown:
+        raise Refused("Not only weights", "it holds Python objects, which could run code when they are opened")
 
 
 def _foreign(name: str) -> Refused:

@@ -148,19 +148,25 @@ def _read(name: str) -> bytes:
     try:
         # O_NONBLOCK: opening a pipe must not wait for somebody to write to it
         descriptor = os.open(name, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
-        with open(descriptor, "rb") as file:
-            status = os.fstat(descriptor)
-            if stat.S_ISDIR(status.st_mode):
-                raise _unreadable(name, "it is a folder")
-            if not stat.S_ISREG(status.st_mode):
-                raise _unreadable(name, "it is a device, a pipe or a socket, not a file")
-            if status.st_size > MAX_BYTES:
-                raise _unreadable(name, f"it is larger than {MAX_BYTES // 1024**2} MiB, the most that is loaded here")
-            return file.read(MAX_BYTES + 1)
+        try:
+            _check_status(name, os.fstat(descriptor))
+            with open(descriptor, "rb", closefd=False) as file:
+                return file.read(MAX_BYTES + 1)
+        finally:
+            os.close(descriptor)
     except OSError as error:
         code = error.errno or 0
         reason = "it is no regular file" if code == errno.ENXIO else _REASONS.get(code, "the system refused")
         raise _unreadable(name, reason) from error
+
+
+def _check_status(name: str, status: os.stat_result) -> None:
+    if stat.S_ISDIR(status.st_mode):
+        raise _unreadable(name, "it is a folder")
+    if not stat.S_ISREG(status.st_mode):
+        raise _unreadable(name, "it is a device, a pipe or a socket, not a file")
+    if status.st_size > MAX_BYTES:
+        raise _unreadable(name, f"it is larger than {MAX_BYTES // 1024**2} MiB, the most that is loaded here")
 
 
 def _unreadable(name: str, reason: str) -> WorkflowError:

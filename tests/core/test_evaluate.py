@@ -1,0 +1,86 @@
+"""Metrics are those of the textbook, also where they hardly exist."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from workflow_core.specs import DataSpec, InitSpec, ModelSpec, SplitSpec
+from workflow_core.steps import build, data, evaluate
+
+
+def model(weight: float, bias: float) -> torch.nn.Module:
+    return build.build(ModelSpec(init=InitSpec(values={"weight": weight, "bias": bias})))
+
+
+def test_metrics_by_hand() -> None:
+    """y = 2x for x = 0, 1, 2, 3 against y_pred = x + 1: errors 1, 0, -1, -2; the mean of y is 3, its spread 20."""
+    dataset = data.make(DataSpec(weight=2, bias=0, stop=4, step=1, split=SplitSpec(train=1, validation=0, test=0)))
+    metrics = evaluate.evaluate(model(1, 1), dataset)
+    assert metrics["validation"] is metrics["test"] is None
+    train = metrics["train"]
+    assert train is not None
+    assert (train.count, train.mse, train.mae, train.rmse) == (4, 1.5, 1.0, math.sqrt(1.5))
+    assert train.r2 == pytest.approx(1 - 6 / 20)
+
+
+def test_r2_does_not_exist_for_constant_y_or_one_row() -> None:
+    constant = data.make(DataSpec(weight=0, bias=0.1, stop=3, step=1, split=SplitSpec.parse("100/0/0")))
+    single = data.make(DataSpec(stop=3, step=1, split=SplitSpec.parse("34/33/33")))
+    for metrics in (evaluate.evaluate(model(1, 1), constant), evaluate.evaluate(model(1, 1), single)):
+        assert metrics["train"] is not None
+        assert metrics["train"].r2 is None
+        assert metrics["train"].mse > 0
+
+
+def test_a_perfect_model_has_no_error() -> None:
+    dataset = data.make(DataSpec())
+    for metrics in evaluate.evaluate(model(0.7, 0.3), dataset).values():
+        assert metrics is not None
+        assert (metrics.mse, metrics.mae, metrics.rmse) == pytest.approx((0, 0, 0), abs=1e-7)
+        assert metrics.r2 == pytest.approx(1)
+
+
+def test_errors_too_large_for_float32_when_squared_are_still_right() -> None:
+    metrics = evaluate.evaluate(model(0, 1e30), data.make(DataSpec()))["test"]
+    assert metrics is not None
+    assert metrics.mse == pytest.approx(1e60, rel=1e-5)
+
+
+def test_a_diverged_model_has_nan_metrics() -> None:
+    broken = model(1, 1)
+    with torch.no_grad():
+        broken.get_parameter("weight").fill_(math.nan)
+    metrics = evaluate.evaluate(broken, data.make(DataSpec()))["test"]
+    assert metrics is not None
+    assert math.isnan(metrics.mse)
+    assert metrics.r2 is not None
+    assert math.isnan(metrics.r2)
+
+
+def test_predictions_are_at_most_so_many_from_first_to_last() -> None:
+    dataset = data.make(DataSpec(step=0.0005))
+    rows = evaluate.predictions(model(2, 1), dataset, limit=50)
+    for name, found in rows.items():
+        X, y = (part.flatten().tolist() for part in dataset.split(name))
+        assert len(found) == 50
+        assert (found[0].x, found[0].y, found[-1].x, found[-1].y) == (X[0], y[0], X[-1], y[-1])
+        for row in found:
+            assert row.y_pred == pytest.approx(2 * row.x + 1)
+    everything = evaluate.predictions(model(2, 1), dataset, limit=10_000)["test"]
+    assert [row.x for row in everything] == dataset.split("test")[0].flatten().tolist()
+
+
+def test_predictions_of_a_split_without_rows_are_none() -> None:
+    dataset = data.make(DataSpec(split=SplitSpec.parse("100/0/0")))
+    assert evaluate.predictions(model(1, 1), dataset)["test"] == ()
+
+
+def test_evaluating_leaves_the_mode_alone() -> None:
+    fresh = model(1, 1)
+    evaluate.evaluate(fresh, data.make(DataSpec()))
+    assert fresh.training
+    evaluate.evaluate(fresh.eval(), data.make(DataSpec()))
+    assert not fresh.training
