@@ -19,6 +19,7 @@ from textual.drivers.linux_driver import LinuxDriver
 from textual.message import Message
 from textual.messages import InBandWindowResize
 
+from workflow_tui.terminal import frugal
 from workflow_tui.terminal.guard import Guard
 from workflow_tui.terminal.output import TerminalOutput
 from workflow_tui.terminal.paste import PasteLimit
@@ -147,6 +148,7 @@ class TerminalDriver(LinuxDriver):
 
 def guarded(guard: Guard) -> type[TerminalDriver]:
     """The driver class for an app that runs under `guard`."""
+    frugal.install()
     return type("GuardedDriver", (TerminalDriver,), {"guard": guard})
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from time import monotonic
 from typing import Any
 
+from rich.cells import cell_len
 from rich.segment import Segment
 from rich.style import Style
 from textual.content import Content
@@ -38,11 +39,12 @@ class _Caption:
 
     def __set__(self, chart: Chart, text: str | None) -> None:
         text = "".join(char for char in text if char.isprintable()) if text else None
-        if text == self.__get__(chart):
+        before = self.__get__(chart)
+        if text == before:
             return
         setattr(chart, f"_caption_{self.name}", text)
         setattr(chart, f"_{self.name}", None if text is None else Content(text))
-        chart.refresh_border(self.row)
+        chart.refresh_border(self.row, max(cell_len(text or ""), cell_len(before or "")))
 
 
 class Chart(Widget):
@@ -154,14 +156,18 @@ class Chart(Widget):
         elif regions := changed(before, rows):
             self.refresh(*regions)
 
-    def refresh_border(self, row: str) -> None:
-        """Repaint the border's top or bottom row only."""
+    def refresh_border(self, row: str, width: int) -> None:
+        """Repaint the `width` cells of the border's top or bottom row that its title may take."""
         if not self.is_mounted:
             self.refresh()
             return
-        offset, size = self.content_offset, self.outer_size
-        y = 0 if row == "top" else size.height - 1
-        self.refresh(Region(0, y, size.width, 1).translate(-offset))
+        outer, styles = self.outer_size, self.styles
+        width = min(width + 4, outer.width)  # a corner, a dash and a blank; the blank at the other end
+        y, align = (0, styles.border_title_align) if row == "top" else (outer.height - 1, styles.border_subtitle_align)
+        if align == "center":
+            width = outer.width
+        x = outer.width - width if align == "right" else 0
+        self.refresh(Region(x, y, width, 1).translate(-self.content_offset))
 
     def render_line(self, y: int) -> Strip:
         width = self.content_size.width
