@@ -17,13 +17,17 @@ import torch
 
 from workflow_core import headless, options
 from workflow_core.options import TrainOptions
+from workflow_core.report import JsonReport
 from workflow_core.specs import DataSpec, InitSpec, ModelSpec, SplitSpec, TrainSpec, WorkflowSpec
 from workflow_core.steps.load import load
+from workflow_core.steps.train import EpochRecord
+from workflow_core.stopping import Stopping
 
 DATA = Path(__file__).parents[1] / "data"
 COURSE: dict[str, Any] = json.loads((DATA / "course_runs.json").read_text())
 PROGRAM = [sys.executable, "-m", "workflow_core.headless"]
-ENDLESS = ["train", "--json", "--every", "1000", "--epochs", "1000000000"]
+EVERY = 100
+ENDLESS = ["train", "--json", "--every", str(EVERY), "--epochs", "1000000000"]
 
 
 def lines(capsys: pytest.CaptureFixture[str], *arguments: str, status: int = 0) -> list[dict[str, Any]]:
@@ -295,7 +299,7 @@ def test_failures_are_one_sentence(capsys: pytest.CaptureFixture[str], tmp_path:
 
 @pytest.fixture
 def endless(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
-    """A training that only a signal ends, once it has told of its thousandth epoch."""
+    """A training that only a signal ends, once it has told of some epochs."""
     process = subprocess.Popen(
         [*PROGRAM, *ENDLESS, "--save", str(tmp_path / "model.pt"), "--kind", "checkpoint"],
         stdout=subprocess.PIPE,
@@ -305,7 +309,7 @@ def endless(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     with process:
         watchdog = threading.Timer(120, process.kill)
         watchdog.start()
-        while json.loads(output(process).readline()).get("epoch") != 1000:
+        while json.loads(output(process).readline()).get("epoch") != EVERY:
             pass
         yield process
         process.kill()
@@ -322,20 +326,56 @@ def complaints(process: subprocess.Popen[str]) -> str:
     return process.stderr.read()
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_ends_the_training_with_what_was_learnt(
-    endless: subprocess.Popen[str], tmp_path: Path, number: signal.Signals, status: int
-) -> None:
-    endless.send_signal(number)
+def test_ctrl_c_ends_the_training_with_what_was_learnt(endless: subprocess.Popen[str], tmp_path: Path) -> None:
+    endless.send_signal(signal.SIGINT)
     *epochs, finished = map(json.loads, output(endless).read().splitlines())
-    assert endless.wait(30) == status
+    assert endless.wait(30) == 130
     assert complaints(endless) == ""
     assert finished["reason"] == "interrupted"
-    last = epochs[-1]["epoch"] if epochs else 1000
+    last = epochs[-1]["epoch"] if epochs else EVERY
     assert finished["epochs"] == last + 1
     loaded = load(tmp_path / "model.pt")
     assert loaded.epoch == finished["epochs"]
     assert loaded.after == finished["parameters"]
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_other_signals_end_it_at_the_next_epoch_too(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    number: signal.Signals,
+    status: int,
+) -> None:
+    def epoch(report: JsonReport, record: EpochRecord) -> None:
+        if record.epoch == 3:
+            signal.raise_signal(number)
+
+    monkeypatch.setattr(JsonReport, "epoch", epoch)
+    before = signal.getsignal(number)
+    path = tmp_path / "model.pt"
+    _, finished = lines(capsys, "--save", str(path), status=status)
+    assert (finished["epochs"], finished["reason"]) == (4, "interrupted")
+    assert load(path).after == finished["parameters"]
+    assert signal.getsignal(number) is before
+
+
+def test_a_signal_that_is_ignored_stays_ignored() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with Stopping() as stopping:
+            signal.raise_signal(signal.SIGHUP)
+        assert stopping.asked is None
+        assert stopping.exit_status == 0
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_a_second_signal_ends_the_program_at_once() -> None:
+    with Stopping() as stopping:
+        signal.raise_signal(signal.SIGTERM)
+        assert stopping.asked == signal.SIGTERM
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_DFL
 
 
 def test_a_closed_pipe_ends_it_silently(endless: subprocess.Popen[str], tmp_path: Path) -> None:
