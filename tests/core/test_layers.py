@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-SHARED = ["specs", "protocol", "history", "client", "workspace", "scripts", "errors", "sanitize"]
+SHARED = ["specs", "protocol", "history", "client", "workspace", "scripts", "errors", "sanitize", "atomic"]
 STEPS = ["data", "build", "train", "evaluate", "save", "load"]
 TORCH = {"torch", "numpy"}
 UI = {"textual", "rich", "plotext", "textual_plotext", "textual_fspicker", "workflow_tui"}
