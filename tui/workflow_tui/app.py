@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -10,8 +11,7 @@ from typing import Any, Protocol
 
 import msgspec
 from rich.text import Text
-from textual import events
-from textual.app import App, SystemCommand
+from textual.app import SystemCommand
 from textual.driver import Driver
 from textual.filter import LineFilter
 from textual.screen import Screen
@@ -54,6 +54,7 @@ from workflow_tui.screens.load import LoadScreen
 from workflow_tui.screens.save import SaveScreen
 from workflow_tui.screens.train import TrainScreen
 from workflow_tui.state import State, reduce
+from workflow_tui.terminal.session import GuardedApp, run_app
 from workflow_tui.theme import DARK_NAME, LIGHT_NAME, WORKFLOW_DARK, WORKFLOW_LIGHT, ascii_only, role_variables
 from workflow_tui.widgets.stepper import NAMES
 
@@ -82,7 +83,7 @@ class Client(Protocol):
 MakeClient = Callable[[Callable[[Event], None], Callable[[str], None]], Client]
 
 
-class WorkflowApp(App[int]):
+class WorkflowApp(GuardedApp[int]):
     """Six screens on one engine."""
 
     TITLE = "workflow-tui"
@@ -331,10 +332,6 @@ class WorkflowApp(App[int]):
             error_dialog(sanitize(problem.title), sanitize(problem.message, 1000), sanitize(problem.advice, 1000))
         )
 
-    def notify_size(self, event: events.Resize) -> None:
-        """Draw after a resize."""
-        self._dirty = True
-
     # --- files -----------------------------------------------------------------------------------
 
     def action_save(self) -> None:
@@ -443,17 +440,23 @@ class WorkflowApp(App[int]):
         await self.client.close()
         self.exit(0)
 
-    def detach(self) -> None:
-        """Leave at once and let the engine go on; what a hang-up or SIGTERM does."""
-        self.exit(0)
-
 
 def run(workspace: Workspace, *, theme: str | None = None, device: str | None = None) -> int:
     """Run the app on a workspace's engine until it is left; the exit status. Says afterwards what still runs."""
-    app = WorkflowApp(
-        lambda on_event, on_lost: EngineClient(workspace, on_event, on_lost), theme=theme or "dark", device=device
-    )
-    app.run()
-    if app.farewell:
-        print(app.farewell)
-    return app.return_code or 0
+    apps: list[WorkflowApp] = []
+
+    def make_app(driver_class: type[Driver]) -> WorkflowApp:
+        app = WorkflowApp(
+            lambda on_event, on_lost: EngineClient(workspace, on_event, on_lost),
+            theme=theme or "dark",
+            device=device,
+            driver_class=driver_class,
+        )
+        apps.append(app)
+        return app
+
+    status = run_app(make_app, workspace.path / "ui.log")
+    if apps and apps[0].farewell:
+        with contextlib.suppress(OSError):  # the terminal may be gone
+            print(apps[0].farewell)
+    return status
