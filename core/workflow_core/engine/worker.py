@@ -71,8 +71,8 @@ class Worker(threading.Thread):
         view = module.describe(self._view)
         self._publish(Update(engine=replace(view, load_seconds=time.monotonic() - begun)))
         log.info("torch %s loaded in %.1f s", view.torch_version, time.monotonic() - begun)
-        if not self._inbox.waiting:
-            module.warm_up()
+        # in a thread of its own: the first commands need not wait for what only the first run needs
+        threading.Thread(target=module.warm_up, name="warm-up", daemon=True).start()
 
     def _carry_out(self, session: Session, job: Job) -> tuple[Problem | None, Answer]:
         try:
