@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import msgspec
 from rich.text import Text
@@ -47,13 +48,8 @@ from workflow_tui.dialogs.help import HelpDialog
 from workflow_tui.dialogs.leave import leave_dialog
 from workflow_tui.output import OutputGuard
 from workflow_tui.screens.base import StepScreen
-from workflow_tui.screens.build import BuildScreen
-from workflow_tui.screens.data import DataScreen
-from workflow_tui.screens.evaluate import EvaluateScreen
-from workflow_tui.screens.load import LoadScreen
-from workflow_tui.screens.save import SaveScreen
-from workflow_tui.screens.train import TrainScreen
 from workflow_tui.state import State, reduce
+from workflow_tui.sturdy import SturdyApp
 from workflow_tui.terminal.session import GuardedApp, run_app
 from workflow_tui.theme import DARK_NAME, LIGHT_NAME, WORKFLOW_DARK, WORKFLOW_LIGHT, ascii_only, role_variables
 from workflow_tui.widgets.stepper import NAMES
@@ -83,20 +79,25 @@ class Client(Protocol):
 MakeClient = Callable[[Callable[[Event], None], Callable[[str], None]], Client]
 
 
-class WorkflowApp(GuardedApp[int]):
+def later(step: StepName) -> Callable[[], StepScreen]:
+    """The screen of `step`, imported when it is first gone to: the first frame waits for one screen, not for six."""
+
+    def make() -> StepScreen:
+        module = importlib.import_module(f"workflow_tui.screens.{step}")
+        screen = getattr(module, f"{step.capitalize()}Screen")()
+        assert isinstance(screen, StepScreen)
+        return screen
+
+    return make
+
+
+class WorkflowApp(SturdyApp, GuardedApp[int]):
     """Six screens on one engine."""
 
     TITLE = "workflow-tui"
     CSS_PATH = "app.tcss"
     ENABLE_COMMAND_PALETTE = True
-    MODES = {  # noqa: RUF012
-        "data": DataScreen,
-        "build": BuildScreen,
-        "train": TrainScreen,
-        "evaluate": EvaluateScreen,
-        "save": SaveScreen,
-        "load": LoadScreen,
-    }
+    MODES: ClassVar[dict[str, str | Callable[[], Screen[Any]]]] = {name: later(name) for name in NAMES}
     DEFAULT_MODE = "data"
     BINDINGS = []  # noqa: RUF012
 

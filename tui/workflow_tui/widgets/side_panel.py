@@ -8,7 +8,7 @@ from typing import Literal
 from rich.syntax import Syntax
 from textual.app import ComposeResult
 from textual.containers import VerticalScroll
-from textual.widgets import Markdown, Static
+from textual.widgets import Static
 
 from workflow_core.protocol import StepName
 from workflow_core.scripts import lines
@@ -31,8 +31,7 @@ class SidePanel(VerticalScroll):
         self._loaded = False
 
     def compose(self) -> ComposeResult:
-        """Both contents; only one is displayed."""
-        yield Markdown("", id="lesson", open_links=False)
+        """The code; the lesson joins it when it is first asked for."""
         yield Static("", id="code", markup=False)
 
     def toggle(self, content: Content) -> None:
@@ -43,14 +42,17 @@ class SidePanel(VerticalScroll):
         """Show the lesson, the code or, for an empty name, nothing."""
         self.content = content
         self.display = bool(content)
-        self.query_one("#lesson").display = content == "lesson"
+        for lesson_view in self.query("#lesson"):
+            lesson_view.display = content == "lesson"
         self.query_one("#code").display = content == "code"
         if content == "lesson":
             self.border_title = f"Lesson: {self.step.capitalize()}"
             self.border_subtitle = "t hides it"
             if not self._loaded:
                 self._loaded = True
-                self.query_one("#lesson", Markdown).update(lesson(self.step))
+                from textual.widgets import Markdown  # its parser would cost the first frame a tenth of a second
+
+                self.mount(Markdown(lesson(self.step), id="lesson", open_links=False))
         elif content == "code":
             self.border_title = f"Code: {self.step.capitalize()}"
             self.border_subtitle = "x writes it all as one script"
