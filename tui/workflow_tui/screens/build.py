@@ -45,6 +45,10 @@ class BuildScreen(StepScreen):
         Command("defaults", "r", "r", "defaults", "Go back to the course's settings."),
     )
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._begun = False
+
     def instruments(self) -> ComposeResult:
         """Class and settings above, parameters and the untrained line below."""
         with Horizontal(id="build-top"):
@@ -64,11 +68,12 @@ class BuildScreen(StepScreen):
     def engine_ready(self, state: State) -> None:
         """A first visit does the step with the settings as they stand."""
         if state.model is None:
+            self._begun = True
             self.owner.send(BuildModel())
 
     def on_screen_resume(self) -> None:
-        """Do the step where it is still open."""
-        if self.owner.state.ready:
+        """Do the step where it is still open; once, for it resumes after every dialog, that of its failure too."""
+        if self.owner.state.ready and not self._begun:
             self.engine_ready(self.owner.state)
 
     def show(self, state: State) -> None:
@@ -135,7 +140,7 @@ def values(spec: ModelSpec) -> dict[str, Value]:
     given = spec.init.values
     shown: dict[str, Value] = {"seed": spec.init.seed}
     for name in ("weight", "bias"):
-        shown[name] = figures.short(given[name]) if name in given else DRAWN
+        shown[name] = repr(given[name]).removesuffix(".0") if name in given else DRAWN
     return shown
 
 

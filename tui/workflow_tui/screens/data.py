@@ -48,6 +48,10 @@ class DataScreen(StepScreen):
         Command("defaults", "r", "r", "defaults", "Go back to the course's settings."),
     )
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._begun = False
+
     def instruments(self) -> ComposeResult:
         """Settings and rows on the left, scatter and splits on the right."""
         with Vertical(id="data-left"):
@@ -67,11 +71,12 @@ class DataScreen(StepScreen):
     def engine_ready(self, state: State) -> None:
         """A first visit does the step with the settings as they stand."""
         if state.data is None:
+            self._begun = True
             self.owner.send(MakeData())
 
     def on_screen_resume(self) -> None:
-        """Do the step where it is still open."""
-        if self.owner.state.ready:
+        """Do the step where it is still open; once, for it resumes after every dialog, that of its failure too."""
+        if self.owner.state.ready and not self._begun:
             self.engine_ready(self.owner.state)
 
     def show(self, state: State) -> None:

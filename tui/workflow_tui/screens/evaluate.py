@@ -37,6 +37,7 @@ class EvaluateScreen(StepScreen):
         super().__init__()
         self._answer: Predictions | None = None
         self._answered_for: object = None
+        self._measured: object = None
 
     def instruments(self) -> ComposeResult:
         """Metrics on top, the chart and the predictor below."""
@@ -54,10 +55,12 @@ class EvaluateScreen(StepScreen):
         self.query_one("#gaps").border_title = "Parameters"
 
     def on_screen_resume(self) -> None:
-        """Measure at once where a trained model is waiting for it."""
+        """Measure at once where a trained model is waiting for it; each model once, whatever came of it."""
         state = self.owner.state
         if state.ready and state.trained and not state.running and state.steps.evaluate == "open":
-            self.owner.send(Evaluate())
+            model, self._measured = self._measured, _model(state)
+            if model != self._measured:
+                self.owner.send(Evaluate())
 
     def show(self, state: State) -> None:
         """Bring metrics, chart and predictor up to `state`."""
@@ -77,8 +80,7 @@ class EvaluateScreen(StepScreen):
         self.query_one("#gaps", Lines).show(
             gaps_text(self, parameters, truth) if parameters else Text("each parameter, its true value, the gap")
         )
-        key = (state.training.run, state.training.epoch) if state.training else None
-        if key != self._answered_for:
+        if _model(state) != self._answered_for:
             self._answer = None
         self.query_one(Predictor).show(self._answer)
 
@@ -118,12 +120,17 @@ class EvaluateScreen(StepScreen):
             self.owner.complain("Nothing is trained yet: press escape, then space to train first")
             return
         answer = await self.owner.ask(Predict(x=event.x, source="trained"))
-        if isinstance(answer, Predictions) and (training := self.owner.state.training):
+        if isinstance(answer, Predictions):
             self._answer = answer
-            self._answered_for = (training.run, training.epoch)
+            self._answered_for = _model(self.owner.state)
             self.refresh_state()
 
     @on(Predictor.Refused)
     def _refused(self, event: Predictor.Refused) -> None:
         event.stop()
         self.owner.complain(event.text)
+
+
+def _model(state: State) -> tuple[int, int] | None:
+    """Which model it is that is trained: the run and its epochs; None without one."""
+    return (state.training.run, state.training.epoch) if state.training else None
