@@ -1,0 +1,158 @@
+"""Drives the app in tests: a replayed engine below it, keys into it, text out of it, and no sleeps."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+from tests.tui.replay import ReplayClient, load
+from textual.pilot import Pilot
+from textual.widget import Widget
+
+from workflow_core.protocol import Command, Epochs, Event, StepName, Steps, TrainingView, Update
+from workflow_tui.app import WorkflowApp
+from workflow_tui.screens.base import StepScreen
+
+DEADLINE = 15.0
+"""Seconds until a state that does not come counts as a failure; a busy machine needs some."""
+
+Size = tuple[int, int]
+
+
+@dataclass
+class Drive:
+    """An app in flight, the pilot at its keys and the replayed engine under it."""
+
+    app: WorkflowApp
+    pilot: Pilot[int | None]
+    client: ReplayClient
+
+    async def until(self, predicate: Callable[[], object], what: str = "") -> None:
+        """Wait until `predicate` holds, or fail with what is on the screen instead."""
+        await until(self.pilot, predicate, what)
+
+    async def press(self, *keys: str) -> None:
+        """Press keys and let the app draw what they led to."""
+        await self.pilot.press(*keys)
+        await self.settle()
+
+    async def settle(self) -> None:
+        """Until commands are answered, events folded, and all of it is drawn."""
+        pending = lambda: [w for w in self.app.workers if w.group == "commands" and not w.is_finished]  # noqa: E731
+        await self.pilot.pause()
+        await self.until(lambda: not pending() and not self.app._dirty)
+        await self.pilot.pause()
+
+    async def tell(self, event: Event) -> None:
+        """The engine says something."""
+        self.client.on_event(event)
+        await self.settle()
+
+    async def go(self, step: StepName) -> None:
+        """Go to a step and let it do what it does on a visit."""
+        self.app.go(step)
+        await self.until(lambda: isinstance(self.app.screen, StepScreen) and self.app.screen.step == step)
+        await self.settle()
+
+    async def sees(self, *texts: str) -> None:
+        """Wait until all of `texts` are on the screen."""
+        await self.until(lambda: all(text in self.text for text in texts), f"{texts}")
+
+    async def asks(self, command: Command) -> None:
+        """Wait until the engine was asked this."""
+        await self.until(lambda: command in self.client.asked, f"{command}")
+
+    @property
+    def text(self) -> str:
+        """Everything on the screen."""
+        return screen_text(self.app)
+
+    @property
+    def status(self) -> str:
+        """The status line of the step on the screen."""
+        return panel_text(self.app.screen.query_one("#status"))
+
+    def panel(self, selector: str) -> str:
+        """The text of one widget as it is drawn, its border with it."""
+        return panel_text(self.app.screen.query_one(selector))
+
+    @property
+    def dialog(self) -> bool:
+        """Something lies above the step's screen."""
+        return not isinstance(self.app.screen, StepScreen)
+
+
+@asynccontextmanager
+async def driving(
+    *, size: Size = (120, 40), steps: int = 0, client: Callable[[ReplayClient], None] | None = None, **options: Any
+) -> AsyncIterator[Drive]:
+    """The app on a replayed engine, its first screen drawn.
+
+    `steps` says how many of the six the engine has done before the app attaches, `client` may change the engine
+    before that, and `options` are the app's.
+    """
+    made: list[ReplayClient] = []
+
+    def make(on_event: Callable[[Event], None], on_lost: Callable[[str], None]) -> ReplayClient:
+        replay = ReplayClient(on_event, on_lost)
+        replay.start += done(steps)
+        if client is not None:
+            client(replay)
+        made.append(replay)
+        return replay
+
+    app = WorkflowApp(make, **options)
+    async with app.run_test(size=size) as pilot:
+        drive = Drive(app, pilot, made[0])
+        await drive.until(app._connected.is_set)
+        await drive.settle()
+        yield drive
+
+
+def done(steps: int) -> list[Event]:
+    """What the recorded engine says while the first `steps` of the six are done."""
+    _, answers = load()
+    names = ("MakeData", "BuildModel", "Run", "Evaluate", "Save", "Load")
+    return [event for name in names[:steps] for event in answers[name].events]
+
+
+def engine(**changes: Any) -> Update:
+    """The recorded engine, changed."""
+    view = next(e.engine for e in reversed(load()[0]) if isinstance(e, Update) and e.engine is not msgspec.UNSET)
+    return Update(engine=msgspec.structs.replace(view, **changes))
+
+
+def training(**changes: Any) -> TrainingView:
+    """The recorded run as it ended, changed."""
+    views = [e.training for e in done(3) if isinstance(e, Update | Epochs) and isinstance(e.training, TrainingView)]
+    return msgspec.structs.replace(views[-1], **changes)
+
+
+def steps(**changes: Any) -> Update:
+    """Steps as they are after data, model and training, changed."""
+    return Update(steps=Steps(**({"data": "done", "build": "done", "train": "done"} | changes)))
+
+
+async def until(pilot: Pilot[Any], predicate: Callable[[], object], what: str = "") -> None:
+    """Wait until `predicate` holds, or fail with what is on the screen instead."""
+    deadline = time.monotonic() + DEADLINE
+    while not predicate():
+        if time.monotonic() > deadline:
+            raise AssertionError(f"this never came: {what or predicate}\n{screen_text(pilot.app)}")
+        await pilot.pause(0.01)
+
+
+def screen_text(app: Any) -> str:
+    """The text of the whole screen, as the compositor hands it to the terminal."""
+    return "\n".join(strip.text.rstrip() for strip in app.screen._compositor.render_strips())
+
+
+def panel_text(widget: Widget) -> str:
+    """The text of the part of the screen that a widget lies on."""
+    rows = [strip.text for strip in widget.screen._compositor.render_strips()]
+    x, y, width, height = widget.region
+    return "\n".join(row[x : x + width].rstrip() for row in rows[y : y + height])
