@@ -8,6 +8,7 @@ import importlib
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
+from time import monotonic
 from typing import Any, ClassVar, Protocol
 
 import msgspec
@@ -52,9 +53,16 @@ from workflow_tui.state import State, reduce
 from workflow_tui.sturdy import SturdyApp
 from workflow_tui.terminal.session import GuardedApp, run_app
 from workflow_tui.theme import DARK_NAME, LIGHT_NAME, WORKFLOW_DARK, WORKFLOW_LIGHT, ascii_only, role_variables
+from workflow_tui.typeahead import OneKeyAtATime
 from workflow_tui.widgets.stepper import NAMES
 
 DRAW_INTERVAL = 0.1
+PATIENCE = 0.4
+WAITING: dict[type, str] = {
+    Run: "Preparing the run (PyTorch loads its optimizers once)",
+    Save: "Writing the file",
+    Load: "Reading the file",
+}
 FLASH_SECONDS = 8.0
 DEFAULT_PACE = 20.0
 """Epochs per second at first: flat out, the course's 100 epochs are over before anyone has seen one."""
@@ -91,7 +99,7 @@ def later(step: StepName) -> Callable[[], StepScreen]:
     return make
 
 
-class WorkflowApp(SturdyApp, GuardedApp[int]):
+class WorkflowApp(SturdyApp, OneKeyAtATime, GuardedApp[int]):
     """Six screens on one engine."""
 
     TITLE = "workflow-tui"
@@ -124,6 +132,7 @@ class WorkflowApp(SturdyApp, GuardedApp[int]):
         self._flash: Text | None = None
         self._attached = False
         self._connected = asyncio.Event()
+        self._waiting: list[tuple[type[Command], float]] = []
         self.register_theme(WORKFLOW_DARK)
         self.register_theme(WORKFLOW_LIGHT)
         self.theme = LIGHT_NAME if theme == "light" else DARK_NAME
@@ -163,11 +172,11 @@ class WorkflowApp(SturdyApp, GuardedApp[int]):
         finally:
             self._connected.set()
 
-    def _later(self, handler: Callable[[Any], None], value: Event | str) -> None:
+    def _later(self, handler: Callable[[Any], object], value: Event | str) -> None:
         """Handle what the client reports in the app's own task, where its faults and screens belong."""
         self.call_later(handler, value)
 
-    def on_engine_event(self, event: Event) -> None:
+    async def on_engine_event(self, event: Event) -> None:
         """Fold what the engine said; the clock draws it."""
         if isinstance(event, Notice):
             self.show_problem(event.problem)
@@ -177,15 +186,15 @@ class WorkflowApp(SturdyApp, GuardedApp[int]):
         self.state = replace(reduce(self.state, event), connection=connection)
         self._dirty = True
         if self.state.ready and not was_ready:
-            self._engine_ready()
+            await self._engine_ready()
 
-    def _engine_ready(self) -> None:
+    async def _engine_ready(self) -> None:
         if self._device is not None and self._device != self.state.train_spec.device:
             self.send(SetTraining(spec=msgspec.structs.replace(self.state.train_spec, device=self._device)))
         if not self._attached:
             self._attached = True
             if self.state.training is not None:
-                self.go("train")
+                await self.go("train")
         if isinstance(self.screen, StepScreen):
             self.screen.engine_ready(self.state)
 
@@ -207,8 +216,10 @@ class WorkflowApp(SturdyApp, GuardedApp[int]):
         if self.state.lost:
             self.complain("The engine has ended: a starts it again")
             return None, False
-        await self._connected.wait()
+        waiting = (type(command), monotonic())
+        self._waiting.append(waiting)
         try:
+            await self._connected.wait()
             answer = await self.client.request(command)
         except WorkflowError as error:
             if not self.state.lost:
@@ -216,6 +227,9 @@ class WorkflowApp(SturdyApp, GuardedApp[int]):
             if isinstance(self.screen, StepScreen):
                 self.screen.restore_fields()
             return None, False
+        finally:
+            self._waiting.remove(waiting)
+            self._dirty = True
         self._clear_flash()
         return answer, True
 
@@ -275,33 +289,33 @@ class WorkflowApp(SturdyApp, GuardedApp[int]):
             return
         await self._try(Run(epochs=epochs))
 
-    def train_first(self) -> None:
+    async def train_first(self) -> None:
         """Go to the training and run it: what a later step needs and does not have."""
-        self.go("train")
+        await self.go("train")
         if not self.state.running:
             self.run_training()
 
     # --- moving about ----------------------------------------------------------------------------
 
-    def go(self, step: StepName) -> None:
-        """Show the screen of `step`, unless a dialog is open."""
+    async def go(self, step: StepName) -> None:
+        """Show the screen of `step`, unless a dialog is open; keys typed meanwhile wait for it."""
         if len(self.screen_stack) > 1 or self.current_mode == step:
             return
         self._clear_flash()
-        self.switch_mode(step)
+        await self.switch_mode(step)
 
-    def action_go(self, step: StepName) -> None:
+    async def action_go(self, step: StepName) -> None:
         """Go to a step by its number."""
-        self.go(step)
+        await self.go(step)
 
-    def go_by(self, by: int) -> None:
+    async def go_by(self, by: int) -> None:
         """Go `by` steps on."""
         at = NAMES.index(self.current_mode) + by
         if 0 <= at < len(NAMES):
-            self.go(NAMES[at])
+            await self.go(NAMES[at])
 
     def _draw(self) -> None:
-        if self._dirty and isinstance(self.screen, StepScreen):
+        if (self._dirty or self._waiting) and isinstance(self.screen, StepScreen):
             self._dirty = False
             self.screen.refresh_state()
 
@@ -311,6 +325,16 @@ class WorkflowApp(SturdyApp, GuardedApp[int]):
     def flash(self) -> Text | None:
         """A message that stands on the status line for a while."""
         return self._flash
+
+    def patience(self) -> Text | None:
+        """What is being waited for, and for how long; None where nothing has kept anyone waiting yet."""
+        if not self._waiting or not self.state.ready:
+            return None
+        kind, since = self._waiting[0]
+        seconds = monotonic() - since
+        if seconds < PATIENCE:
+            return None
+        return Text(f" {WAITING.get(kind, 'Waiting for the engine')} … {seconds:.0f} s")
 
     def complain(self, text: str) -> None:
         """Say one sentence on the status line."""
@@ -358,7 +382,7 @@ class WorkflowApp(SturdyApp, GuardedApp[int]):
         self.folder = path.parent
         _, saved = await self._try(Save(path=str(path), kind=kind, overwrite=True))
         if saved:
-            self.go("save")
+            await self.go("save")
         return saved
 
     async def _may_write(self, path: Path) -> bool:
@@ -382,7 +406,7 @@ class WorkflowApp(SturdyApp, GuardedApp[int]):
         self.folder = path.parent
         _, loaded = await self._try(Load(path=str(path)))
         if loaded:
-            self.go("load")
+            await self.go("load")
 
     def action_export(self) -> None:
         """Write the whole workflow as one script."""

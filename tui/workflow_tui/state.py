@@ -66,6 +66,11 @@ class State:
         return self.training is not None and self.training.state == "running"
 
     @property
+    def went_wrong(self) -> bool:
+        """The run ended because a figure was NaN or infinite, or by a fault."""
+        return self.training is not None and self.training.state in ("diverged", "failed")
+
+    @property
     def trained(self) -> bool:
         """There is a model with at least one epoch behind it."""
         return self.training is not None and self.training.epoch > 0

@@ -88,12 +88,12 @@ def parameters_text(widget: Widget, parameters: Iterable[TensorView], truth: Map
 def gaps_text(widget: Widget, parameters: Mapping[str, float], truth: Mapping[str, float]) -> Text:
     """Each parameter now, its true value, and the gap between."""
     ink = Ink(widget)
-    text = Text().append(f"{'name':<8}{'now':>9}{'true':>9}{'gap':>9}\n", ink("muted"))
+    text = Text().append(f"{'name':<8}{'now':>9}{'true':>9}{'gap':>10}\n", ink("muted"))
     for name, value in parameters.items():
         text.append(f"{sanitize(name, 8):<8}", ink(name, "bold"))
         text.append(f"{figures.figure(value):>9}")
         if name in truth:
-            text.append(f"{figures.figure(truth[name]):>9}{figures.signed(value - truth[name]):>9}")
+            text.append(f"{figures.figure(truth[name]):>9}{figures.signed(value - truth[name]):>10}")
         text.append("\n")
     return text
 

@@ -13,6 +13,8 @@ from textual.containers import Horizontal, Vertical
 from textual.screen import ModalScreen
 from textual.widgets import Button, Static
 
+from workflow_tui.sturdy import SturdyScreen
+
 Answer = TypeVar("Answer")
 
 
@@ -26,10 +28,11 @@ class Choice(Generic[Answer]):
     variant: str = "default"
 
 
-class Dialog(ModalScreen[Answer]):
+class Dialog(SturdyScreen, ModalScreen[Answer]):
     """A question with a few answers, each on a key of its own; the first is what `enter` presses."""
 
     CSS_PATH = "dialogs.tcss"
+    AUTO_FOCUS = "Button"
     BINDINGS = [  # noqa: RUF012
         Binding("left,up", "app.focus_previous", show=False),
         Binding("right,down", "app.focus_next", show=False),
@@ -51,10 +54,6 @@ class Dialog(ModalScreen[Answer]):
                 for index, choice in enumerate(self.choices):
                     label = Text.assemble((choice.key, "bold underline"), f"  {choice.label}")
                     yield Button(label, id=f"choice-{index}", variant=choice.variant, compact=True)  # type: ignore[arg-type]
-
-    def on_mount(self) -> None:
-        """Stand on the first answer."""
-        self.query(Button).first().focus()
 
     @on(Button.Pressed)
     def _pressed(self, event: Button.Pressed) -> None:
@@ -80,7 +79,7 @@ class Dialog(ModalScreen[Answer]):
 
 def error_dialog(title: str, message: str, advice: str) -> Dialog[None]:
     """A problem as a dialog: what happened, and what to do next."""
-    text = Text(message)
+    text = Text(message[:1].upper() + message[1:])
     if advice:
         text.append("\n\n").append(advice, "bold")
     return Dialog(title, text, (Choice("o", "ok", None, "primary"),), cancel=None)

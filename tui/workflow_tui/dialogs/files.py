@@ -15,6 +15,7 @@ from textual_fspicker.parts import CurrentDirectory, directory_navigation
 from textual_fspicker.safe_tests import is_dir, is_symlink
 
 from workflow_core.sanitize import sanitize
+from workflow_tui.sturdy import SturdyScreen, Suggestions
 
 MODELS = Filters(
     ("*.pt", lambda path: path.suffix.lower() in (".pt", ".pth")),
@@ -46,17 +47,24 @@ directory_navigation.DirectoryEntry._name = classmethod(_safe_name)  # type: ign
 Icons.set_picker(lambda location: Text("/" if is_dir(Path(location)) else " "))
 
 
-class SaveDialog(FileSave):
+def _focus_name(dialog: FileSave | FileOpen) -> None:
+    """Go to the name, after the base class has gone to the list and before anybody can press a key there."""
+    for name in dialog.query(Input):
+        dialog.app.call_later(name.focus)
+
+
+class SaveDialog(SturdyScreen, FileSave):
     """Where to save, with a name proposed."""
 
     CSS_PATH = "dialogs.tcss"
 
     def __init__(self, folder: Path, default: str, *, title: str = "Save the model as") -> None:
         super().__init__(folder, title, default_file=default)
+        self._suggest_path = Suggestions()
 
     def on_mount(self) -> None:
         """The name is there already: enter saves."""
-        self.call_after_refresh(self.query_one(Input).focus)
+        _focus_name(self)
 
     def _header_area(self) -> ComposeResult:
         yield SafeDirectory()
@@ -65,19 +73,20 @@ class SaveDialog(FileSave):
         self.query_one(Dialog).border_subtitle = Content(sanitize(message))
 
 
-class OpenDialog(FileOpen):
+class OpenDialog(SturdyScreen, FileOpen):
     """Which file to load; where a name is proposed, enter takes it."""
 
     CSS_PATH = "dialogs.tcss"
 
     def __init__(self, folder: Path, default: str = "") -> None:
         super().__init__(folder, "Load a model from", default_file=default or None, filters=MODELS)
+        self._suggest_path = Suggestions()
         self._proposed = bool(default)
 
     def on_mount(self) -> None:
         """Start in the name where one is proposed, else in the list."""
         if self._proposed:
-            self.call_after_refresh(self.query_one(Input).focus)
+            _focus_name(self)
 
     def _header_area(self) -> ComposeResult:
         yield SafeDirectory()

@@ -12,12 +12,13 @@ from textual.screen import ModalScreen
 from textual.widgets import Static
 
 from workflow_tui.commands import COMMON, Command
+from workflow_tui.sturdy import SturdyScreen
 
 if TYPE_CHECKING:
     from workflow_tui.screens.base import StepScreen
 
 
-class HelpDialog(ModalScreen[None]):
+class HelpDialog(SturdyScreen, ModalScreen[None]):
     """The help of one screen; any of its keys closes it."""
 
     CSS_PATH = "dialogs.tcss"
@@ -58,5 +59,5 @@ class HelpDialog(ModalScreen[None]):
             "  enter applies and comes back to the keys, tab goes to the next field, up and down change a number, "
             "escape comes back.\n",
             ("\nMarks of a step\n", "bold"),
-            "  ✓ done   ↻ stale: an earlier step changed since   no mark: still to do\n",
+            "  ✓ done   ↻ stale: an earlier step changed since   ✗ the run went wrong   no mark: still to do\n",
         )

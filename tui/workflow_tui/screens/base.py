@@ -15,6 +15,7 @@ from textual.widgets import Input, Select, Static
 from workflow_core.protocol import StepName
 from workflow_tui.commands import COMMON, Command
 from workflow_tui.state import State
+from workflow_tui.sturdy import SturdyScreen
 from workflow_tui.widgets.form import Form
 from workflow_tui.widgets.frame import KeyBar, StatusLine
 from workflow_tui.widgets.side_panel import Content, SidePanel
@@ -27,7 +28,7 @@ SIDE_WIDTH = 140
 """From this many columns on, the lesson lies beside the instruments from the start."""
 
 
-class StepScreen(Screen[None]):
+class StepScreen(SturdyScreen, Screen[None]):
     """One of the six steps: a subclass names itself and its commands, composes its instruments and shows a state."""
 
     step: ClassVar[StepName]
@@ -83,7 +84,7 @@ class StepScreen(Screen[None]):
 
     def on_resize(self, event: events.Resize) -> None:
         """Lay out for a changed size."""
-        self._arrange(event.size.width, event.size.height)
+        self._arrange(self.app.size.width, self.app.size.height)  # the event may be an old one
         self.call_after_refresh(self.refresh_state)
 
     def on_screen_resume(self) -> None:
@@ -111,7 +112,7 @@ class StepScreen(Screen[None]):
         self.query_one(Stepper).show(state)
         self.side_panel.show(state.spec)
         self._show_banner(state)
-        self.query_one(StatusLine).show(self.owner.flash or self.status(state))
+        self.query_one(StatusLine).show(self.owner.flash or self.owner.patience() or self.status(state))
         self.show(state)
 
     def _show_banner(self, state: State) -> None:
@@ -164,7 +165,7 @@ class StepScreen(Screen[None]):
     def action_settings(self) -> None:
         """Go into the first field."""
         if fields := self.fields():
-            fields[0].focus()
+            self.set_focus(fields[0])
 
     def action_side(self, content: Content) -> None:
         """Show or hide lesson or code."""
@@ -172,10 +173,10 @@ class StepScreen(Screen[None]):
         self.side_panel.toggle(content)
         self.call_after_refresh(self.refresh_state)
 
-    def action_next_step(self) -> None:
+    async def action_next_step(self) -> None:
         """Go one step on."""
-        self.owner.go_by(1)
+        await self.owner.go_by(1)
 
-    def action_previous_step(self) -> None:
+    async def action_previous_step(self) -> None:
         """Go one step back."""
-        self.owner.go_by(-1)
+        await self.owner.go_by(-1)

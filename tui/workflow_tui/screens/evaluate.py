@@ -106,12 +106,12 @@ class EvaluateScreen(StepScreen):
             return Text(" enter predicts any x. 5 or n: save the model")
         return Text(" space measures the model as it is now")
 
-    def action_evaluate(self) -> None:
+    async def action_evaluate(self) -> None:
         """Measure the model; without one, go and train it."""
         if self.owner.state.trained:
             self.owner.send(Evaluate())
         else:
-            self.owner.train_first()
+            await self.owner.train_first()
 
     @on(Predictor.Asked)
     async def _asked(self, event: Predictor.Asked) -> None:

@@ -84,12 +84,12 @@ class SaveScreen(StepScreen):
             return Text(f" Saved in {sanitize(state.saved.file.path, 300)}. 6 or n: load it back")
         return Text(" space chooses a file and saves the model")
 
-    def action_choose(self) -> None:
+    async def action_choose(self) -> None:
         """Open the save dialog; without a trained model, go and train one."""
         if self.owner.state.trained:
             self.owner.save_dialog(self.kind)
         else:
-            self.owner.train_first()
+            await self.owner.train_first()
 
     @on(Form.Applied)
     def _applied(self, event: Form.Applied) -> None:

@@ -211,7 +211,8 @@ class TrainScreen(StepScreen):
         if training.state == "finished":
             return "finished. 4 or n: evaluate it"
         if training.state in ("diverged", "failed"):
-            return f"{training.reason.rstrip('.')}. Try a smaller learning rate"
+            where = "" if training.first_bad is None else f": NaN or infinite from epoch {training.first_bad:,} on"
+            return f"{training.state}{where}. Try a smaller learning rate"
         return f"{training.state}. space goes on at {pace_text(self.owner.pace)}"
 
     def action_run_pause(self) -> None:

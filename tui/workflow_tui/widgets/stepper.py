@@ -12,7 +12,7 @@ from workflow_core.protocol import StepName
 from workflow_tui.state import State
 
 NAMES: tuple[StepName, ...] = ("data", "build", "train", "evaluate", "save", "load")
-MARKS = {"open": " ", "done": "✓", "stale": "↻"}
+MARKS = {"open": "", "done": "✓", "stale": "↻", "bad": "✗"}
 
 
 class StepTab(Static):
@@ -60,7 +60,10 @@ class Stepper(Horizontal):
             return
         self._shown = shown
         for tab in self.query(StepTab):
-            tab.show(getattr(state.steps, tab.step), current=tab.step == self.current)
+            status = getattr(state.steps, tab.step)
+            if tab.step == "train" and status == "done" and state.went_wrong:
+                status = "bad"
+            tab.show(status, current=tab.step == self.current)
         self.query_one("#engine", Static).update(self._engine(state))
 
     def _engine(self, state: State) -> Text:
