@@ -222,7 +222,8 @@ def drive(
     Every `probe_every` events a change of the window's size must be answered by some output within `patience` seconds.
     After `session` events the line is lost, which must end the program as well, and it is started anew.
     AssertionError where it crashes, freezes or leaves the terminal changed, with the last events, the screen and the
-    end of the program's `log`.
+    end of the program's `log`. `start` should start it without flow control: a ctrl+s that arrives just after a program
+    on its way out has given the terminal back would stop its last words.
     """
     journey, source = Journey(), events(seed)
     recent: deque[Event] = deque(maxlen=40)
@@ -264,12 +265,11 @@ def _session(
             if number % probe_every == 0 or number == count or event.kind == "cancel":
                 journey.slowest = max(journey.slowest, probe(terminal, patience))
         except AssertionError:
-            if terminal.process.poll() is None and ALTERNATE in terminal.modes:
+            if terminal.poll() is None and ALTERNATE in terminal.modes:
                 raise
         if ALTERNATE not in terminal.modes:  # it is on its way out, and may have to say what went wrong
-            terminal.let_go_on()
             terminal.wait_exit(3 * patience)
-        if terminal.process.poll() is not None:
+        if terminal.poll() is not None:
             _check_end(terminal)
             journey.ends += 1
             return number

@@ -9,6 +9,7 @@ import pty
 import re
 import select
 import signal
+import socket
 import struct
 import subprocess
 import sys
@@ -25,8 +26,28 @@ from tests.e2e.keys import key_bytes
 Condition = str | re.Pattern[str] | Callable[[str], bool]
 """What `until` waits for: a text on the screen, a pattern found in it, or a test of the whole screen's text."""
 
-# makes the pty the controlling terminal of the new session, then becomes the program
-_LAUNCH = "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execvp(sys.argv[1], sys.argv[1:])"
+# Stands where a shell stands: leads the session, starts the program, tells its pid and its status through a socket, and
+# lives on until that is closed. A program that led the session itself would take its last unread output with it.
+_SHELL = """
+import fcntl, os, signal, sys, termios
+control = int(sys.argv[1])
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+pid = os.fork()
+if not pid:
+    os.close(control)
+    os.execvp(sys.argv[2], sys.argv[2:])
+for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGTSTP):
+    signal.signal(number, signal.SIG_IGN)
+signal.signal(signal.SIGHUP, lambda *_: os.kill(pid, signal.SIGHUP))
+os.write(control, b"%d " % pid)
+os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+signal.signal(signal.SIGHUP, signal.SIG_IGN)
+status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+for descriptor in range(3):
+    os.close(descriptor)
+os.write(control, b"%d " % status)
+os.read(control, 1)
+"""
 _FLAGS = ("iflag", "oflag", "cflag", "lflag", "ispeed", "ospeed", "cc")
 
 
@@ -43,8 +64,12 @@ class Terminal:
         size: tuple[int, int] = (80, 24),
         env: Mapping[str, str | None] | None = None,
         cwd: str | os.PathLike[str] | None = None,
+        flow_control: bool = True,
     ) -> None:
-        """Start `argv` at `size` (columns, rows). `env` is added to this process's; None takes a variable away."""
+        """Start `argv` at `size` (columns, rows). `env` is added to this process's; None takes a variable away.
+
+        Without `flow_control` a ctrl+s stops no output, as after `stty -ixon`.
+        """
         self.size = size
         self.output = bytearray()
         self._emulator = Emulator(*size)
@@ -57,19 +82,28 @@ class Terminal:
         os.set_blocking(self._master, False)
         self._set_size(*size)
         self._before = termios.tcgetattr(self._slave)
+        if not flow_control:
+            self._before[0] &= ~termios.IXON
+            termios.tcsetattr(self._slave, termios.TCSANOW, self._before)
+            self._before = termios.tcgetattr(self._slave)
         self._after: list[Any] | None = None
         # COLUMNS and LINES would overrule the size of the pty
         fixed = {"TERM": "xterm-256color", "COLORTERM": "truecolor", "COLUMNS": None, "LINES": None}
         environment: dict[str, str | None] = {**os.environ, **fixed, **(env or {})}
-        self.process = subprocess.Popen(
-            [sys.executable, "-I", "-S", "-c", _LAUNCH, *argv],
+        self._control, control = socket.socketpair()
+        self._told = b""
+        self._shell = subprocess.Popen(
+            [sys.executable, "-I", "-S", "-c", _SHELL, str(control.fileno()), *argv],
             stdin=self._slave,
             stdout=self._slave,
             stderr=self._slave,
             env={name: value for name, value in environment.items() if value is not None},
             cwd=cwd,
+            pass_fds=(control.fileno(),),
             start_new_session=True,
         )
+        control.close()
+        self.pid = self._listen(1, 10.0)[0]
         self._reader = threading.Thread(target=self._read, name="terminal", daemon=True)
         self._reader.start()
 
@@ -79,16 +113,20 @@ class Terminal:
         argv: Sequence[str | os.PathLike[str]],
         size: tuple[int, int] = (80, 24),
         env: Mapping[str, str | None] | None = None,
-        cwd: str | os.PathLike[str] | None = None,
     ) -> Terminal:
-        """The same as the constructor, as a verb."""
-        return cls(argv, size=size, env=env, cwd=cwd)
+        """The constructor as a verb, for what is needed most."""
+        return cls(argv, size=size, env=env)
 
     def __enter__(self) -> Terminal:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close()
+
+    def poll(self) -> int | None:
+        """The program's exit status, negative for a signal; None while it runs."""
+        told = self._listen(2, 0.0)
+        return told[1] if len(told) > 1 else None
 
     # --- what stands there ---
 
@@ -163,7 +201,7 @@ class Terminal:
 
     def signal(self, number: int) -> None:
         """Send the program a signal."""
-        os.kill(self.process.pid, number)
+        os.kill(self.pid, number)
 
     def hang_up(self) -> None:
         """Drop the line, as a closed window or a lost SSH link does."""
@@ -171,11 +209,6 @@ class Terminal:
         self._close_slave()
         os.close(self._master)
         self._master = -1
-
-    def let_go_on(self) -> None:
-        """Press ctrl+q where the terminal itself takes that for "go on": a ctrl+s may have stopped the output."""
-        if self._attributes()[0] & termios.IXON:
-            self.send(b"\x11")
 
     @contextlib.contextmanager
     def not_reading(self) -> Iterator[None]:
@@ -195,7 +228,7 @@ class Terminal:
         deadline = time.monotonic() + timeout
         with self._changed:
             while True:
-                if self.process.poll() is not None:
+                if self.poll() is not None:
                     self._close_slave()  # so that the reader comes to the end of the output
                 ended = not self._reader.is_alive()
                 screen = "\n".join(self._emulator.lines)
@@ -216,13 +249,13 @@ class Terminal:
 
     def wait_exit(self, timeout: float = 10.0) -> int:
         """Wait for the program's end and take in the last it wrote: its exit status, negative for a signal."""
-        try:
-            status = self.process.wait(timeout)
-        except subprocess.TimeoutExpired:
-            raise AssertionError(self._report(f"the program did not end within {timeout:g} s")) from None
+        told = self._listen(2, timeout)
+        if len(told) < 2:
+            raise AssertionError(self._report(f"the program did not end within {timeout:g} s"))
         self._close_slave()
-        self._reader.join(2.0)  # ends at the end of the output, but for a child that keeps the terminal open
-        return status
+        if self._reading:
+            self._reader.join(timeout)  # ends at the end of the output, but for a child that keeps the terminal open
+        return told[1]
 
     # --- did the program tidy up? ---
 
@@ -241,19 +274,32 @@ class Terminal:
             raise AssertionError(self._report("the terminal was not given back: " + "; ".join(left)))
 
     def close(self) -> None:
-        """Hang up, and kill what is left of the program's own process group."""
-        if self.process.poll() is None:
+        """Kill the program if it still runs, and hang up."""
+        if self.poll() is None:
             with contextlib.suppress(ProcessLookupError):
-                os.killpg(self.process.pid, signal.SIGKILL)
-            self.process.wait(10.0)
+                os.kill(self.pid, signal.SIGKILL)
+            self._listen(2, 10.0)
         if self._master >= 0:
             self.hang_up()
+        self._control.close()
+        self._shell.wait(10.0)
         for descriptor in (self._wake, self._wake_sender):
             if descriptor >= 0:
                 os.close(descriptor)
         self._wake = self._wake_sender = -1
 
     # --- within ---
+
+    def _listen(self, count: int, timeout: float) -> list[int]:
+        """The first numbers that the shell has told, `count` of them if they come within `timeout` seconds."""
+        deadline = time.monotonic() + timeout
+        while self._told.count(b" ") < count:
+            if not select.select([self._control], [], [], max(0.0, deadline - time.monotonic()))[0]:
+                break
+            if not (told := self._control.recv(100)):
+                raise AssertionError("the terminal's own shell has ended")
+            self._told += told
+        return [int(number) for number in self._told.split()[: self._told.count(b" ")]]
 
     def _read(self) -> None:
         try:
@@ -293,7 +339,7 @@ class Terminal:
         fcntl.ioctl(self._master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
 
     def _report(self, message: str) -> str:
-        status = self.process.poll()
+        status = self.poll()
         state = "running" if status is None else f"ended with {status}"
         bar = "-" * self.size[0]
         return f"{message} ({state}); the screen:\n{bar}\n" + self.screen + f"\n{bar}"

@@ -143,8 +143,22 @@ def test_a_terminal_that_does_not_read_holds_the_program_up() -> None:
             terminal.press("enter")
             with pytest.raises(AssertionError, match="did not come"):
                 terminal.until("done", timeout=0.2)
-            assert terminal.process.poll() is None
+            assert terminal.poll() is None
         terminal.until("done")
+
+
+def test_ctrl_s_stops_the_output_where_there_is_flow_control() -> None:
+    for flow_control in (True, False):
+        with Terminal(["sh", "-c", "printf ready; read x; printf done"], flow_control=flow_control) as terminal:
+            terminal.until("ready")
+            terminal.press("ctrl+s", "enter")
+            if flow_control:
+                with pytest.raises(AssertionError, match="did not come"):
+                    terminal.until("done", timeout=0.2)
+                terminal.press("ctrl+q")
+            terminal.until("done")
+            assert terminal.wait_exit() == 0
+            terminal.assert_given_back()
 
 
 def test_a_program_that_does_not_read_is_noticed() -> None:

@@ -58,7 +58,7 @@ def test_a_blocked_event_loop_is_cut_short(tmp_path: Path, number: signal.Signal
     with small_app(tmp_path) as terminal:
         terminal.press("b")
         terminal.until("blocked")
-        terminal.until(lambda _: _sleeping(terminal.process.pid))
+        terminal.until(lambda _: _sleeping(terminal.pid))
         terminal.signal(number)
         assert ends(terminal, 4) == 128 + number
         terminal.assert_given_back()
@@ -77,7 +77,7 @@ def _sleeping(pid: int) -> bool:
 def test_a_dropped_line_ends_it(tmp_path: Path, shell: str) -> None:
     with small_app(tmp_path, shell=shell) as terminal:
         terminal.hang_up()
-        assert terminal.process.wait(5) == 128 + signal.SIGHUP
+        assert terminal.wait_exit(5) == 128 + signal.SIGHUP
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
@@ -89,7 +89,7 @@ def test_a_terminal_that_stopped_reading_holds_nothing_up(tmp_path: Path, number
             _until_full(terminal)
             start = time.monotonic()
             terminal.signal(number)
-            assert terminal.process.wait(5) == 128 + number
+            assert terminal.wait_exit(5) == 128 + number
             assert time.monotonic() - start < 3
         assert terminal.wait_exit() == 128 + number
         terminal.assert_given_back()
@@ -102,9 +102,9 @@ def test_a_blocked_loop_on_a_terminal_that_stopped_reading_is_cut_short(tmp_path
         with terminal.not_reading():
             _until_full(terminal)
             terminal.press("b")
-            terminal.until(lambda _: _sleeping(terminal.process.pid))
+            terminal.until(lambda _: _sleeping(terminal.pid))
             terminal.signal(signal.SIGTERM)
-            assert terminal.process.wait(4) == 143
+            assert terminal.wait_exit(4) == 143
         assert terminal.wait_exit() == 143
         terminal.assert_given_back()
 
@@ -168,12 +168,12 @@ def test_noise_on_the_line_is_survived(tmp_path: Path, noise: bytes) -> None:
     with small_app(tmp_path) as terminal:
         terminal.send(noise)
         end = time.monotonic() + 10
-        while terminal.process.poll() is None and time.monotonic() < end:
+        while terminal.poll() is None and time.monotonic() < end:
             # what was sent may swallow a key or two, and an open paste all keys until a second of silence
             terminal.press("q")
             with contextlib.suppress(AssertionError):
                 terminal.wait_exit(1.5)
-        assert terminal.process.poll() == 7, terminal.screen
+        assert terminal.poll() == 7, terminal.screen
         terminal.wait_exit()
         terminal.assert_given_back()
 
@@ -194,7 +194,7 @@ def test_random_bytes_are_survived(tmp_path: Path) -> None:
     with small_app(tmp_path) as terminal:
         for _ in range(50):
             terminal.send(bytes(rng.choice(keys) for _ in range(100)), timeout=20)
-        assert terminal.process.poll() is None
+        assert terminal.poll() is None
         terminal.signal(signal.SIGTERM)
         assert ends(terminal, 4) == 143
         terminal.assert_given_back()
