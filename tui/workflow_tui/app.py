@@ -255,7 +255,7 @@ class WorkflowApp(SturdyApp, OneKeyAtATime, GuardedApp[int]):
         if before.data is not None and await self._try(MakeData(spec=before.data_spec)) and before.model is not None:
             await self._try(BuildModel(spec=before.model_spec))
         if before.trained:
-            self.complain("The engine runs again with your settings. What it had trained is gone: space trains again")
+            self.complain("The engine runs again. What it had trained is gone: space trains anew")
 
     # --- training --------------------------------------------------------------------------------
 

@@ -70,8 +70,8 @@ class TrainScreen(StepScreen):
     def instruments(self) -> ComposeResult:
         """Four panels in two rows."""
         with Grid(id="train-grid"):
-            yield Chart(id="loss", classes="panel", hint="space trains; the loss of every epoch is drawn here")
-            yield Chart(id="parameters", classes="panel", hint="weight and bias move towards their targets here")
+            yield Chart(id="loss", classes="panel", hint="space trains: the loss appears here")
+            yield Chart(id="parameters", classes="panel", hint="weight and bias on their way")
             yield Chart(id="fit", classes="panel", hint="the model's line over the data")
             with Vertical(id="train-run", classes="panel"):
                 yield Lines(id="run")
@@ -169,7 +169,10 @@ class TrainScreen(StepScreen):
         if training is None:
             return Text("no run yet: space starts one\nwith the settings below\n", ink("muted"))
         spec = training.spec
-        text = Text().append(f"run {training.run}  ", "bold").append(f"{training.state}", ink(state_role(training)))
+        text = Text().append(f"run {training.run}  ", "bold")
+        text.append(
+            "not heard of since" if state.lost else training.state, ink("bad" if state.lost else state_role(training))
+        )
         text.append(f"  {training.device} · {figures.duration(training.elapsed)}\n")
         text.append(
             f"lr {figures.short(spec.learning_rate)} · {NAMES[spec.optimizer]} · {NAMES[spec.loss]} · "
@@ -182,8 +185,12 @@ class TrainScreen(StepScreen):
     def status(self, state: State) -> Text:
         """Epoch, progress, losses and speed."""
         training = state.training
-        if not state.ready and training is None:
+        if not state.ready and (training is None or not state.lost):
             return waiting(state)
+        if state.lost and training is not None:
+            return Text(
+                f" epoch {training.epoch:,} of {training.spec.epochs:,} was the last heard. a starts the engine again"
+            )
         if training is None:
             return Text(f" space runs {figures.whole(state.train_spec.epochs)} epochs at {pace_text(self.owner.pace)}")
         ink = Ink(self)

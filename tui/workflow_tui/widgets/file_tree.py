@@ -19,20 +19,19 @@ class FileTree(Tree[None]):
         super().__init__(Text("no file"), id=id, classes="panel")
         self.show_root = True
         self.guide_depth = 2
-        self._file: FileView | None = None
+        self._shown: tuple[FileView | None, str] | None = None
 
     def show(self, file: FileView | None, hint: str) -> None:
         """Show `file`, or `hint` where there is none."""
-        self.root.allow_expand = file is not None
-        if file is None:
-            self._file = None
-            self.clear()
-            self.root.set_label(Text(hint))
+        if (file, hint) == self._shown:
             return
-        if file == self._file:
-            return
-        self._file = file
+        self._shown = (file, hint)
         self.clear()
+        self.show_guides = file is not None
+        if file is None:
+            self.root.set_label(Text(hint))
+            self.root.allow_expand = False
+            return
         self.root.set_label(Text(sanitize(file.path.rpartition("/")[2], 60)))
         for fact in file_facts(file):
             self.root.add_leaf(Text(fact))
