@@ -20,8 +20,8 @@ from workflow_tui.widgets.frame import Lines
 from workflow_tui.widgets.side_panel import StepCode
 
 KINDS: dict[SaveKind, str] = {
-    "state_dict": "The parameters alone, by name: what inference needs. Any PyTorch program loads it with torch.load and "
-    "load_state_dict.",
+    "state_dict": "The parameters alone, by name: what inference needs. Any PyTorch program loads it "
+    "with torch.load and load_state_dict.",
     "checkpoint": "The parameters, the optimizer's state, the epoch, losses and all settings: "
     "everything that is needed to know what the model is and to go on.",
 }
