@@ -92,7 +92,7 @@ class BuildScreen(StepScreen):
         truth = state.data.truth if state.data else {}
         table = self.query_one("#parameters", Lines)
         table.show(parameters_text(table, model.parameters, truth))
-        table.border_subtitle = f"{figures.whole(model.count)} parameters · {figures.size(model.size)}"
+        table.caption(f"{figures.whole(model.count)} parameters · {figures.size(model.size)}")
         chart = self.query_one(Chart)
         if model.untrained_loss is not None:
             chart.border_subtitle = (

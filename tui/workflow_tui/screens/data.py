@@ -89,9 +89,7 @@ class DataScreen(StepScreen):
             rows.show(rows_text(rows, state.data))
             splits.show(splits_text(splits, state.data))
             X, y = state.data.X, state.data.y
-            self.query_one(
-                "#splits"
-            ).border_subtitle = f"X {figures.shape(X.shape)} · y {figures.shape(y.shape)} · {X.dtype} · {X.device}"
+            splits.caption(f"X {figures.shape(X.shape)} · y {figures.shape(y.shape)} · {X.dtype} · {X.device}")
         else:
             self.query_one("#rows", Lines).show(Text("the first rows of X and y"))
             self.query_one("#splits", Lines).show(Text("how many rows went to training, validation and test"))

@@ -70,7 +70,7 @@ class EvaluateScreen(StepScreen):
             self.query_one(Chart).clear()
         else:
             metrics.show(metrics_text(self, state.evaluation.metrics))
-            metrics.border_subtitle = f"run {state.evaluation.run} after {figures.whole(state.evaluation.epoch)} epochs"
+            metrics.caption(f"run {state.evaluation.run} after {figures.whole(state.evaluation.epoch)} epochs")
             self._show_truth(state.evaluation)
         stale = state.steps.evaluate == "stale"
         metrics.set_class(stale, "-stale")

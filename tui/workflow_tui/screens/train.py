@@ -82,7 +82,8 @@ class TrainScreen(StepScreen):
         """Title the panels."""
         self.query_one("#parameters").border_title = "Parameters → target"
         self.query_one("#fit").border_title = "Fit"
-        self.query_one("#train-run").border_title = "Run and settings"
+        panel = self.query_one("#train-run")
+        panel.border_title, panel.border_subtitle = "Run and settings", "enter edits"
         form = self.query_one(Form)
         form.remove_class("panel")
         form.border_title = form.border_subtitle = None
@@ -95,7 +96,6 @@ class TrainScreen(StepScreen):
         self._show_parameters(state)
         self._show_fit(state)
         self.query_one("#run", Lines).show(self._run_text(state))
-        self.query_one("#train-run").border_subtitle = "enter edits"
         for chart in self.query(Chart):
             chart.stale = state.steps.train == "stale"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rich.text import Text
+from textual.content import Content
 from textual.reactive import reactive
 from textual.widgets import Static
 
@@ -48,6 +49,7 @@ class Lines(Static):
     def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:  # noqa: A002
         super().__init__("", id=id, classes=classes, markup=False)
         self._text: object = None
+        self._caption = ""
 
     def show(self, text: Text) -> None:
         """Show `text`."""
@@ -56,6 +58,12 @@ class Lines(Static):
         if key != self._text:
             self._text = key
             self.update(text)
+
+    def caption(self, text: str) -> None:
+        """Put plain `text` in the border; setting one repaints the whole widget, an equal one does not."""
+        if text != self._caption:
+            self._caption = text
+            self.border_subtitle = Content(text)
 
 
 class StatusLine(Lines):
