@@ -66,7 +66,7 @@ def train(terminal: Terminal) -> str:
 
 def epoch(screen: str) -> int:
     """The epoch on the status line of the training; -1 where there is none."""
-    match = re.search(r"epoch +([\d,]+) / ", screen)
+    match = re.search(r"epoch +([\d,]+) (?:/|of) ", screen)
     return int(match[1].replace(",", "")) if match else -1
 
 
