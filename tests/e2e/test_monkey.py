@@ -1,4 +1,4 @@
-"""The random input must be what it claims to be, and a program that crashes or freezes under it must be found out."""
+"""Two thousand random events: the program may refuse any of them, but must neither crash nor freeze."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import itertools
 import sys
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from tests.e2e.monkey import LEAVING, SIGNALS, Event, drive, events
@@ -39,7 +40,7 @@ termios.tcsetattr(0, termios.TCSANOW, before)
 
 
 def program(misdeed: str) -> Callable[[], Terminal]:
-    return lambda: Terminal([sys.executable, "-I", "-S", "-c", PROGRAM.replace("MISDEED", misdeed)])
+    return lambda: Terminal([sys.executable, "-I", "-S", "-c", PROGRAM.replace("MISDEED", misdeed)], flow_control=False)
 
 
 def take(seed: int, count: int) -> list[Event]:
@@ -96,3 +97,18 @@ def test_a_program_that_leaves_in_order_is_started_again() -> None:
 def test_crashes_freezes_and_left_overs_are_noticed(misdeed: str, complaint: str) -> None:
     with pytest.raises(AssertionError, match=f"(?s)seed 2, after.*({complaint}).*the last events:\n  Event"):
         drive(program(misdeed), seed=2, count=5000, probe_every=10, patience=0.3)
+
+
+def test_two_thousand_random_events(workspace: Path, tmp_path: Path) -> None:
+    # names are typed and lists of files are walked: so far down that no number of steps up leads out of it
+    home = tmp_path.joinpath(*"d" * 100)
+    home.mkdir(parents=True)
+    command = [str(Path(sys.executable).with_name("workflow-tui")), "--workspace", str(workspace)]
+    environment: dict[str, str | None] = {"HOME": str(home), "XDG_STATE_HOME": str(home)}
+    journey = drive(
+        lambda: Terminal(command, env=environment, cwd=home, flow_control=False),
+        seed=20_260,
+        count=2000,
+        log=workspace / "ui.log",
+    )
+    assert journey.events.total() == 2000
