@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import importlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from time import monotonic
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, cast
 
 import msgspec
 from rich.text import Text
@@ -161,7 +162,11 @@ class WorkflowApp(SturdyApp, OneKeyAtATime, GuardedApp[int]):
     def on_ready(self) -> None:
         """The first frame stands: connect, and start the drawing clock."""
         self.set_interval(DRAW_INTERVAL, self._draw)
-        self.run_worker(self._connect(), name="connect")
+        self._start(self._connect, "connect")
+
+    def _start(self, work: Callable[[], Coroutine[Any, Any, object]], group: str, *, exclusive: bool = False) -> None:
+        # the function, not a coroutine of it: one that is never awaited, as the app leaves, would say so on the shell
+        self.run_worker(cast(Any, work), group=group, exclusive=exclusive)
 
     async def _connect(self) -> None:
         try:
@@ -205,7 +210,7 @@ class WorkflowApp(SturdyApp, OneKeyAtATime, GuardedApp[int]):
 
     def send(self, command: Command) -> None:
         """Send a command; a problem becomes a dialog."""
-        self.run_worker(self.ask(command), group="commands")
+        self._start(partial(self.ask, command), "commands")
 
     async def ask(self, command: Command) -> Predictions | FileAnswer | None:
         """Send a command and wait; a problem becomes a dialog and gives None."""
@@ -238,7 +243,7 @@ class WorkflowApp(SturdyApp, OneKeyAtATime, GuardedApp[int]):
         if not self.state.lost:
             self.complain("The engine is alive; nothing to start")
             return
-        self.run_worker(self._restart(), group="restart", exclusive=True)
+        self._start(self._restart, "restart", exclusive=True)
 
     async def _restart(self) -> None:
         before = self.state
@@ -282,7 +287,7 @@ class WorkflowApp(SturdyApp, OneKeyAtATime, GuardedApp[int]):
         ):
             self.complain(f"All {training.spec.epochs:,} epochs are done: more epochs in the settings go on, r resets")
             return
-        self.run_worker(self._run(epochs), group="commands")
+        self._start(partial(self._run, epochs), "commands")
 
     async def _run(self, epochs: int | None) -> None:
         if self.state.training is None and not (await self._try(SetPace(pace=self._wanted_pace)))[1]:
@@ -372,7 +377,7 @@ class WorkflowApp(SturdyApp, OneKeyAtATime, GuardedApp[int]):
 
     def save_dialog(self, kind: SaveKind) -> None:
         """Choose a file, ask before one is replaced, save."""
-        self.run_worker(self._save(kind), group="dialogs", exclusive=True)
+        self._start(partial(self._save, kind), "dialogs", exclusive=True)
 
     async def _save(self, kind: SaveKind) -> bool:
         default = "model.pt" if kind == "state_dict" else "checkpoint.pt"
@@ -394,7 +399,7 @@ class WorkflowApp(SturdyApp, OneKeyAtATime, GuardedApp[int]):
 
     def load_dialog(self) -> None:
         """Choose a file and load it."""
-        self.run_worker(self._load(), group="dialogs", exclusive=True)
+        self._start(self._load, "dialogs", exclusive=True)
 
     async def _load(self) -> None:
         saved = Path(self.state.saved.file.path) if self.state.saved else None
@@ -410,7 +415,7 @@ class WorkflowApp(SturdyApp, OneKeyAtATime, GuardedApp[int]):
 
     def action_export(self) -> None:
         """Write the whole workflow as one script."""
-        self.run_worker(self._export(), group="dialogs", exclusive=True)
+        self._start(self._export, "dialogs", exclusive=True)
 
     async def _export(self) -> None:
         path = await self.push_screen_wait(SaveDialog(self.folder, "workflow.py", title="Write the script as"))
@@ -444,7 +449,7 @@ class WorkflowApp(SturdyApp, OneKeyAtATime, GuardedApp[int]):
         """Leave, asking first where something would be lost."""
         if len(self.screen_stack) > 1:
             return
-        self.run_worker(self._leave(), group="dialogs", exclusive=True)
+        self._start(self._leave, "dialogs", exclusive=True)
 
     async def _leave(self) -> None:
         dialog = leave_dialog(self.state)

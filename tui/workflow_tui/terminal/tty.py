@@ -78,6 +78,10 @@ class Tty:
                     termios.tcsetattr(self.fd, termios.TCSANOW, self._attributes)
 
     def _leave_screen(self) -> None:
+        # Textual may have put the attributes back already: a ctrl+s typed since then would hold everything up
+        attributes = termios.tcgetattr(self.fd)
+        attributes[0] &= ~termios.IXON
+        termios.tcsetattr(self.fd, termios.TCSANOW, attributes)
         if not self.ready(0.1):
             termios.tcflush(self.fd, termios.TCOFLUSH)
         rest = RESTORE
