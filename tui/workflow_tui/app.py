@@ -257,8 +257,10 @@ class WorkflowApp(SturdyApp, OneKeyAtATime, GuardedApp[int]):
             self.show_problem(error.problem)
             return
         await self._try(SetTraining(spec=before.train_spec))
-        if before.data is not None and await self._try(MakeData(spec=before.data_spec)) and before.model is not None:
-            await self._try(BuildModel(spec=before.model_spec))
+        if before.data is not None:
+            _, made = await self._try(MakeData(spec=before.data_spec))
+            if made and before.model is not None:
+                await self._try(BuildModel(spec=before.model_spec))
         if before.trained:
             self.complain("The engine runs again. What it had trained is gone: space trains anew")
 
@@ -359,7 +361,7 @@ class WorkflowApp(SturdyApp, OneKeyAtATime, GuardedApp[int]):
             self.complain(problem.line())
             return
         self.push_screen(
-            error_dialog(sanitize(problem.title), sanitize(problem.message, 1000), sanitize(problem.advice, 1000))
+            error_dialog(sanitize(problem.title), sanitize(problem.message, 400), sanitize(problem.advice, 400))
         )
 
     # --- files -----------------------------------------------------------------------------------

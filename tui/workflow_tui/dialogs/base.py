@@ -10,6 +10,7 @@ from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import Horizontal, Vertical
+from textual.content import Content
 from textual.screen import ModalScreen
 from textual.widgets import Button, Static
 
@@ -48,7 +49,7 @@ class Dialog(SturdyScreen, ModalScreen[Answer]):
     def compose(self) -> ComposeResult:
         """Title, text, buttons."""
         with Vertical(classes="dialog") as box:
-            box.border_title = Text(self.dialog_title).plain
+            box.border_title = Content(self.dialog_title)  # a string would be read as markup
             yield Static(self.text, markup=False, classes="dialog-text")
             with Horizontal(classes="dialog-buttons"):
                 for index, choice in enumerate(self.choices):
