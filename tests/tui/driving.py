@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import re
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
+from unittest import mock
 
 import msgspec
 from tests.tui.replay import ReplayClient, load
@@ -14,8 +17,10 @@ from textual.pilot import Pilot
 from textual.widget import Widget
 
 from workflow_core.protocol import Command, Epochs, Event, StepName, Steps, TrainingView, Update
+from workflow_tui import app as app_module
 from workflow_tui.app import WorkflowApp
 from workflow_tui.screens.base import StepScreen
+from workflow_tui.widgets.stepper import NAMES
 
 DEADLINE = 15.0
 """Seconds until a state that does not come counts as a failure; a busy machine needs some."""
@@ -42,10 +47,14 @@ class Drive:
 
     async def settle(self) -> None:
         """Until commands are answered, events folded, and all of it is drawn."""
-        pending = lambda: [w for w in self.app.workers if w.group == "commands" and not w.is_finished]  # noqa: E731
         await self.pilot.pause()
-        await self.until(lambda: not pending() and not self.app._dirty)
+        await self.until(self._settled)
         await self.pilot.pause()
+
+    def _settled(self) -> bool:
+        busy = any(worker.group == "commands" and not worker.is_finished for worker in self.app.workers)
+        typed = self.app._in_flight is not None or self.app._typed
+        return not busy and not typed and (self.dialog or not self.app._dirty)
 
     async def tell(self, event: Event) -> None:
         """The engine says something."""
@@ -54,9 +63,14 @@ class Drive:
 
     async def go(self, step: StepName) -> None:
         """Go to a step and let it do what it does on a visit."""
-        self.app.go(step)
+        await self.pilot.press(str(NAMES.index(step) + 1))
         await self.until(lambda: isinstance(self.app.screen, StepScreen) and self.app.screen.step == step)
         await self.settle()
+
+    async def fill(self, field: str, text: str, *then: str) -> None:
+        """Put `text` into a field in place of what is there, then press enter, or other keys."""
+        self.app.screen.query_one(field).focus()
+        await self.press("home", "shift+end", "delete", *text, *(then or ("enter",)))
 
     async def sees(self, *texts: str) -> None:
         """Wait until all of `texts` are on the screen."""
@@ -65,6 +79,13 @@ class Drive:
     async def asks(self, command: Command) -> None:
         """Wait until the engine was asked this."""
         await self.until(lambda: command in self.client.asked, f"{command}")
+
+    async def until_left(self) -> None:
+        """Wait until the app has asked to end."""
+        deadline = time.monotonic() + DEADLINE
+        while not self.app._exit:
+            assert time.monotonic() < deadline, "the app is still there"
+            await asyncio.sleep(0.01)
 
     @property
     def text(self) -> str:
@@ -99,18 +120,20 @@ async def driving(
 
     def make(on_event: Callable[[Event], None], on_lost: Callable[[str], None]) -> ReplayClient:
         replay = ReplayClient(on_event, on_lost)
-        replay.start += done(steps)
+        replay.start[1:1] = done(steps)  # before torch is loaded: what is done is known when the engine gets ready
         if client is not None:
             client(replay)
         made.append(replay)
         return replay
 
     app = WorkflowApp(make, **options)
-    async with app.run_test(size=size) as pilot:
-        drive = Drive(app, pilot, made[0])
-        await drive.until(app._connected.is_set)
-        await drive.settle()
-        yield drive
+    # drawing more often than people need shortens every wait
+    with mock.patch.object(app_module, "DRAW_INTERVAL", 0.02):
+        async with app.run_test(size=size) as pilot:
+            drive = Drive(app, pilot, made[0])
+            await drive.until(app._connected.is_set)
+            await drive.settle()
+            yield drive
 
 
 def done(steps: int) -> list[Event]:
@@ -141,6 +164,7 @@ async def until(pilot: Pilot[Any], predicate: Callable[[], object], what: str = 
     """Wait until `predicate` holds, or fail with what is on the screen instead."""
     deadline = time.monotonic() + DEADLINE
     while not predicate():
+        assert pilot.app.is_running, f"the app ended before this came: {what or predicate}"
         if time.monotonic() > deadline:
             raise AssertionError(f"this never came: {what or predicate}\n{screen_text(pilot.app)}")
         await pilot.pause(0.01)
@@ -149,6 +173,11 @@ async def until(pilot: Pilot[Any], predicate: Callable[[], object], what: str = 
 def screen_text(app: Any) -> str:
     """The text of the whole screen, as the compositor hands it to the terminal."""
     return "\n".join(strip.text.rstrip() for strip in app.screen._compositor.render_strips())
+
+
+def squeeze(text: str) -> str:
+    """Text with its borders and the widths of its columns left out."""
+    return " ".join(re.sub("[│╭╮╰╯─]", " ", text).split())
 
 
 def panel_text(widget: Widget) -> str:
