@@ -1,0 +1,599 @@
+"""What all screens share: moving about, staleness, help, palette, themes, the engine's fates, dialogs and leaving."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import pytest
+from tests.tui.driving import Drive, done, driving, engine, squeeze, steps, training
+from tests.tui.replay import ReplayClient, load
+from textual.command import CommandPalette
+from textual.widgets import Input
+
+from workflow_core.errors import Problem, WorkflowError
+from workflow_core.protocol import (
+    BuildModel,
+    Hello,
+    MakeData,
+    Notice,
+    Run,
+    Save,
+    SetTraining,
+    Shutdown,
+    StepName,
+    Steps,
+    Update,
+)
+from workflow_core.specs import DataSpec, TrainSpec
+from workflow_tui.commands import COMMON, Command
+from workflow_tui.dialogs.files import OpenDialog, SaveDialog
+from workflow_tui.dialogs.help import HelpDialog
+from workflow_tui.lessons import lesson
+from workflow_tui.screens.base import StepScreen
+from workflow_tui.screens.build import BuildScreen
+from workflow_tui.screens.data import DataScreen
+from workflow_tui.screens.evaluate import EvaluateScreen
+from workflow_tui.screens.load import LoadScreen
+from workflow_tui.screens.save import SaveScreen
+from workflow_tui.screens.train import TrainScreen
+from workflow_tui.widgets.side_panel import SidePanel
+from workflow_tui.widgets.stepper import NAMES
+
+SCREENS: tuple[type[StepScreen], ...] = (
+    DataScreen,
+    BuildScreen,
+    TrainScreen,
+    EvaluateScreen,
+    SaveScreen,
+    LoadScreen,
+)
+
+
+def stepper(drive: Drive) -> str:
+    return drive.text.splitlines()[0]
+
+
+def side(drive: Drive) -> str:
+    return drive.app.screen.query_one(SidePanel).content
+
+
+# --- moving about ----------------------------------------------------------------------------------
+
+
+async def test_numbers_n_and_p_move_and_stop_at_the_ends() -> None:
+    async with driving(steps=6) as drive:
+        for number, step in enumerate(NAMES, start=1):
+            await drive.press(str(number))
+            assert drive.app.current_mode == step
+            assert drive.app.screen.query_one(".step.-current").id is None
+            assert f"{number} {step.capitalize()}" in stepper(drive)
+        await drive.press("n")
+        assert drive.app.current_mode == "load"
+        for step in reversed(NAMES[:-1]):
+            await drive.press("p")
+            assert drive.app.current_mode == step
+        await drive.press("p")
+        assert drive.app.current_mode == "data"
+        await drive.press("n", "n", "n")
+        assert drive.app.current_mode == "evaluate"
+
+
+async def test_the_stepper_shows_what_is_done_current_open_and_stale_and_the_banner_why() -> None:
+    async with driving(steps=2) as drive:
+        await drive.press("3")
+        assert "1 Data ✓" in stepper(drive)
+        assert "2 Build ✓" in stepper(drive)
+        for step in ("4 Evaluate", "5 Save", "6 Load"):
+            assert f"{step} ✓" not in stepper(drive)
+            assert f"{step} ↻" not in stepper(drive)
+        reasons: dict[StepName, str] = {step: f"reason {number}." for number, step in enumerate(NAMES, start=1)}
+        statuses = dict.fromkeys(NAMES, "stale")
+        await drive.tell(Update(steps=Steps(**{**statuses, "data": "done"}, reasons=reasons)))  # type: ignore[arg-type]
+        for number, step in enumerate(NAMES, start=1):
+            assert f"{number} {step.capitalize()} {'✓' if step == 'data' else '↻'}" in stepper(drive)
+        for number, step in enumerate(NAMES, start=1):
+            await drive.press(str(number))
+            banner = drive.app.screen.query_one("#banner")
+            assert banner.display is (step != "data")
+            if banner.display:
+                assert f"Stale: reason {number}." in drive.panel("#banner")
+        await drive.tell(steps(evaluate="done", save="done", load="done"))
+        assert "↻" not in stepper(drive)
+        assert not drive.app.screen.query_one("#banner").display
+
+
+async def test_who_attaches_to_a_run_sees_it_first() -> None:
+    async with driving(steps=3) as drive:
+        assert drive.app.current_mode == "train"
+        assert "epoch 100 / 100" in drive.status
+        assert drive.client.asked == []
+
+
+# --- every key -------------------------------------------------------------------------------------
+
+Effect = Callable[[Drive], object]
+
+
+def dialog(kind: type) -> Effect:
+    return lambda drive: isinstance(drive.app.screen, kind)
+
+
+def asked(kind: type) -> Effect:
+    return lambda drive: drive.client.commands(kind)
+
+
+def mode(step: str) -> Effect:
+    return lambda drive: drive.app.current_mode == step
+
+
+def says(text: str) -> Effect:
+    return lambda drive: text in drive.text
+
+
+def effects(screen: type[StepScreen]) -> dict[str, Effect]:
+    """For the action of every command what one sees or hears of it, while everything is done and nothing runs."""
+    at = NAMES.index(screen.step)
+    own: dict[StepName, dict[str, Effect]] = {
+        "data": {"make": asked(MakeData), "defaults": lambda d: MakeData(spec=DataSpec()) in d.client.asked},
+        "build": {"build": asked(BuildModel), "defaults": asked(BuildModel)},
+        "train": {
+            "run_pause": says("All 100 epochs are done"),
+            "one_epoch": says("All 100 epochs are done"),
+            "faster": lambda d: [c.pace for c in d.client.asked] == [50],  # type: ignore[union-attr]
+            "slower": lambda d: [c.pace for c in d.client.asked] == [10],  # type: ignore[union-attr]
+            "flat_out": lambda d: [c.pace for c in d.client.asked] == [None],  # type: ignore[union-attr]
+            "reset": lambda d: [type(c).__name__ for c in d.client.asked] == ["Reset"],
+            "log": says("log y"),
+        },
+        "evaluate": {"evaluate": lambda d: [type(c).__name__ for c in d.client.asked] == ["Evaluate"]},
+        "save": {"choose": dialog(SaveDialog)},
+        "load": {"choose": dialog(OpenDialog)},
+    }
+    common: dict[str, Effect] = {
+        **{f"app.go('{step}')": mode(step) for step in NAMES},
+        "next_step": mode(NAMES[min(at + 1, 5)]),
+        "previous_step": mode(NAMES[max(at - 1, 0)]),
+        "settings": lambda d: d.app.focused is not None and "back to the keys" in d.text,
+        "side('lesson')": lambda d: side(d) == "lesson" and f"Lesson: {screen.step.capitalize()}" in d.text,
+        "side('code')": lambda d: side(d) == "code" and f"Code: {screen.step.capitalize()}" in d.text,
+        "app.save": dialog(SaveDialog),
+        "app.load": dialog(OpenDialog),
+        "app.export": dialog(SaveDialog),
+        "app.theme": lambda d: not d.app.current_theme.dark,
+        "app.restart_engine": says("The engine is alive"),
+        "app.help": dialog(HelpDialog),
+        "app.leave": lambda d: not d.app.is_running or asked(Shutdown)(d),
+    }
+    return own[screen.step] | common
+
+
+def test_every_command_of_every_screen_has_an_expected_effect() -> None:
+    for screen in SCREENS:
+        assert {command.action for command in (*screen.commands, *COMMON)} == set(effects(screen))
+
+
+def keys_of(screen: type[StepScreen]) -> list[tuple[Command, str]]:
+    """Each command with each of its keys; those that are the same everywhere are pressed on one screen."""
+    common = COMMON if screen is TrainScreen else [c for c in COMMON if c.action in ("settings", "next_step")]
+    commands = [command for command in (*screen.commands, *common) if command.action != "app.leave"]
+    return [(command, key) for command in commands for key in command.keys.split(",")]
+
+
+@pytest.mark.parametrize("screen", SCREENS, ids=lambda screen: screen.step)
+async def test_every_key_does_what_its_command_says(screen: type[StepScreen]) -> None:
+    async with driving(steps=6) as drive:
+        for command, key in keys_of(screen):
+            await restored(drive, screen.step)
+            await drive.press(key)
+            holds = effects(screen)[command.action]
+            await drive.until(lambda holds=holds: holds(drive), f"{key} for {command.action}")  # type: ignore[misc]
+
+
+async def restored(drive: Drive, step: StepName) -> None:
+    """Back to a screen as it first was, with nothing asked yet."""
+    if drive.dialog:
+        await drive.press("escape")
+        await drive.until(lambda: not drive.dialog)
+    if drive.app.current_mode != step:
+        await drive.app.go(step)
+    drive.app.screen.set_focus(None)
+    screen = drive.app.screen
+    assert isinstance(screen, StepScreen)
+    screen.side_panel.open("")
+    if isinstance(screen, TrainScreen):
+        screen.log_loss = False
+    if not drive.app.current_theme.dark:
+        drive.app.action_theme()
+    for event in done(3):
+        drive.client.on_event(event)
+    drive.client.on_event(Update(training=training(pace=20.0), steps=steps(evaluate="done", save="done").steps))
+    drive.app._clear_flash()
+    await drive.settle()
+    drive.client.asked.clear()
+
+
+@pytest.mark.parametrize("key", ["q", "ctrl+q", "ctrl+c"])
+async def test_leaving_with_nothing_to_lose_asks_nothing(key: str) -> None:
+    async with driving(steps=2) as drive:
+        await drive.pilot.press(key)
+        await drive.until_left()
+        assert drive.client.asked == [Shutdown(if_idle=True)]
+        assert drive.client.closed
+        assert drive.app.return_code == 0
+        assert drive.app.farewell == ""
+
+
+# --- help, palette, themes, lesson, code --------------------------------------------------------------
+
+
+@pytest.mark.parametrize("screen", SCREENS, ids=lambda screen: screen.step)
+async def test_help_lists_exactly_the_commands_of_the_registry(screen: type[StepScreen]) -> None:
+    async with driving(steps=6, size=(120, 60)) as drive:
+        await drive.go(screen.step)
+        await drive.press("question_mark")
+        text = squeeze(drive.text)
+        assert squeeze(screen.purpose) in text
+        for command in (*screen.commands, *COMMON):
+            assert f"{command.shown} {command.help}" in text
+        others = {c.help for other in SCREENS for c in other.commands} - {c.help for c in screen.commands}
+        assert not [sentence for sentence in others if sentence in text]
+        listed = text[text.index("On this screen") : text.index("In a field")]
+        assert listed.count(".") >= len(screen.commands) + len(COMMON)
+        for key in ("q", "question_mark"):
+            await drive.press(key)
+            assert not drive.dialog
+            if key == "q":
+                await drive.press("f1")
+                assert isinstance(drive.app.screen, HelpDialog)
+
+
+async def test_no_key_of_a_screen_stands_for_two_commands() -> None:
+    for screen in SCREENS:
+        keys = [key for command in (*screen.commands, *COMMON) for key in command.keys.split(",")]
+        assert len(keys) == len(set(keys)), screen
+
+
+async def test_the_palette_offers_and_runs_the_commands_of_the_screen() -> None:
+    async with driving(steps=3) as drive:
+        screen = drive.app.screen
+        offered = [command.help for command in drive.app.get_system_commands(screen)]
+        assert offered == [command.help for command in (*TrainScreen.commands, *COMMON)]
+        await drive.pilot.press("ctrl+p")
+        await drive.until(lambda: isinstance(drive.app.screen, CommandPalette))
+        await drive.pilot.press(*"reset")
+        await drive.sees("Back to epoch 0 with the same initial weights.")
+        await drive.pilot.press("enter")
+        await drive.until(lambda: not drive.dialog)
+        await drive.settle()
+        assert [type(command).__name__ for command in drive.client.asked] == ["Reset"]
+
+
+async def test_the_theme_switches_on_every_screen() -> None:
+    async with driving(steps=3, theme="light") as drive:
+        assert not drive.app.current_theme.dark
+        light = drive.app.screen.query_one("#loss").rich_style
+        await drive.press("d")
+        assert drive.app.current_theme.dark
+        assert drive.app.screen.query_one("#loss").rich_style != light
+        await drive.press("2", "d")
+        assert not drive.app.current_theme.dark
+        assert "class LinearRegressionModel" in drive.text
+
+
+async def test_lesson_and_code_come_and_go_on_every_screen() -> None:
+    async with driving(steps=6) as drive:
+        for number, step in enumerate(NAMES, start=1):
+            await drive.press(str(number))
+            assert side(drive) == "", "at 120 columns the lesson waits to be asked for"
+            await drive.press("t")
+            first = lesson(step).splitlines()[2].split()[:3]
+            await drive.sees(" ".join(first), "t hides it")
+            await drive.press("c")
+            await drive.sees(f"Code: {step.capitalize()}", "x writes it all as one script")
+            await drive.press("c")
+            assert side(drive) == ""
+
+
+async def test_the_lesson_lies_beside_the_screen_where_there_is_room() -> None:
+    async with driving(steps=1, size=(160, 45)) as drive:
+        assert side(drive) == "lesson"
+        await drive.press("t")
+        assert side(drive) == ""
+        await drive.press("2", "1")
+        assert side(drive) == "", "what was chosen stays"
+
+
+async def test_the_code_follows_the_settings() -> None:
+    async with driving(steps=3) as drive:
+        await drive.press("c")
+        await drive.sees("lr=0.01")
+        await drive.tell(Update(train_spec=TrainSpec(learning_rate=0.25)))
+        await drive.sees("lr=0.25")
+
+
+async def test_escape_hides_a_panel_that_covers_the_instruments() -> None:
+    async with driving(steps=3, size=(80, 24)) as drive:
+        await drive.press("t")
+        assert side(drive) == "lesson"
+        await drive.press("escape")
+        assert side(drive) == ""
+
+
+# --- the engine's fates ------------------------------------------------------------------------------
+
+
+def loading(client: ReplayClient) -> None:
+    """An engine that has not loaded torch."""
+    del client.start[1:]
+
+
+async def test_while_torch_loads_the_screen_stands_and_says_so() -> None:
+    async with driving(client=loading) as drive:
+        assert "engine starting" in stepper(drive)
+        assert "loading PyTorch" in drive.status
+        assert drive.client.asked == []
+        await drive.tell(load()[0][1])
+        await drive.asks(MakeData())
+        assert "engine ●" in stepper(drive)
+
+
+async def test_an_engine_that_cannot_load_torch_says_why() -> None:
+    problem = Problem(title="No PyTorch", message="the engine cannot load it.", advice="Install it.")
+    async with driving(client=loading) as drive:
+        await drive.tell(engine(state="failed", problem=problem))
+        assert "engine failed" in stepper(drive)
+        assert "the engine cannot load it. Install it." in drive.panel("#banner")
+        await drive.pilot.press("q")
+        await drive.until_left()
+
+
+async def test_an_engine_that_does_not_start_is_a_dialog_and_can_be_started_again() -> None:
+    class Deaf(ReplayClient):
+        async def connect(self, timeout: float = 10.0) -> Hello:
+            raise WorkflowError("The engine did not start", "its log is empty.", "Look there.")
+
+    async with driving(client=lambda client: setattr(client, "__class__", Deaf)) as drive:
+        await drive.sees("The engine did not start", "Look there.")
+        await drive.press("enter")
+        assert "engine ended" in stepper(drive)
+        await drive.press("a")
+        await drive.until(lambda: drive.client.restarts == 1)
+        await drive.sees("engine ●")
+
+
+async def test_a_lost_engine_is_named_what_it_said_stays_and_a_starts_it_again() -> None:
+    async with driving(steps=4) as drive:
+        await drive.fill("#field-learning_rate", "0.1")
+        await drive.tell(Update(train_spec=TrainSpec(learning_rate=0.1)))
+        drive.client.asked.clear()
+        drive.client.on_lost("the engine process was killed by SIGKILL")
+        await drive.sees("killed by SIGKILL. What you see is the last it said. a starts it again.")
+        assert "engine ended" in stepper(drive)
+        assert "weight 0.4398" in drive.text
+        await drive.press("2", "4", "space")
+        assert "The engine has ended: a starts it again" in drive.status
+        assert drive.client.asked == []
+        assert "0.0311" in drive.panel("#metrics")
+        await drive.press("a")
+        await drive.until(lambda: not drive.app.state.lost and drive.client.commands(BuildModel))
+        await drive.settle()
+        assert drive.client.restarts == 1
+        assert drive.client.asked == [
+            SetTraining(spec=TrainSpec(learning_rate=0.1)),
+            MakeData(spec=DataSpec()),
+            BuildModel(spec=drive.app.state.model_spec),
+        ]
+        assert not drive.app.screen.query_one("#banner").display
+        assert "What it had trained is gone" in drive.status
+        assert drive.app.state.training is None
+
+
+async def test_settings_refused_by_a_new_engine_do_not_build_on_it() -> None:
+    async with driving(steps=2) as drive:
+        drive.client.on_lost("gone")
+        await drive.sees("engine ended")
+        drive.client.problems["MakeData"] = WorkflowError("No data", "there is no room.")
+        await drive.press("a")
+        await drive.sees("No data")
+        await drive.press("enter")
+        assert drive.client.commands(BuildModel) == []
+
+
+async def test_a_restart_that_fails_keeps_what_is_there() -> None:
+    class Broken(ReplayClient):
+        async def restart(self, timeout: float = 10.0) -> Hello:
+            raise WorkflowError("The engine does not answer", "there is none.")
+
+    async with driving(steps=3, client=lambda client: setattr(client, "__class__", Broken)) as drive:
+        drive.client.on_lost("it has ended")
+        await drive.sees("engine ended")
+        await drive.press("a")
+        await drive.sees("The engine does not answer")
+        await drive.press("enter")
+        assert "weight 0.4398" in drive.text
+        assert "engine ended" in stepper(drive)
+
+
+async def test_a_device_given_at_the_start_is_the_setting() -> None:
+    async with driving(steps=1, device="cuda:1") as drive:
+        assert drive.client.asked == [SetTraining(spec=TrainSpec(device="cuda:1"))]
+    async with driving(steps=1, device="auto") as drive:
+        assert drive.client.asked == []
+
+
+# --- problems ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["[/]", "[@click=app.quit]x[/]", "a\x1b]52;c;aGk=\x07b", "[bold", "]" * 3000])
+async def test_problems_are_dialogs_whatever_their_text(name: str) -> None:
+    async with driving(steps=1) as drive:
+        drive.client.on_event(Notice(problem=Problem(title=f"T {name}", message=f"M {name}", advice=f"A {name}")))
+        await drive.until(lambda: drive.dialog)
+        await drive.sees("T ", "M ", "ok")
+        assert "\x1b" not in drive.text
+        if name.startswith("[/]"):
+            assert "M [/]" in drive.text
+        drive.client.on_event(Notice(problem=Problem(title="Second", message="the second problem.")))
+        await drive.press("enter")
+        assert not drive.dialog
+        assert "the second problem" in drive.status.lower()
+        reasons: dict[StepName, str] = {"data": name}
+        await drive.tell(Update(steps=Steps(data="stale", reasons=reasons)))
+        assert "Stale:" in drive.text
+        assert "\x1b" not in drive.text
+        drive.client.on_lost(name)
+        await drive.sees("engine ended")
+        assert "\x1b" not in drive.text
+
+
+# --- leaving -----------------------------------------------------------------------------------------
+
+
+async def leaving(drive: Drive, *, running: bool) -> None:
+    if running:
+        await drive.tell(Update(training=training(state="running", epoch=41)))
+    await drive.pilot.press("q")
+    await drive.until(lambda: drive.dialog)
+
+
+@pytest.mark.parametrize(
+    ("running", "key", "command", "words"),
+    [
+        (True, "d", [], "brings you back"),
+        (True, "enter", [], "brings you back"),
+        (True, "s", [Shutdown(if_idle=False)], ""),
+        (False, "k", [], "brings you back"),
+        (False, "l", [Shutdown(if_idle=False)], ""),
+    ],
+)
+async def test_every_way_of_leaving(running: bool, key: str, command: list[Shutdown], words: str) -> None:
+    async with driving(steps=4) as drive:
+        await leaving(drive, running=running)
+        assert ("A training is running" if running else "The model is in no file") in drive.text
+        if running:
+            assert "epoch 41 of 100" in squeeze(drive.text)
+        await drive.pilot.press(key)
+        await drive.until_left()
+        assert drive.client.asked == command
+        assert drive.client.closed
+        assert words in drive.app.farewell
+        assert bool(words) == ("workflow-tui" in drive.app.farewell)
+
+
+@pytest.mark.parametrize("running", [True, False])
+async def test_cancel_stays(running: bool) -> None:
+    async with driving(steps=4) as drive:
+        for key in ("c", "escape"):
+            await leaving(drive, running=running)
+            await drive.press(key)
+            assert not drive.dialog
+            assert drive.app.is_running
+        assert drive.client.asked == []
+
+
+async def test_save_first_saves_and_then_leaves_and_a_cancelled_save_stays(tmp_path: Path) -> None:
+    async with driving(steps=4) as drive:
+        drive.app.folder = tmp_path
+        await leaving(drive, running=False)
+        await drive.pilot.press("s")
+        await drive.until(lambda: isinstance(drive.app.screen, SaveDialog))
+        await drive.until(lambda: isinstance(drive.app.focused, Input))
+        await drive.press("escape")
+        await drive.until(lambda: not drive.dialog)
+        assert drive.app.is_running
+        await leaving(drive, running=False)
+        await drive.pilot.press("s")
+        await drive.until(lambda: isinstance(drive.app.focused, Input) and drive.app.focused.value == "model.pt")
+        await drive.pilot.press("enter")
+        await drive.until_left()
+        path = str(tmp_path / "model.pt")
+        assert drive.client.asked == [Save(path=path, overwrite=True), Shutdown(if_idle=False)]
+
+
+async def test_a_failed_save_does_not_leave(tmp_path: Path) -> None:
+    async with driving(steps=4) as drive:
+        drive.app.folder = tmp_path
+        drive.client.problems["Save"] = WorkflowError("Cannot save", "the disk is full.")
+        await leaving(drive, running=False)
+        await drive.pilot.press("s")
+        await drive.until(lambda: isinstance(drive.app.focused, Input) and drive.app.focused.value == "model.pt")
+        await drive.pilot.press("enter")
+        await drive.sees("Cannot save")
+        assert drive.app.is_running
+        assert not drive.client.commands(Shutdown)
+
+
+async def test_leaving_a_lost_engine_asks_nothing() -> None:
+    async with driving(steps=4) as drive:
+        drive.client.on_lost("gone")
+        await drive.sees("engine ended")
+        await drive.pilot.press("q")
+        await drive.until_left()
+        assert drive.client.asked == []
+
+
+async def test_an_engine_that_another_screen_looks_at_is_left_alone() -> None:
+    async with driving(steps=2) as drive:
+        drive.client.problems["Shutdown"] = WorkflowError("Busy", "another UI is attached.")
+        await drive.pilot.press("q")
+        await drive.until_left()
+        assert "another screen is attached" in drive.app.farewell
+
+
+# --- keys while a dialog is open -----------------------------------------------------------------------
+
+
+async def test_keys_of_the_screen_do_nothing_while_a_dialog_is_open() -> None:
+    every = sorted({key for screen in SCREENS for c in (*screen.commands, *COMMON) for key in c.keys.split(",")})
+    async with driving(steps=4) as drive:
+        await leaving(drive, running=False)
+        dialog = drive.app.screen
+        harmless = [key for key in every if key not in {"s", "l", "c", "enter", "space"}]
+        await drive.press(*harmless)
+        assert drive.app.screen is dialog
+        assert drive.app.current_mode == "train"
+        assert drive.client.asked == []
+        await drive.press("escape", "question_mark")
+        closing = {"question_mark", "f1", "q", "enter", "space"}
+        await drive.press(*[key for key in every if key not in closing])
+        assert isinstance(drive.app.screen, HelpDialog)
+        assert drive.client.asked == []
+        assert drive.app.current_theme.dark
+
+
+# --- the script --------------------------------------------------------------------------------------
+
+
+async def test_the_script_is_written_after_a_question_where_a_file_is_there(tmp_path: Path) -> None:
+    script = tmp_path / "workflow.py"
+    async with driving(steps=3) as drive:
+        drive.app.folder = tmp_path
+        for answer in ("", "c", "r"):
+            if answer:
+                script.write_text("mine")
+            await drive.press("x")
+            await drive.until(lambda: isinstance(drive.app.focused, Input) and drive.app.focused.value == "workflow.py")
+            await drive.press("enter")
+            if answer:
+                await drive.sees("Replace the file?")
+                await drive.press(answer)
+            await drive.until(lambda: not drive.dialog)
+            if answer == "c":
+                assert script.read_text() == "mine"
+            else:
+                await drive.until(lambda: "Written" in drive.status)
+                ast.parse(script.read_text())
+                assert "lr=0.01" in script.read_text()
+        assert drive.client.asked == []
+
+
+async def test_nothing_trained_nothing_saved() -> None:
+    async with driving(steps=2) as drive:
+        await drive.press("w")
+        assert "Nothing is trained yet" in drive.status
+        await drive.press("3", "space")
+        await drive.asks(Run())
+        assert msgspec.structs.asdict(drive.app.state.steps)["train"] == "done"
