@@ -386,9 +386,9 @@ class WorkflowApp(SturdyApp, OneKeyAtATime, GuardedApp[int]):
         path = await self.push_screen_wait(SaveDialog(self.folder, default))
         if path is None or not await self._may_write(path):
             return False
-        self.folder = path.parent
         _, saved = await self._try(Save(path=str(path), kind=kind, overwrite=True))
         if saved:
+            self.folder = path.parent
             await self.go("save")
         return saved
 
@@ -423,12 +423,12 @@ class WorkflowApp(SturdyApp, OneKeyAtATime, GuardedApp[int]):
         path = await self.push_screen_wait(SaveDialog(self.folder, "workflow.py", title="Write the script as"))
         if path is None or not await self._may_write(path):
             return
-        self.folder = path.parent
         try:
             atomic.write(path, script(self.state.spec).encode(), overwrite=True)
         except WorkflowError as error:
             self.show_problem(error.problem)
             return
+        self.folder = path.parent
         self.complain(f"Written: {path}. python {path.name} gives the same numbers")
 
     # --- help and leaving ------------------------------------------------------------------------

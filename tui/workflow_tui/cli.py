@@ -151,6 +151,10 @@ def _run(given: argparse.Namespace) -> int:
     from workflow_tui.terminal import environment
 
     try:
+        os.getcwd()
+    except OSError:
+        return _refuse("The current folder has been removed; go to one that exists and start again.", FAILURE)
+    try:
         workspace = Workspace.open(given.workspace)
         # torch takes seconds to load: the engine starts now, and loads it while textual is imported here
         launch(workspace)

@@ -12,15 +12,22 @@ from textual_fspicker import FileOpen, FileSave, Filters
 from textual_fspicker.base_dialog import Dialog
 from textual_fspicker.icons import Icons
 from textual_fspicker.parts import CurrentDirectory, directory_navigation
+from textual_fspicker.path_maker import MakePath
 from textual_fspicker.safe_tests import is_dir, is_symlink
 
 from workflow_core.sanitize import sanitize
+from workflow_tui.dialogs.paths import CalmPath, standing
 from workflow_tui.sturdy import SturdyScreen, Suggestions
 
 MODELS = Filters(
     ("*.pt", lambda path: path.suffix.lower() in (".pt", ".pth")),
     ("all", lambda path: True),
 )
+
+
+MakePath.using(CalmPath)
+# made before that line; a path that equals it would not take its place
+directory_navigation.DirectoryNavigation._location._default = CalmPath("/")
 
 
 class SafeDirectory(CurrentDirectory):
@@ -59,7 +66,7 @@ class SaveDialog(SturdyScreen, FileSave):
     CSS_PATH = "dialogs.tcss"
 
     def __init__(self, folder: Path, default: str, *, title: str = "Save the model as") -> None:
-        super().__init__(folder, title, default_file=default)
+        super().__init__(standing(folder), title, default_file=default)
         self._suggest_path = Suggestions()
 
     def on_mount(self) -> None:
@@ -79,7 +86,7 @@ class OpenDialog(SturdyScreen, FileOpen):
     CSS_PATH = "dialogs.tcss"
 
     def __init__(self, folder: Path, default: str = "") -> None:
-        super().__init__(folder, "Load a model from", default_file=default or None, filters=MODELS)
+        super().__init__(standing(folder), "Load a model from", default_file=default or None, filters=MODELS)
         self._suggest_path = Suggestions()
         self._proposed = bool(default)
 
