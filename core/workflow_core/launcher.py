@@ -14,7 +14,15 @@ from workflow_core.workspace import Workspace
 LOG_LIMIT = 1024 * 1024
 """A log larger than this (bytes) is set aside as engine.log.1 when an engine starts."""
 
-_children: dict[Path, subprocess.Popen[bytes]] = {}
+_children: dict[tuple[Path, int], subprocess.Popen[bytes]] = {}
+
+
+def _key(workspace: Workspace) -> tuple[Path, int]:
+    """The folder itself, not only its name: one that was removed and made anew is another."""
+    try:
+        return workspace.path, workspace.path.stat().st_ino
+    except OSError:
+        return workspace.path, 0
 
 
 def launch(workspace: Workspace) -> None:
@@ -25,13 +33,13 @@ def launch(workspace: Workspace) -> None:
     """
     if sockets.answers(workspace.socket):
         return
-    if (child := _children.get(workspace.path)) and child.poll() is None:
+    if (child := _children.get(_key(workspace))) and child.poll() is None:
         return
     command = [sys.executable, "-P", "-m", "workflow_core.engine", "--workspace", str(workspace.path)]
     try:
         log = open_log(workspace)
         try:
-            _children[workspace.path] = subprocess.Popen(
+            _children[_key(workspace)] = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
             )
         finally:
@@ -53,4 +61,4 @@ def open_log(workspace: Workspace) -> int:
 
 def child_of(workspace: Workspace) -> subprocess.Popen[bytes] | None:
     """The engine process that `launch` started for `workspace` from here, alive or ended; None where it did not."""
-    return _children.get(workspace.path)
+    return _children.get(_key(workspace))

@@ -28,6 +28,7 @@ class Workspace:
         self.lock_file = path / "engine.lock"
         self.log = path / "engine.log"
         self.checkpoints = path / "checkpoints"
+        self._lock: int | None = None
 
     @classmethod
     def open(cls, path_or_name: str | Path | None = None) -> Workspace:
@@ -62,7 +63,14 @@ class Workspace:
         except BaseException:
             os.close(descriptor)
             raise
+        self._lock = descriptor
         return descriptor
+
+    def held(self) -> bool:
+        """Is the folder still the one this process locked? Not after it was removed, though another has its name."""
+        with contextlib.suppress(OSError):
+            return self._lock is not None and os.path.samestat(os.fstat(self._lock), self.lock_file.stat())
+        return False
 
     def write_pid(self) -> None:
         """Note that this process is the engine. Raises OSError."""

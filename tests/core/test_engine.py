@@ -426,6 +426,26 @@ class TestProcess:
         assert first.state["engine"].pid == second.state["engine"].pid
         assert not first.lost
 
+    async def test_a_workspace_that_was_removed_ends_it_and_its_name_may_be_taken(
+        self, workspace: Workspace, attach: Attach
+    ) -> None:
+        first = await attach(workspace)
+        old = child_of(workspace)
+        assert old is not None
+        workspace.path.rename(workspace.path.with_name("gone"))
+        again = Workspace.open(workspace.path)
+        second = await attach(again)
+        assert second.state["engine"].pid != old.pid
+        inode = again.socket.stat().st_ino
+        await first.client.close()
+        async with asyncio.timeout(5):
+            while old.poll() is None:
+                await asyncio.sleep(0.02)
+        assert again.socket.stat().st_ino == inode, "the old engine touched what is not its own any more"
+        assert again.engine_pid() == second.state["engine"].pid
+        old_log = workspace.path.with_name("gone") / "engine.log"
+        assert "workspace was removed" in old_log.read_text()
+
     async def test_shutdown_if_idle_leaves_others_alone(self, workspace: Workspace, attach: Attach) -> None:
         first, second = await attach(workspace), await attach(workspace)
         await first.request(Shutdown(if_idle=True))

@@ -116,7 +116,8 @@ def _serve(workspace: Workspace, idle_timeout: float) -> int:
         log.exception("cannot serve %s", workspace.path)
         raise
     finally:
-        workspace.sweep()
+        if workspace.held():
+            workspace.sweep()
     log.info("ended")
     return 0
 
@@ -128,7 +129,8 @@ async def _run(workspace: Workspace, idle_timeout: float) -> None:
     def terminate(name: str) -> None:
         nonlocal asked
         if asked:
-            workspace.sweep()
+            if workspace.held():
+                workspace.sweep()
             os._exit(0)
         asked = True
         # its thread needs no GIL: it gets through where an epoch or a C library holds everything else up

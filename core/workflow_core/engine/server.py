@@ -84,10 +84,13 @@ class Server:
         """Once a second: make a socket that vanished anew, and end an engine that has long been idle."""
         while True:
             await asyncio.sleep(min(1.0, self._idle_timeout / 4))
-            if not self._reachable():
-                with contextlib.suppress(OSError):  # the folder itself may have gone
+            held = self._workspace.held()
+            if held and not self._reachable():
+                with contextlib.suppress(OSError):
                     await self._listen()
                     log.info("made the socket anew")
+            if not held and not (self._attached() or self._jobs or self._training):
+                self.end("its workspace was removed, and nobody can reach it any more")
             self._end_if_idle()
 
     def _reachable(self) -> bool:
