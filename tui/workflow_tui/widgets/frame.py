@@ -57,7 +57,7 @@ class Lines(Static):
         key = (text.plain, tuple(text.spans), text.style)
         if key != self._text:
             self._text = key
-            self.update(text)
+            self.update(text, layout=False)
 
     def caption(self, text: str) -> None:
         """Put plain `text` in the border; setting one repaints the whole widget, an equal one does not."""

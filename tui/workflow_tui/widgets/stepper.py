@@ -55,7 +55,7 @@ class Stepper(Horizontal):
 
     def show(self, state: State) -> None:
         """Show `state`'s steps and engine."""
-        shown = (state.steps, state.connection, state.engine, state.data, state.model_spec, state.training)
+        shown = (state.steps, state.connection, state.engine, self._facts(state), state.went_wrong)
         if shown == self._shown:
             return
         self._shown = shown
@@ -66,6 +66,10 @@ class Stepper(Horizontal):
             tab.show(status, current=tab.step == self.current)
         self.query_one("#engine", Static).update(self._engine(state))
 
+    def _facts(self, state: State) -> str:
+        device = state.training.device if state.training else state.data.X.device if state.data else ""
+        return " · ".join([*([device] if device else []), f"seed {state.model_spec.init.seed}", ""])
+
     def _engine(self, state: State) -> Text:
         text = Text(no_wrap=True, justify="right")
         if state.connection == "lost":
@@ -75,8 +79,7 @@ class Stepper(Horizontal):
         if state.engine.state == "failed":
             return text.append("engine failed ✗", self._colour("bad"))
         if self.app.size.width >= 104:
-            device = state.training.device if state.training else state.data.X.device if state.data else ""
-            text.append(f"{device} · seed {state.model_spec.init.seed} · ".removeprefix(" · "))
+            text.append(self._facts(state))
         text.append("engine ")
         return text.append("●", self._colour("prediction"))
 
