@@ -194,7 +194,7 @@ class Chart(Widget):
         return base + Style(color=f"#{red:02x}{green:02x}{blue:02x}")
 
 
-def changed(before: list[Row], after: list[Row]) -> list[Region]:
+def changed(before: Sequence[Sequence[object]], after: Sequence[Sequence[object]]) -> list[Region]:
     """What differs between two drawings of the same size, one span for each row that differs.
 
     Not several: Textual writes each span from the left edge of the widget.

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from rich.segment import Segment
+from rich.style import Style
 from rich.text import Text
 from textual.content import Content
 from textual.reactive import reactive
+from textual.strip import Strip
+from textual.widget import Widget
 from textual.widgets import Static
 
 from workflow_tui.commands import Command
+from workflow_tui.widgets.chart import changed
 
 EDITING: tuple[tuple[str, str], ...] = (
     ("enter", "apply"),
@@ -66,8 +71,44 @@ class Lines(Static):
             self.border_subtitle = Content(text)
 
 
-class StatusLine(Lines):
-    """One line: the latest result or fault of this screen, and what to press next."""
+class StatusLine(Widget):
+    """One line: the latest result or fault of this screen, and what to press next.
+
+    It changes ten times a second while a training runs, so only the cells that changed are written.
+    """
+
+    DEFAULT_CSS = "StatusLine { height: 1; }"
 
     def __init__(self) -> None:
-        super().__init__(id="status")
+        super().__init__(id="status", markup=False)
+        self.text = Text()
+        self._cells: list[tuple[str, Style]] = []
+
+    def show(self, text: Text) -> None:
+        """Show `text`, cut at the width."""
+        self.text = text
+        before, self._cells = self._cells, self._laid_out()
+        if len(before) != len(self._cells):
+            self.refresh()
+        elif regions := changed([before], [self._cells]):
+            self.refresh(*regions)
+
+    def on_resize(self) -> None:
+        """Cut at the new width."""
+        self._cells = self._laid_out()
+        self.refresh()
+
+    def _laid_out(self) -> list[tuple[str, Style]]:
+        width = self.size.width
+        text = self.text.copy()
+        text.truncate(width, overflow="ellipsis", pad=True)
+        console = self.app.console
+        return [(char, segment.style or Style.null()) for segment in text.render(console) for char in segment.text][
+            :width
+        ]
+
+    def render_line(self, y: int) -> Strip:
+        """The cells as they stand."""
+        base = self.rich_style
+        segments = [Segment(char, base + style) for char, style in self._cells]
+        return Strip(Segment.simplify(segments), len(self._cells)).adjust_cell_length(self.size.width, base)
