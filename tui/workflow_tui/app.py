@@ -227,10 +227,10 @@ class WorkflowApp(SturdyApp, OneKeyAtATime, GuardedApp[int]):
             await self._connected.wait()
             answer = await self.client.request(command)
         except WorkflowError as error:
+            if isinstance(step := self.screen_stack[0], StepScreen):
+                step.restore_fields()
             if not self.state.lost:
                 self.show_problem(error.problem)
-            if isinstance(self.screen, StepScreen):
-                self.screen.restore_fields()
             return None, False
         finally:
             self._waiting.remove(waiting)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from rich.cells import cell_len
 from rich.segment import Segment
 from textual.color import Color
 from textual.filter import LineFilter
@@ -36,7 +37,7 @@ ASCII = str.maketrans(
 
 
 class OutputGuard(LineFilter):
-    """Makes control characters in content visible text, and everything ASCII where the terminal takes no more."""
+    """Lets no control character of any content pass, and makes everything ASCII where the terminal takes no more."""
 
     def __init__(self, *, ascii_only: bool) -> None:
         super().__init__()
@@ -53,8 +54,6 @@ class OutputGuard(LineFilter):
         return text.isprintable() and (not self.ascii_only or text.isascii())
 
     def _clean(self, text: str) -> str:
-        if not text.isprintable():
-            text = "".join(character if character.isprintable() else "?" for character in text)
         if self.ascii_only:
-            text = text.translate(ASCII).encode("ascii", "replace").decode("ascii")
-        return text
+            text = text.translate(ASCII)
+        return "".join(character if self._fine(character) else "?" * cell_len(character) for character in text)

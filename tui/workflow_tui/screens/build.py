@@ -36,9 +36,7 @@ class BuildScreen(StepScreen):
     """The model's class, its parameters, and its untrained line over the data."""
 
     step = "build"
-    purpose = (
-        "Subclass nn.Module: its parameters are what training will change, forward says how they make a prediction."
-    )
+    purpose = "Subclass nn.Module: training changes its parameters, forward predicts."
     CSS_PATH = ["base.tcss", "build.tcss"]  # noqa: RUF012
     commands = (
         Command("build", "space", "space", "build model", "Build a fresh model with these settings."),

@@ -126,6 +126,7 @@ class DataScreen(StepScreen):
             spec = spec_of(event.values)
         except ValueError as error:
             self.owner.complain(str(error))
+            event.form.restore()
             return
         self.owner.send(MakeData(spec=spec))
 

@@ -25,9 +25,7 @@ class EvaluateScreen(StepScreen):
     """Metrics by split, predictions against truth, and a field for any x."""
 
     step = "evaluate"
-    purpose = (
-        "Measure the model on rows it has not seen: eval() and inference_mode, the same figures for all three splits."
-    )
+    purpose = "Measure the model on rows it has not seen, with eval() and inference_mode()."
     CSS_PATH = ["base.tcss", "evaluate.tcss"]  # noqa: RUF012
     commands = (
         Command("evaluate", "space", "space", "evaluate", "Measure the model as it is now on the three splits."),

@@ -67,6 +67,7 @@ class Form(VerticalScroll):
         self.border_title = title
         self.border_subtitle = "enter edits"
         self._values: dict[str, Value] = {}
+        self._told: dict[str, Value] = {}
 
     def compose(self) -> ComposeResult:
         """One line a field."""
@@ -97,12 +98,15 @@ class Form(VerticalScroll):
         )
 
     def show(self, values: Mapping[str, Value]) -> None:
-        """Show `values`; a field that is being edited is left alone."""
+        """Show `values` where they changed; a field that is being edited is left alone.
+
+        What a person has applied stands until other values are shown: the engine may take a while to answer.
+        """
         for field in self.form_fields:
             value = values[field.name]
-            if self._values.get(field.name) == value:
+            if self._told.get(field.name) == value:
                 continue
-            self._values[field.name] = value
+            self._told[field.name] = self._values[field.name] = value
             control = self.query_one(f"#field-{field.name}")
             if isinstance(control, Select):
                 with control.prevent(Select.Changed):
@@ -113,8 +117,9 @@ class Form(VerticalScroll):
 
     def restore(self) -> None:
         """Put back what the engine has, after values it refused."""
-        values, self._values = self._values, {}
-        self.show(values)
+        values, self._told = self._told, {}
+        if values:
+            self.show(values)
 
     def _read(self, field: Field, control: Input | Select[Any]) -> Value | None:
         if isinstance(control, Select):
@@ -132,6 +137,8 @@ class Form(VerticalScroll):
         if value is None:
             assert isinstance(control, NumberInput)
             self.post_message(self.Refused(self, control.error or f"{field.label}: not a number"))
+            with control.prevent(Input.Changed):
+                control.value = _text(self._values[name])
             return
         if value != self._values.get(name):
             self._values[name] = value
