@@ -49,8 +49,8 @@ def answer(terminal: Terminal, field: str, text: str) -> None:
 
 
 def name_file(terminal: Terminal, name: str) -> None:
-    """In a file dialog, where the proposed name is selected: type another in its place, and enter."""
-    terminal.type(name)
+    """In a file dialog, where the proposed name is selected: put another in its place, and enter."""
+    terminal.type(name) if len(name) < 100 else terminal.paste(name)
     terminal.until(re.compile(rf"▊ .*{re.escape(name[-20:])}"))
     terminal.press("enter")
 

@@ -239,8 +239,8 @@ def test_hostile_names_are_shown_and_do_nothing(trained: Terminal, folder: Path)
         trained.until("Not a saved model")
         dismiss(trained, "Not a saved model")
     load_from(trained, "[/x].pt")
-    trained.until("[/x].pt cannot be loaded")
-    dismiss(trained, "cannot be loaded")
+    assert "[/x].pt" in trained.until("Not a saved model")
+    dismiss(trained, "Not a saved model")
     # Textual's own commands end in a bell; what they said is looked at below
     written = re.sub(rb"\x1b\][^\x07\x1b]*(\x07|\x1b\\)", b"", trained.output[before:])
     for escape in (b"\x1b[31mred", b"\xc2\x9b", "\u202e".encode(), b"\x07"):
