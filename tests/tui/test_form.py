@@ -1,0 +1,204 @@
+"""Fields: what is typed is applied once and as a whole, what is refused says why, and digits stay digits."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+
+import pytest
+from tests.tui.driving import Drive, driving, training
+from tests.tui.replay import ReplayClient
+from textual.widgets import Input, Select
+
+from workflow_core.errors import WorkflowError
+from workflow_core.protocol import Command, FileAnswer, MakeData, Predictions, SetTraining, Update
+from workflow_core.specs import MAX_SEED, DataSpec, SplitSpec, TrainSpec
+from workflow_tui.screens import build, data, train
+from workflow_tui.widgets.number_input import Range
+
+
+def value(drive: Drive, field: str) -> str:
+    return str(drive.app.screen.query_one(f"#field-{field}", Input).value)
+
+
+async def test_enter_applies_and_comes_back_to_the_keys() -> None:
+    async with driving(steps=1) as drive:
+        await drive.press("enter")
+        assert drive.app.focused is drive.app.screen.query_one("#field-weight")
+        assert "back to the keys" in drive.text
+        await drive.fill("#field-weight", "1.25")
+        assert drive.client.asked == [MakeData(spec=DataSpec(weight=1.25))]
+        assert drive.app.focused is None
+        assert "make data" in drive.text
+
+
+async def test_leaving_a_field_applies_it_and_tab_goes_on() -> None:
+    async with driving(steps=1) as drive:
+        del drive.client.answers["MakeData"]  # the recorded engine would say that it made the course's data
+        await drive.fill("#field-weight", "2", "tab")
+        assert drive.client.asked == [MakeData(spec=DataSpec(weight=2.0))]
+        assert drive.app.focused is drive.app.screen.query_one("#field-bias")
+        await drive.press("tab", "shift+tab", "escape")
+        assert len(drive.client.asked) == 1, "a field that did not change asked for something"
+        await drive.fill("#field-bias", "1", "escape")
+        assert drive.client.asked[1:] == [MakeData(spec=DataSpec(weight=2.0, bias=1.0))]
+
+
+async def test_arrows_step_and_apply_each_step() -> None:
+    async with driving(steps=1) as drive:
+        del drive.client.answers["MakeData"]
+        drive.app.screen.query_one("#field-weight").focus()
+        await drive.press("up")
+        assert value(drive, "weight") == "0.8"
+        assert drive.client.asked == [MakeData(spec=DataSpec(weight=0.8))]
+        drive.app.screen.query_one("#field-seed").focus()
+        await drive.press("pagedown")
+        assert value(drive, "seed") == "32"
+        drive.app.screen.query_one("#field-noise").focus()
+        await drive.settle()
+        count = len(drive.client.asked)
+        await drive.press("down")
+        assert value(drive, "noise") == "0"
+        assert len(drive.client.asked) == count, "at its limit a number stays"
+
+
+@pytest.mark.parametrize(
+    ("field", "text", "words"),
+    [
+        ("weight", "much", "weight is not a number"),
+        ("weight", "", "weight needs a number"),
+        ("weight", "nan", "weight must be a finite number"),
+        ("weight", "1e999", "finite"),
+        ("weight", "1e31", "weight is 1e+31; it must lie between"),
+        ("step", "0", "step is 0; it must be greater than 0"),
+        ("step", "-1", "step must be at least 0"),
+        ("step", "1e-9", "choose a larger step"),
+        ("stop", "-1", "stop (-1) is not above start"),
+        ("noise", "-0.1", "noise must be at least 0"),
+        ("seed", "1.5", "noise seed must be a whole number"),
+        ("seed", str(MAX_SEED + 1), "noise seed must lie between"),
+        ("split", "70/15", "is not three numbers"),
+        ("split", "70/20/20", "add up to 110"),
+        ("split", "0/50/50", "the training share is 0"),
+        ("split", "a/b/c", "not a plain number"),
+        ("split", "[/]", "is not three numbers"),
+    ],
+)
+def test_what_is_refused_and_why(field: str, text: str, words: str) -> None:
+    """The form's own check of a number, then the spec's."""
+    described = next(entry for entry in data.FIELDS if entry.name == field)
+    check = Range(described.label, described.low, described.high, integer=described.kind == "int")
+    with pytest.raises(ValueError, match=re.escape(words)) as caught:
+        data.spec_of(data.values(DataSpec()) | {field: text if described.kind == "text" else check.number(text)})
+    assert "`" not in str(caught.value)
+
+
+async def test_refused_values_say_why_send_nothing_and_are_put_back() -> None:
+    async with driving(steps=1) as drive:
+        for field, text, words, back in (
+            ("weight", "much", "weight is not a number", "0.7"),
+            ("stop", "-1", "is not above start", "1"),
+            ("split", "70/20/20", "add up to 110", "70/15/15"),
+            ("split", "[/]", "not three numbers", "70/15/15"),
+        ):
+            await drive.fill(f"#field-{field}", text)
+            assert words in drive.status
+            assert drive.client.asked == []
+            await drive.until(lambda field=field, back=back: value(drive, field) == back, f"{field} back to {back}")  # type: ignore[misc]
+
+
+async def test_a_spec_the_engine_refuses_puts_the_fields_back() -> None:
+    async with driving(steps=1) as drive:
+        drive.client.problems["MakeData"] = WorkflowError("No data", "the machine has no memory left.")
+        await drive.fill("#field-step", "0.001")
+        await drive.sees("No data")
+        await drive.press("enter")
+        assert value(drive, "step") == "0.02"
+        assert len(drive.client.asked) == 1
+
+
+async def test_what_was_applied_stands_while_a_slow_engine_works() -> None:
+    answer = asyncio.Event()
+
+    class Slow(ReplayClient):
+        async def request(self, command: Command, timeout: float | None = None) -> Predictions | FileAnswer | None:
+            self.asked.append(command)
+            await answer.wait()
+            return None
+
+    async with driving(steps=1, client=lambda client: setattr(client, "__class__", Slow)) as drive:
+        drive.app.screen.query_one("#field-weight").focus()
+        await drive.pilot.press("home", "shift+end", "delete", "2", "tab")
+        await drive.until(lambda: drive.client.asked)
+        await drive.sees("Waiting for the engine")
+        assert value(drive, "weight") == "2"
+        await drive.pilot.press("home", "shift+end", "delete", "1", "enter")
+        await drive.until(lambda: len(drive.client.asked) == 2)
+        assert drive.client.asked[1] == MakeData(spec=DataSpec(weight=2.0, bias=1.0))
+        answer.set()
+        await drive.settle()
+
+
+async def test_typing_digits_and_letters_in_a_field_never_leaves_the_screen() -> None:
+    async with driving(steps=6) as drive:
+        for step, field in (("data", "weight"), ("build", "weight"), ("train", "epochs")):
+            await drive.go(step)  # type: ignore[arg-type]
+            drive.app.screen.query_one(f"#field-{field}").focus()
+            await drive.press(*"16nqwxa", "question_mark")
+            assert drive.app.current_mode == step
+            assert not drive.dialog
+            assert drive.app.is_running
+            await drive.press("escape")
+
+
+async def test_the_split_and_order_fields_change_the_split_alone() -> None:
+    async with driving(steps=1) as drive:
+        await drive.fill("#field-split", "0.7/0.1/0.2")
+        spec = DataSpec(split=SplitSpec(train=0.7, validation=0.1, test=0.2))
+        assert drive.client.asked == [MakeData(spec=spec)]
+        drive.client.asked.clear()
+        await drive.tell(Update(data_spec=spec))
+        assert value(drive, "split") == "70/10/20"
+        drive.app.screen.query_one("#field-order").focus()
+        await drive.press("enter", "down", "enter")
+        await drive.until(lambda: drive.client.asked)
+        (shuffled,) = drive.client.asked
+        assert isinstance(shuffled, MakeData)
+        assert shuffled.spec == DataSpec(split=SplitSpec(train=0.7, validation=0.1, test=0.2, order="shuffled"))
+
+
+async def test_a_field_that_is_edited_keeps_its_text_while_events_come() -> None:
+    async with driving(steps=3) as drive:
+        field = drive.app.screen.query_one("#field-learning_rate", Input)
+        field.focus()
+        await drive.press("home", "shift+end", "delete", "0", ".")
+        await drive.tell(Update(training=training(state="running", epoch=50), train_spec=TrainSpec(epochs=300)))
+        assert field.value == "0."
+        assert value(drive, "epochs") == "300"
+        await drive.press("5", "enter")
+        assert drive.client.asked == [SetTraining(spec=TrainSpec(learning_rate=0.5, epochs=300))]
+
+
+async def test_choices_are_chosen_by_keys_and_follow_the_engine() -> None:
+    async with driving(steps=3) as drive:
+        optimizer = drive.app.screen.query_one("#field-optimizer", Select)
+        optimizer.focus()
+        await drive.press("enter", "down", "enter")
+        await drive.until(lambda: drive.client.asked)
+        assert drive.client.asked == [SetTraining(spec=TrainSpec(optimizer="adam"))]
+        await drive.tell(Update(train_spec=TrainSpec(optimizer="rmsprop", loss="huber")))
+        assert optimizer.value == "rmsprop"
+        assert len(drive.client.asked) == 1, "what the engine says is no wish of the person's"
+
+
+@pytest.mark.parametrize(
+    "spec", [DataSpec(), DataSpec(weight=-1.5e-7, start=-3, seed=0, split=SplitSpec.parse("80/0/20", order="shuffled"))]
+)
+def test_data_goes_through_the_form_unchanged(spec: DataSpec) -> None:
+    assert data.spec_of(data.values(spec)) == spec
+
+
+def test_every_setting_has_a_field() -> None:
+    assert {field.name for field in train.FIELDS} == set(train.values(TrainSpec()))
+    assert {field.name for field in data.FIELDS} == set(data.values(DataSpec()))
+    assert {field.name for field in build.FIELDS} == {"seed", "weight", "bias"}
