@@ -25,6 +25,7 @@ from workflow_core.protocol import (
     ProtocolError,
     Reply,
     Request,
+    Unsendable,
     body_length,
     decode_event,
     encode,
@@ -100,6 +101,12 @@ class EngineClient:
         number = next(self._ids)
         try:
             frame = encode(Request(id=number, command=command))
+        except Unsendable as error:
+            raise WorkflowError(
+                "A name that cannot be sent",
+                "the name holds characters that cannot be sent to the engine.",
+                "Choose another name, or rename the file.",
+            ) from error
         except ProtocolError as error:
             raise WorkflowError("Too much at once", f"{error}.") from error
         future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()

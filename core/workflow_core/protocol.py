@@ -415,9 +415,20 @@ class ProtocolError(Exception):
     """A frame that is malformed, oversized or not of this protocol."""
 
 
+class Unsendable(ProtocolError):
+    """A text that cannot be written as UTF-8."""
+
+
 def encode(item: Message | Event) -> bytes:
-    """The whole frame for `item`, header included. Raises ProtocolError where it would be larger than MAX_FRAME."""
-    body = _encoder.encode(item)
+    """The whole frame for `item`, header included.
+
+    Raises ProtocolError where it would be larger than MAX_FRAME, and Unsendable where a text in it is no Unicode (a
+    file name of any bytes becomes a str with lone surrogates in Python).
+    """
+    try:
+        body = _encoder.encode(item)
+    except UnicodeEncodeError as error:
+        raise Unsendable("a text in it holds characters that are no Unicode") from error
     if len(body) > MAX_FRAME:
         raise ProtocolError(f"a frame of {len(body):,} bytes is over the limit of {MAX_FRAME:,}")
     return HEADER.pack(len(body)) + body

@@ -24,6 +24,7 @@ from workflow_core.protocol import (
     Pause,
     Reply,
     Request,
+    Save,
     body_length,
     decode_message,
     encode,
@@ -156,6 +157,22 @@ async def test_closing_is_no_loss(workspace: Workspace, fake: Fake) -> None:
     with pytest.raises(WorkflowError, match="closed"):
         await pending
     assert (seen, lost) == ([], [])
+
+
+async def test_a_name_that_cannot_be_sent_is_refused_and_the_connection_stays(workspace: Workspace, fake: Fake) -> None:
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(HELLO)
+        request = await read_request(reader)
+        writer.write(encode(Reply(id=request.id)))
+        await reader.read()
+
+    await fake(talk)
+    client = EngineClient(workspace)
+    await client.connect(2)
+    with pytest.raises(WorkflowError, match="the name holds characters that cannot be sent"):
+        await client.request(Save(path="caf\udce9.pt"))
+    assert await client.request(Pause(), timeout=5) is None
+    await client.close()
 
 
 async def test_an_engine_that_says_nothing_is_given_up(workspace: Workspace, fake: Fake) -> None:

@@ -24,6 +24,8 @@ from workflow_core.protocol import (
     Predict,
     ProtocolError,
     Request,
+    Save,
+    Unsendable,
     body_length,
     decode_event,
     decode_message,
@@ -136,6 +138,11 @@ def test_oversized_frames_are_refused_both_ways() -> None:
     assert body_length(HEADER.pack(MAX_FRAME)) == MAX_FRAME
     with pytest.raises(ProtocolError, match="limit"):
         body_length(HEADER.pack(MAX_FRAME + 1))
+
+
+def test_a_name_that_is_no_unicode_is_refused() -> None:
+    with pytest.raises(Unsendable):
+        encode(Request(id=1, command=Save(path="caf\udce9.pt")))
 
 
 def test_a_newer_engine_may_say_more() -> None:
