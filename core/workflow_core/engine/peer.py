@@ -66,9 +66,9 @@ class Peer:
             await self._greet()
             self.attached = True
             on_attached()
-            pump = asyncio.create_task(self._pump())
+            pump = asyncio.create_task(self._tell())
             try:
-                while True:
+                while not pump.done():
                     await self._room.acquire()
                     if (request := await self._request()) is not None:
                         on_request(request)
@@ -146,6 +146,15 @@ class Peer:
             self.answer(number, problem, None)
             return None
 
+    async def _tell(self) -> None:
+        try:
+            await self._pump()
+        except Exception:
+            # a peer that is told nothing any more would wait for ever; one that is cut off can come back
+            log.exception("telling %s what changed failed", self.name)
+            self.drop()
+            self._room.release()
+
     async def _pump(self) -> None:
         loop = asyncio.get_running_loop()
         self.wake()
@@ -176,8 +185,8 @@ class Peer:
         try:
             self._writer.write(encode(event))
         except ProtocolError as error:
-            log.warning("%s for %s is too large: %s", type(event).__name__, self.name, error)
-            problem = Problem(title="Too much at once", message=f"the engine's answer is too large: {error}.")
+            log.warning("%s for %s cannot be sent: %s", type(event).__name__, self.name, error)
+            problem = Problem(title="This cannot be shown", message=f"the engine's answer cannot be sent: {error}.")
             self._writer.write(
                 encode(Reply(id=event.id, problem=problem) if isinstance(event, Reply) else Notice(problem=problem))
             )
