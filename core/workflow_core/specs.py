@@ -31,6 +31,7 @@ SPLITS = ("train", "validation", "test")
 MAX_ROWS = 10_000_000
 MAX_EPOCHS = 1_000_000_000
 MAX_SEED = 2**63 - 1  # the largest integer that both torch.manual_seed and TOML take
+MAX_DEVICE = 127  # torch keeps a device's number in a signed byte
 MAX_VALUE = 1e30  # larger ones overflow float32 as soon as they are squared or summed
 
 
@@ -44,6 +45,21 @@ def _finite(name: str, value: float, low: float = -MAX_VALUE, high: float = MAX_
 def _seed(name: str, value: int) -> None:
     if not 0 <= value <= MAX_SEED:
         raise ValueError(f"{name} is {value}; it must be a whole number from 0 to {MAX_SEED}")
+
+
+def parse_device(text: str) -> str:
+    """The device that `text` names: `auto`, `cpu`, `mps`, `cuda` or `cuda:N`, N from 0 to 127 as torch counts them.
+
+    Raises ValueError for anything else; whether this machine has the device is another question.
+    """
+    name, _, index = text.partition(":")
+    if text in ("auto", "cpu", "mps", "cuda"):
+        return text
+    # the digits are looked at one by one: int() also takes 1_0, +1 and digits of other scripts
+    digits = index.isascii() and index.isdigit() and len(index) <= 3
+    if name == "cuda" and digits and index == str(int(index)) and int(index) <= MAX_DEVICE:
+        return text
+    raise ValueError(f"the device {text[:40]!r} is not known; choose auto, cpu, mps, cuda or cuda:0")
 
 
 class SplitSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -221,11 +237,7 @@ class TrainSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
             raise ValueError("the learning rate is 0; nothing would be learnt, choose one above 0")
         if not 1 <= self.epochs <= MAX_EPOCHS:
             raise ValueError(f"epochs is {self.epochs}; it must be a whole number from 1 to {MAX_EPOCHS:,}")
-        name, colon, index = self.device.partition(":")
-        if name not in ("auto", "cpu", "mps", "cuda") or (
-            colon and (name != "cuda" or not index.isascii() or not index.isdigit() or len(index) > 3)
-        ):
-            raise ValueError(f"the device {self.device[:40]!r} is not known; choose auto, cpu, mps, cuda or cuda:0")
+        parse_device(self.device)
 
 
 class WorkflowSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

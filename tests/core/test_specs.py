@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
@@ -21,6 +22,7 @@ from workflow_core.specs import (
     SplitSpec,
     TrainSpec,
     WorkflowSpec,
+    parse_device,
 )
 
 SEEDS = st.integers(0, MAX_SEED)
@@ -178,11 +180,28 @@ def test_data_that_cannot_be(settings: dict[str, Any]) -> None:
         {"device": "cuda:"},
         {"device": "cpu:0"},
         {"device": "cuda:٣"},
+        {"device": "cuda:128"},
+        {"device": "cuda:00"},
+        {"device": "cuda:1234"},
+        {"device": "auto:"},
     ],
 )
 def test_training_that_cannot_be(settings: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"\w"):
         TrainSpec(**settings)
+
+
+@given(st.text(max_size=12) | st.from_regex(r"(auto|cpu|mps|cuda):?[0-9]{0,5}", fullmatch=True))
+def test_a_device_that_parses_is_one_that_torch_and_a_spec_take(text: str) -> None:
+    try:
+        device = parse_device(text)
+    except ValueError:
+        with pytest.raises(ValueError, match="not known"):
+            TrainSpec(device=text)
+        return
+    assert TrainSpec(device=device).device == text
+    if device != "auto":
+        assert str(torch.device(device)) == text
 
 
 def test_initial_values_are_read_by_name() -> None:

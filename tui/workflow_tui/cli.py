@@ -82,8 +82,8 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
         parser.error(_unknown(rest[0]))
     if given.theme is not None and given.theme not in ("dark", "light"):
         parser.error(f"the theme {given.theme!r} is not known; choose dark or light.")
-    if given.device is not None and not _is_device(given.device):
-        parser.error(f"the device {given.device!r} is not known; choose auto, cpu, mps, cuda or cuda:0.")
+    if given.device is not None and (refusal := _device_problem(given.device)) is not None:
+        parser.error(f"{refusal}.")
     return given
 
 
@@ -104,11 +104,14 @@ def _near(word: str, words: list[str]) -> str:
     return f"; did you mean {near[0]}?" if near else f"; {PROGRAM} --help lists what there is."
 
 
-def _is_device(text: str) -> bool:
-    name, colon, index = text.partition(":")
-    return name in ("auto", "cpu", "mps", "cuda") and (
-        not colon or (name == "cuda" and index.isascii() and index.isdigit())
-    )
+def _device_problem(text: str) -> str | None:
+    from workflow_core.specs import parse_device  # help and version answer without msgspec
+
+    try:
+        parse_device(text)
+    except ValueError as error:
+        return str(error)
+    return None
 
 
 def _terminal_problem() -> str | None:
