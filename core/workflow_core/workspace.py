@@ -10,9 +10,10 @@ import subprocess
 from pathlib import Path
 
 from workflow_core.errors import WorkflowError
+from workflow_core.sanitize import sanitize
 
 APP = "workflow-tui"
-_ADVICE = "Name another folder with --workspace."
+_ADVICE = "Name a new folder with --workspace."
 
 
 class Workspace:
@@ -25,6 +26,7 @@ class Workspace:
         self.path = path
         self.socket = path / "engine.sock"
         self.pid_file = path / "engine.pid"
+        self._pid_draft = path / "engine.pid.tmp"
         self.lock_file = path / "engine.lock"
         self.log = path / "engine.log"
         self.checkpoints = path / "checkpoints"
@@ -34,19 +36,55 @@ class Workspace:
     def open(cls, path_or_name: str | Path | None = None) -> Workspace:
         """The workspace in a folder (anything with a slash, or a Path), by a name, or the default one.
 
-        Makes the folder where it is missing, and takes away other users' access where they could write to it.
-        Raises WorkflowError where there can be no private folder of ours.
+        Makes the folder where it is missing, and takes away other users' access to one that is empty or a workspace
+        already. Raises WorkflowError where there can be no private folder of ours.
         """
         path = _locate(path_or_name)
+        workspace = cls(path)
         try:
-            if not path.exists():
-                path.mkdir(mode=0o700, parents=True, exist_ok=True)
-            _make_private(path)
-            (path / "checkpoints").mkdir(mode=0o700, exist_ok=True)
+            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            workspace._make_private()
+            # nobody else can put anything here from now on: what was planted before is found now or never
+            workspace._refuse_planted()
+            workspace.checkpoints.mkdir(mode=0o700, exist_ok=True)
         except (OSError, ValueError) as error:
+            if os.path.exists(path) and not os.path.isdir(path):
+                raise _unusable(path, "it is not a folder") from error
             reason = error.strerror if isinstance(error, OSError) else error
             raise _unusable(path, f"it cannot be made or used: {reason}") from error
-        return cls(path)
+        return workspace
+
+    def _make_private(self) -> None:
+        """Let nobody but this user into the folder, unless it may be meant for others. Raises WorkflowError, OSError.
+
+        One descriptor is looked at and changed, so that no other folder can take the name in between.
+        """
+        descriptor = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            info = os.fstat(descriptor)
+            if info.st_uid != os.geteuid():
+                raise _unusable(self.path, "it belongs to another user")
+            if info.st_mode & stat.S_ISVTX:
+                # a shared folder such as /tmp, which root owns as well: tightening it would lock everybody else out
+                raise _unusable(self.path, "it is a folder that users share")
+            if not info.st_mode & 0o077:
+                return
+            if os.listdir(descriptor) and not (_ours(self.lock_file) or _ours(self.log)):
+                raise _unusable(self.path, "other users can enter it, and it holds other things than a workspace's")
+            os.fchmod(descriptor, stat.S_IMODE(info.st_mode) & ~0o077)
+        finally:
+            os.close(descriptor)
+
+    def _refuse_planted(self) -> None:
+        """Raise WorkflowError where a file of ours would be written through something that another user left here."""
+        for path in (self.lock_file, self.log, self.pid_file, self._pid_draft):
+            if os.path.lexists(path) and not _ours(path):
+                raise _unusable(self.path, f"{path.name} in it is a link, or not a file of yours")
+        for path, is_kind in ((self.socket, stat.S_ISSOCK), (self.checkpoints, stat.S_ISDIR)):
+            with contextlib.suppress(FileNotFoundError):
+                info = path.lstat()
+                if not is_kind(info.st_mode) or info.st_uid != os.geteuid():
+                    raise _unusable(self.path, f"{path.name} in it is a link, or not yours")
 
     def lock(self) -> int | None:
         """A descriptor that holds the folder for one engine until it is closed, or None while another holds it.
@@ -54,7 +92,7 @@ class Workspace:
         The lock goes with its process, however that ends; the file stays, because deleting it would let two
         engines hold one lock each. Raises OSError.
         """
-        descriptor = os.open(self.lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        descriptor = os.open(self.lock_file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -74,9 +112,10 @@ class Workspace:
 
     def write_pid(self) -> None:
         """Note that this process is the engine. Raises OSError."""
-        temporary = self.pid_file.with_suffix(".pid.tmp")
-        temporary.write_text(f"{os.getpid()} {started(os.getpid())}\n", encoding="ascii")
-        temporary.replace(self.pid_file)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+        with open(os.open(self._pid_draft, flags, 0o600), "w", encoding="ascii") as draft:
+            draft.write(f"{os.getpid()} {started(os.getpid())}\n")
+        self._pid_draft.replace(self.pid_file)
 
     def engine_pid(self) -> int | None:
         """The engine's pid, or None where it has ended: a number that another process got since is not it."""
@@ -123,37 +162,52 @@ def _ps_started(pid: int) -> str:
     return "" if state.startswith("Z") else "-".join(start.split())
 
 
+def _ours(path: Path) -> bool:
+    """Is `path` a file of this user's under this one name, and no link? A second name may lie anywhere."""
+    try:
+        info = path.lstat()
+    except OSError:
+        return False
+    return stat.S_ISREG(info.st_mode) and info.st_uid == os.geteuid() and info.st_nlink == 1
+
+
 def _locate(path_or_name: str | Path | None) -> Path:
+    """Where the workspace is to be, as an absolute path that can be told to the engine. Raises WorkflowError."""
+    asked = sanitize(str(path_or_name or "the default workspace"))
+    try:
+        path = _named(path_or_name)
+        str(path).encode()  # the wire and the log carry it as UTF-8
+    except UnicodeEncodeError as error:
+        raise WorkflowError("No such workspace", f"the path of {asked} is not UTF-8.", _ADVICE) from error
+    except RuntimeError as error:  # no such user, or nobody knows where this user's home is
+        message = f"{asked} has no place: {sanitize(str(error)).rstrip('.')}."
+        raise WorkflowError("No such workspace", message, _ADVICE) from error
+    except OSError as error:
+        message = f"The current folder cannot be told: {(error.strerror or 'the system refused').lower()}."
+        raise WorkflowError("No such workspace", message, "Name the workspace by its whole path.") from error
+    return path
+
+
+def _named(path_or_name: str | Path | None) -> Path:
+    """Raises WorkflowError, RuntimeError or OSError."""
     if path_or_name is None or (isinstance(path_or_name, str) and not _is_path(path_or_name)):
         from platformdirs import user_state_path  # costs 13 ms, and a path that is given needs none of it
 
         name = path_or_name or "default"
-        if len(os.fsencode(name)) > 100 or not name.isprintable():
+        if not name.isprintable() or len(name.encode()) > 100:
             raise WorkflowError("No such workspace", "a workspace's name is up to 100 printable characters.", _ADVICE)
-        return Path(user_state_path(APP)) / name
-    try:
-        return Path(path_or_name).expanduser().absolute()
-    except RuntimeError as error:
-        raise WorkflowError("No such workspace", f"{path_or_name}: {error}", _ADVICE) from error
+        folder = Path(user_state_path(APP))
+        if not folder.is_absolute():
+            raise RuntimeError("there is no home folder")
+        return folder / name
+    return Path(path_or_name).expanduser().absolute()
 
 
 def _is_path(text: str) -> bool:
     return "/" in text or text in (".", "..") or text.startswith("~")
 
 
-def _make_private(path: Path) -> None:
-    """Check that `path` is a folder of this user's that nobody else can write to. Raises WorkflowError or OSError."""
-    info = path.stat()
-    if not stat.S_ISDIR(info.st_mode):
-        raise _unusable(path, "it is not a folder")
-    if info.st_uid != os.getuid():
-        raise _unusable(path, "it belongs to another user")
-    if info.st_mode & stat.S_ISVTX:
-        # a shared folder such as /tmp, which root owns as well: tightening it would lock everybody else out
-        raise _unusable(path, "it is a folder that users share")
-    if info.st_mode & 0o022:
-        path.chmod(0o700)
-
-
 def _unusable(path: Path, why: str) -> WorkflowError:
-    return WorkflowError("Cannot use this workspace", f"{path} cannot be the workspace: {why}.", _ADVICE)
+    return WorkflowError(
+        "Cannot use this workspace", f"{sanitize(str(path), 4096)} cannot be the workspace: {why}.", _ADVICE
+    )

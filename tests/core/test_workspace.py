@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import pwd
 import socket
 import stat
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -29,9 +31,59 @@ def test_a_new_workspace_is_private(tmp_path: Path) -> None:
 def test_a_workspace_that_others_could_write_to_is_tightened(tmp_path: Path) -> None:
     folder = tmp_path / "open"
     folder.mkdir()
-    folder.chmod(0o777)
+    folder.chmod(0o2777)
+    workspace = Workspace.open(folder)
+    assert mode(folder) == 0o2700, "and the group of what is made in it stays"
+    workspace.log.touch()
+    folder.chmod(0o755)
     Workspace.open(folder)
     assert mode(folder) == 0o700
+
+
+@pytest.mark.parametrize("permissions", [0o2775, 0o777, 0o755])
+def test_a_folder_of_other_things_is_left_to_those_who_can_enter_it(tmp_path: Path, permissions: int) -> None:
+    folder = tmp_path / "project"
+    folder.mkdir()
+    (folder / "notes.txt").touch()
+    folder.chmod(permissions)
+    with pytest.raises(WorkflowError, match="Name a new folder"):
+        Workspace.open(folder)
+    assert mode(folder) == permissions
+    assert [path.name for path in folder.iterdir()] == ["notes.txt"]
+    folder.chmod(0o700)
+    assert Workspace.open(folder).checkpoints.is_dir()
+
+
+@pytest.mark.parametrize("name", ["engine.log", "engine.lock", "engine.pid", "engine.pid.tmp"])
+@pytest.mark.parametrize("link", [os.symlink, os.link])
+def test_what_was_planted_in_place_of_a_file_is_never_written_through(
+    tmp_path: Path, name: str, link: Callable[[Path, Path], None]
+) -> None:
+    (tmp_path / "mine").write_text("kept")
+    folder = tmp_path / "w"
+    folder.mkdir(mode=0o700)
+    link(tmp_path / "mine", folder / name)
+    with pytest.raises(WorkflowError, match=f"{name} in it is a link"):
+        Workspace.open(folder)
+    assert (tmp_path / "mine").read_text() == "kept"
+
+
+@pytest.mark.parametrize("name", ["engine.sock", "checkpoints"])
+def test_nor_is_a_planted_link_followed_to_a_socket_or_a_folder(tmp_path: Path, name: str) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "w").mkdir(mode=0o700)
+    (tmp_path / "w" / name).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(WorkflowError, match=f"{name} in it is a link"):
+        Workspace.open(tmp_path / "w")
+
+
+def test_a_link_that_comes_later_is_not_followed_either(workspace: Workspace, tmp_path: Path) -> None:
+    (tmp_path / "mine").write_text("kept")
+    for name, write in (("engine.lock", workspace.lock), ("engine.pid.tmp", workspace.write_pid)):
+        (workspace.path / name).symlink_to(tmp_path / "mine")
+        with pytest.raises(OSError, match="symbolic links"):
+            write()
+    assert (tmp_path / "mine").read_text() == "kept"
 
 
 def test_a_name_lies_under_the_state_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -53,6 +105,36 @@ def test_impossible_names_are_refused(name: str) -> None:
     with pytest.raises(WorkflowError) as caught:
         Workspace.open(name)
     assert "--workspace" in caught.value.problem.advice
+
+
+def test_a_path_that_is_not_utf_8_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bad = os.fsdecode(os.fsencode(tmp_path) + b"/\xff")
+    with pytest.raises(WorkflowError, match="not UTF-8"):
+        Workspace.open(bad)
+    monkeypatch.setenv("XDG_STATE_HOME", bad)
+    with pytest.raises(WorkflowError, match="default workspace is not UTF-8"):
+        Workspace.open()
+    assert os.listdir(tmp_path) == []
+
+
+def test_without_a_home_the_default_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nobody(_: int) -> None:
+        raise KeyError
+
+    for name in ("HOME", "XDG_STATE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", nobody)
+    for asked in (None, "name", "~/folder"):
+        with pytest.raises(WorkflowError, match="has no place"):
+            Workspace.open(asked)
+
+
+def test_a_relative_path_in_a_folder_that_is_gone_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    with pytest.raises(WorkflowError, match="current folder"):
+        Workspace.open("./here")
 
 
 def test_a_file_is_no_workspace(tmp_path: Path) -> None:
