@@ -8,6 +8,7 @@ import math
 import os
 import pickle
 import struct
+import tracemalloc
 import zipfile
 from collections import OrderedDict
 from collections.abc import Callable
@@ -111,6 +112,70 @@ def test_a_state_dict_of_a_module_with_its_metadata_loads(tmp_path: Path) -> Non
     loaded = load(path)
     assert loaded.file.kind == "checkpoint"
     assert loaded.epoch == 3
+
+
+def test_differences_are_those_of_every_row_whatever_the_slices(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = data.make(DataSpec())
+    reference, loaded = build.build(ModelSpec()), load(checkpoint(tmp_path / "run.pt"))
+    with torch.no_grad():
+        loaded.model.get_parameter("weight").add_(0.5)
+    x = dataset.X.flatten().tolist()
+    pairs = list(zip(build.predict(reference, x), build.predict(loaded.model, x), strict=True))
+    whole = prove(loaded, reference, dataset)
+    assert whole is not None
+    assert whole.max_difference == max(abs(a - b) for a, b in pairs)
+    assert not whole.equal
+    assert whole.samples[0] == (x[0], *pairs[0])
+    assert whole.samples[-1] == (x[-1], *pairs[-1])
+    for size in (1, 7, 50):
+        monkeypatch.setattr("workflow_core.steps.load.SLICE", size)
+        assert prove(loaded, reference, dataset) == whole
+    # one number against none is no match, wherever it is
+    dataset.X[20] = math.inf
+    for model in (reference, loaded.model):
+        with torch.no_grad():
+            model.get_parameter("weight").fill_(0.5)
+            model.get_parameter("bias").fill_(0.25)
+    infinite = prove(loaded, reference, dataset)
+    assert infinite is not None
+    assert infinite.equal
+    with torch.no_grad():
+        loaded.model.get_parameter("weight").fill_(0.0)
+    broken = prove(loaded, reference, dataset)
+    assert broken is not None
+    assert math.isnan(broken.max_difference)
+    assert not broken.equal
+
+
+def test_rows_are_compared_without_a_python_number_for_each(tmp_path: Path) -> None:
+    dataset = data.make(DataSpec(stop=500_000.0, step=1.0))
+    loaded = load(checkpoint(tmp_path / "run.pt"))
+    tracemalloc.start()
+    try:
+        proof = prove(loaded, build.build(ModelSpec()), dataset)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert proof is not None
+    assert (proof.rows, proof.equal) == (500_000, True)
+    # lists of millions of rows take seconds, and a Pause would wait for them
+    assert peak < 500_000
+
+
+def test_the_proof_is_made_where_the_reference_is_and_leaves_the_loaded_model_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reference, loaded = build.build(ModelSpec()), load(checkpoint(tmp_path / "run.pt"))
+    moved: list[tuple[torch.nn.Module, torch.device]] = []
+    monkeypatch.setattr(torch.nn.Module, "to", lambda model, device: moved.append((model, device)) or model)
+    proof = prove(loaded, reference, data.make(DataSpec()))
+    assert proof is not None
+    assert proof.equal
+    ((model, device),) = moved
+    assert device == torch.device("cpu")
+    assert model not in (loaded.model, reference)
 
 
 def test_nan_weights_load_and_are_named(tmp_path: Path) -> None:

@@ -340,6 +340,32 @@ def test_saving_and_loading_go_through_the_workspaces_folder(bench: Bench, tmp_p
     assert bench.state["loaded"] == loaded
 
 
+def test_a_good_checkpoint_is_proved_by_its_own_record_where_nothing_was_trained_here(
+    bench: Bench, tmp_path: Path
+) -> None:
+    bench.train()
+    bench(Save(path="whole.pt", kind="checkpoint"), Save(path="weights.pt"))
+    fresh = Bench(tmp_path)
+    for prepare in ((), (BuildModel(),), (Run(epochs=1), Reset())):
+        fresh(*prepare, Load(path="whole.pt"))
+        proof = fresh.state["loaded"].proof
+        assert (proof.against, proof.equal) == ("the saved record", True)
+        fresh(Load(path="weights.pt"))
+        assert fresh.state["loaded"].proof is None
+    fresh.train(1)
+    fresh(Load(path="whole.pt"))
+    assert (fresh.state["loaded"].proof.against, fresh.state["loaded"].proof.equal) == ("this model", False)
+
+
+def test_the_truth_beside_a_loaded_model_is_that_of_the_data_it_was_trained_on(bench: Bench) -> None:
+    bench.train()
+    bench(Save(path="whole.pt", kind="checkpoint"), Save(path="weights.pt"))
+    bench(MakeData(spec=DataSpec(weight=100.0)), Load(path="whole.pt"))
+    assert bench(Predict(x=(0.5,), source="loaded")).truth == pytest.approx((0.65,))
+    bench(Load(path="weights.pt"))
+    assert bench(Predict(x=(0.5,), source="loaded")).truth is None
+
+
 def test_control_overtakes_only_work_it_does_not_depend_on() -> None:
     inbox = Inbox()
     for command in (Run(), Evaluate(), Save(path="m.pt"), Pause(), SetPace(pace=2.0), Reset(), Pause()):

@@ -80,7 +80,6 @@ class Session:
         self._train_spec = TrainSpec()
         self._pace: float | None = None
         self._dataset: data.Dataset | None = None
-        self._truth: dict[str, float] = {}
         self._model: torch.nn.Module | None = None
         self._initial: dict[str, torch.Tensor] = {}
         self._runs = 0
@@ -155,7 +154,7 @@ class Session:
         update = Update(data_spec=spec, data=view)
         if model is not None:
             update = replace(update, model=build.view(model, self._model_spec, dataset, self._train_spec))
-        self._data_spec, self._dataset, self._truth = spec, dataset, view.truth
+        self._data_spec, self._dataset = spec, dataset
         self._progress.done("data")
         if model is not None:
             self._take_model(model)
@@ -332,14 +331,14 @@ class Session:
         if not all(map(math.isfinite, x)):
             raise WorkflowError("Not a number to predict for", "x holds NaN or infinity.", "Give finite numbers.")
         if source == "trained":
-            model = self._current()[0]
+            model, dataset = self._current()
+            line: tuple[float, float] | None = (dataset.spec.weight, dataset.spec.bias)
         elif self._loaded is not None:
-            model = self._loaded.model
+            # of a file that does not tell its data there is no truth: the data here may be quite another
+            model, line = self._loaded.model, self._loaded.truth
         else:
             raise WorkflowError("Nothing is loaded", "no file has been loaded yet.", "Load one in step 6 first.")
-        truth = None
-        if {"weight", "bias"} <= self._truth.keys():
-            truth = tuple(self._truth["weight"] * value + self._truth["bias"] for value in x)
+        truth = tuple(line[0] * value + line[1] for value in x) if line is not None else None
         points = tuple(zip(x, build.predict(model, list(x)), strict=True))
         return Predictions(source=source, points=points, truth=truth)
 
@@ -365,7 +364,8 @@ class Session:
 
     def _load(self, path: Path) -> None:
         loaded = load.load(path)
-        reference = None if self._stale else self._model
+        # against an untrained model every good file would look wrong
+        reference = self._model if self._trained else None
         proof = load.prove(loaded, reference, self._dataset)
         self._loaded = loaded
         self._progress.done("load")
