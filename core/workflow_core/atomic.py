@@ -101,11 +101,12 @@ def write(path: str | os.PathLike[str], data: bytes, *, overwrite: bool) -> Path
     """Write `data` to `path`, whole or not at all, and return the real file that holds it.
 
     The data goes to a temporary file in the same folder, whose name follows from the target's, so that the next write
-    takes over what a killed one left; then fsync, rename, and fsync of the folder. Without `overwrite` a file
+    removes what a killed one left; then fsync, rename, and fsync of the folder. Without `overwrite` a file
     that appears in the meantime is not replaced either. Raises WorkflowError.
     """
     target = check(path, overwrite=overwrite)
-    digest = hashlib.sha256(os.fsencode(target.name)).hexdigest()[:16]
+    # a name of this user's own: where others may write as well, a file of theirs there is no save under way
+    digest = hashlib.sha256(b"%d/%s" % (os.geteuid(), os.fsencode(target.name))).hexdigest()[:16]
     temporary = target.with_name(f".workflow-tui-{digest}.part")
     try:
         with _locked(temporary) as descriptor:
@@ -119,38 +120,52 @@ def write(path: str | os.PathLike[str], data: bytes, *, overwrite: bool) -> Path
 
 @contextlib.contextmanager
 def _locked(temporary: Path) -> Iterator[int]:
-    """The temporary file, ours alone and removed on failure: two saves to one name at once cannot mix their bytes."""
+    """The temporary file, made by us and removed on failure: two saves to one name at once cannot mix their bytes."""
     while True:
-        descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if _takes_over(descriptor, temporary):
-                try:
-                    yield descriptor
-                except BaseException:
-                    with contextlib.suppress(OSError):
-                        os.unlink(temporary)
-                    raise
-                return
-        finally:
-            os.close(descriptor)
+        with contextlib.ExitStack() as stack:
+            try:
+                descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+            except FileExistsError:
+                _clear(temporary)
+                continue
+            stack.callback(os.close, descriptor)
+            if not _hold(descriptor, temporary):
+                continue
+            try:
+                yield descriptor
+            except BaseException:
+                with contextlib.suppress(OSError):
+                    os.unlink(temporary)
+                raise
+            return
 
 
-def _takes_over(descriptor: int, temporary: Path) -> bool:
-    held = os.fstat(descriptor)
-    if not stat.S_ISREG(held.st_mode):
-        raise problem(temporary, "this name is needed while saving, and something else has it", "Remove it.")
-    try:
+def _clear(temporary: Path) -> None:
+    """Remove what has the temporary file's name, unless a save of ours is under way there.
+
+    A killed save of ours left it, or somebody planted it to own what we save. Raises OSError or WorkflowError.
+    """
+    with contextlib.ExitStack() as stack, contextlib.suppress(FileNotFoundError):
         named = os.lstat(temporary)
+        if stat.S_ISREG(named.st_mode) and named.st_uid == os.geteuid():
+            descriptor = os.open(temporary, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+            stack.callback(os.close, descriptor)
+            if not _hold(descriptor, temporary):
+                return
+        try:
+            os.unlink(temporary)
+        except (IsADirectoryError, PermissionError) as error:
+            reason = "this name is needed while saving, and something that cannot be removed has it"
+            raise problem(temporary, reason, "Remove it, or choose another folder.") from error
+
+
+def _hold(descriptor: int, temporary: Path) -> bool:
+    """Lock the file; False where its name means another file, or none, by then. Raises OSError where it is locked."""
+    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.lstat(temporary))
     except FileNotFoundError:
         return False
-    if not os.path.samestat(held, named):
-        return False
-    if held.st_nlink > 1:
-        # a write was killed between link and unlink: these bytes are the finished target's by now
-        os.unlink(temporary)
-        return False
-    return True
 
 
 def _fill(descriptor: int, data: bytes, target: Path) -> None:
@@ -167,24 +182,30 @@ def _publish(temporary: Path, target: Path, overwrite: bool) -> None:
     if not overwrite:
         try:
             os.link(temporary, target)
-            os.unlink(temporary)
-            return
         except FileExistsError:
             raise
         except OSError:
             # file systems without hard links: the look just before the rename has to do
-            if target.exists():
+            if os.path.lexists(target):
                 raise OSError(errno.EEXIST, "") from None
+        else:
+            # the file is in place; a second name that stays is removed by the next save
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+            return
     os.replace(temporary, target)
 
 
 def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    """Make the new name last. The file is in place by now: what fails here must not be told as a failed save."""
     try:
-        os.fsync(descriptor)
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
     except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+        # a folder that one may write to but not list cannot be opened, and some file systems know no fsync of folders
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EACCES, errno.EPERM):
             reason = "the file is in place, but the disk did not confirm that it will last"
             raise problem(folder, reason, "Check the disk, then save again.", "Saved, but not for certain") from error
-    finally:
-        os.close(descriptor)

@@ -220,6 +220,42 @@ def test_a_folder_that_is_not_synchronised_is_told(tmp_path: Path, monkeypatch: 
     assert load(tmp_path / "model.pt").file.verified
 
 
+@pytest.mark.parametrize("code", [errno.EACCES, errno.EIO])
+def test_a_folder_that_cannot_be_opened_does_not_undo_the_save(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    real = os.open
+
+    def refuse(path: Any, flags: int, *others: Any, **named: Any) -> int:
+        if flags & os.O_DIRECTORY:
+            raise OSError(code, "")
+        return real(path, flags, *others, **named)
+
+    path = tmp_path / "model.pt"
+    monkeypatch.setattr(os, "open", refuse)
+    if code == errno.EACCES:
+        write(path)
+    else:
+        assert "the file is in place" in refused(path).message
+    monkeypatch.undo()
+    assert load(path).file.verified
+
+
+def test_a_temporary_name_that_stays_does_not_undo_the_save(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any) -> None:
+        raise OSError(errno.EIO, "")
+
+    path = tmp_path / "model.pt"
+    monkeypatch.setattr(os, "unlink", fail)
+    write(path)
+    monkeypatch.undo()
+    before = path.read_bytes()
+    assert len(os.listdir(tmp_path)) == 2
+    write(path, "checkpoint", overwrite=True)
+    assert os.listdir(tmp_path) == ["model.pt"]
+    assert path.read_bytes() != before
+
+
 def temporary(folder: Path, name: str) -> Path:
     """The temporary file that a save to `name` uses, found by looking while it is there."""
     seen: list[str] = []
@@ -252,6 +288,54 @@ def test_a_kill_between_link_and_unlink_harms_nothing(tmp_path: Path, monkeypatc
     monkeypatch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(OSError(errno.EIO, "")))
     refused(path, overwrite=True)
     assert path.read_bytes() == before
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make another user's file")
+def test_a_file_that_another_user_planted_does_not_become_the_saved_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "model.pt"
+    planted = temporary(tmp_path, path.name)
+    path.unlink()
+    planted.touch()
+    os.chown(planted, 12345, 12345)
+    write(path)
+    assert path.stat().st_uid == os.geteuid()
+    assert os.listdir(tmp_path) == ["model.pt"]
+    planted.touch()
+    os.chown(planted, 12345, 12345)
+    before = path.read_bytes()
+
+    def sticky(*_: Any) -> None:
+        raise OSError(errno.EPERM, "")
+
+    monkeypatch.setattr(os, "unlink", sticky)
+    assert "cannot be removed" in refused(path, overwrite=True).message
+    assert path.read_bytes() == before
+
+
+def test_a_file_that_others_could_write_to_does_not_become_the_saved_one(tmp_path: Path) -> None:
+    path = tmp_path / "model.pt"
+    leftover = temporary(tmp_path, path.name)
+    leftover.touch()
+    leftover.chmod(0o666)
+    with open(leftover, "r+b") as kept_open:
+        write(path, overwrite=True)
+        kept_open.write(b"changed afterwards")
+    assert load(path).file.verified
+
+
+@pytest.mark.parametrize("plant", [os.mkfifo, lambda path: os.symlink("elsewhere", path)])
+def test_what_is_no_file_is_neither_waited_for_nor_followed(tmp_path: Path, plant: Callable[[Path], None]) -> None:
+    path = tmp_path / "model.pt"
+    plant(temporary(tmp_path, path.name))
+    write(path, overwrite=True)
+    assert os.listdir(tmp_path) == ["model.pt"]
+
+
+def test_a_folder_in_the_way_is_told(tmp_path: Path) -> None:
+    temporary(tmp_path, "model.pt").mkdir()
+    assert "this name is needed" in refused(tmp_path / "model.pt", overwrite=True).message
 
 
 def test_two_saves_to_one_name_do_not_mix(tmp_path: Path) -> None:
