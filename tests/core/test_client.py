@@ -188,7 +188,7 @@ async def test_an_engine_that_cannot_start_says_why(workspace: Workspace) -> Non
     workspace.lock_file.mkdir()
     with pytest.raises(WorkflowError) as caught:
         await EngineClient(workspace).connect(20)
-    assert "cannot use the workspace" in caught.value.problem.message
+    assert "engine.lock in it is a link, or not a file of yours" in caught.value.problem.message
     assert str(workspace.log) in caught.value.problem.advice
 
 
