@@ -169,7 +169,12 @@ def test_the_proof_is_made_where_the_reference_is_and_leaves_the_loaded_model_al
 ) -> None:
     reference, loaded = build.build(ModelSpec()), load(checkpoint(tmp_path / "run.pt"))
     moved: list[tuple[torch.nn.Module, torch.device]] = []
-    monkeypatch.setattr(torch.nn.Module, "to", lambda model, device: moved.append((model, device)) or model)
+
+    def note(model: torch.nn.Module, device: torch.device) -> torch.nn.Module:
+        moved.append((model, device))
+        return model
+
+    monkeypatch.setattr(torch.nn.Module, "to", note)
     proof = prove(loaded, reference, data.make(DataSpec()))
     assert proof is not None
     assert proof.equal

@@ -12,6 +12,7 @@ import torch
 from msgspec import UNSET
 from msgspec.structs import replace
 
+from workflow_core import devices
 from workflow_core.engine.inbox import Inbox, Job
 from workflow_core.engine.session import Session
 from workflow_core.errors import WorkflowError
@@ -38,6 +39,8 @@ from workflow_core.protocol import (
     Update,
 )
 from workflow_core.specs import DataSpec, InitSpec, ModelSpec, SplitSpec, TrainSpec
+from workflow_core.steps import build, data
+from workflow_core.steps.train import train
 
 COURSE = json.loads((Path(__file__).parents[1] / "data" / "course_runs.json").read_text())["04"]
 
@@ -387,7 +390,61 @@ def test_a_fault_in_an_epoch_ends_the_run_and_not_the_session(bench: Bench, monk
     assert runner is not None
     monkeypatch.setattr(runner.trainer, "epoch", fail)
     states: list[RunState] = [bench.train().state]
-    assert bench.view.reason == "the run failed: RuntimeError in an epoch"
+    assert bench.view.reason == "the run failed: PyTorch could not carry out an operation"
     states.append(bench.train().state)
     assert states == ["failed", "finished"]
     assert list(bench.view.parameters.values()) == pytest.approx(COURSE["final"], rel=1e-5)
+
+
+@pytest.mark.parametrize("command", [Run(), Reset()])
+@pytest.mark.parametrize("culprit", ["train.Trainer", "build.line"])
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory. \x1b[31m Tried to allocate"), "too little free memory"),
+        (RuntimeError("\x1b]0;CUDA error: unspecified launch failure"), "could not carry out an operation"),
+    ],
+)
+def test_a_run_that_cannot_begin_leaves_the_one_there_is(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, command: Command, culprit: str, error: Exception, words: str
+) -> None:
+    def fail(*arguments: object) -> None:
+        raise error
+
+    bench.train()
+    bench(SetTraining(spec=TrainSpec(learning_rate=0.1)), Evaluate())
+    before, figures = dict(bench.state), bench.history.to_data()
+    with monkeypatch.context() as patch:
+        patch.setattr(f"workflow_core.engine.session.{culprit}", fail)
+        with pytest.raises(WorkflowError, match=words) as caught:
+            bench(command)
+    assert caught.value.problem.line().isprintable()
+    assert "CUDA" not in caught.value.problem.line()
+    assert bench.state | {"steps": None} == before | {"steps": None}
+    assert bench.history.to_data() == figures
+    assert bench.steps("train", "evaluate") == ["done", "done"]
+    (point,) = bench(Predict(x=(0.5,))).points
+    assert point[1] == pytest.approx(before["training"].parameters["weight"] * 0.5 + bench.view.parameters["bias"])
+    bench(command)
+    assert bench.view.run == 2
+
+
+def test_threads_and_bits_are_those_without_a_ui(bench: Bench) -> None:
+    """At this size two threads give other sums than one."""
+    spec, training = DataSpec(step=1 / 49_991, noise=0.1), TrainSpec(epochs=5, optimizer="adam")
+    assert spec.rows == 49_991
+    before = torch.get_num_threads()
+    try:
+        dataset = data.make(spec)
+        devices.set_threads(len(dataset.X))
+        model = build.build(ModelSpec())
+        *_, last = train(model, dataset, training)
+        torch.set_num_threads(2)
+        bench(MakeData(spec=spec), SetTraining(spec=training))
+        assert torch.get_num_threads() == 1
+        view = bench.train()
+        assert (view.train_loss, view.val_loss, view.parameters) == (last.train_loss, last.val_loss, last.parameters)
+        bench(MakeData(spec=DataSpec(step=1 / 60_000)))
+        assert torch.get_num_threads() == devices.set_threads(60_000)
+    finally:
+        torch.set_num_threads(before)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from msgspec.structs import replace
 
+from workflow_core.engine.faults import explain
 from workflow_core.engine.inbox import Inbox
 from workflow_core.engine.pace import Meter, Pace
 from workflow_core.errors import WorkflowError
@@ -95,7 +96,7 @@ class Runner:
             self.fail(error.problem.message)
         except Exception as error:
             log.exception("run %d failed", self.view.run)
-            self.fail(f"{type(error).__name__} in an epoch")
+            self.fail(explain(error))
         self._count_time()
 
     def _next(self, inbox: Inbox) -> None:

@@ -6,7 +6,7 @@ everything there is to show.
 
 from __future__ import annotations
 
-import copy
+import logging
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +15,8 @@ import msgspec
 import torch
 from msgspec.structs import replace
 
+from workflow_core import devices
+from workflow_core.engine.faults import FAULTS, problem_of
 from workflow_core.engine.inbox import Answer, Inbox
 from workflow_core.engine.progress import RESULTS, Progress
 from workflow_core.engine.runner import Runner
@@ -47,6 +49,8 @@ from workflow_core.protocol import (
 )
 from workflow_core.specs import DataSpec, ModelSpec, TrainSpec, WorkflowSpec
 from workflow_core.steps import build, data, evaluate, load, save, train
+
+log = logging.getLogger(__name__)
 
 NO_EPOCHS = HistoryData(epochs=0, width=1, series={})
 
@@ -81,7 +85,6 @@ class Session:
         self._pace: float | None = None
         self._dataset: data.Dataset | None = None
         self._model: torch.nn.Module | None = None
-        self._initial: dict[str, torch.Tensor] = {}
         self._runs = 0
         self._runner: Runner | None = None
         self._loaded: load.Loaded | None = None
@@ -113,6 +116,13 @@ class Session:
 
     def handle(self, command: Command) -> Answer:
         """Carry out one command. Raises WorkflowError for what the user can mend."""
+        try:
+            return self._handle(command)
+        except FAULTS as error:
+            log.exception("%s failed", type(command).__name__)
+            raise problem_of(error) from error
+
+    def _handle(self, command: Command) -> Answer:
         match command:
             case MakeData(spec=spec):
                 self._make_data(spec or self._data_spec)
@@ -149,6 +159,8 @@ class Session:
             return
         self._refuse_while_running("data")
         dataset = data.make(spec)
+        # the same number as without a UI: on larger data it changes the last bits of every sum
+        devices.set_threads(len(dataset.X))
         view = data.view(dataset)
         model = build.build(self._model_spec) if self._model is not None else None
         update = Update(data_spec=spec, data=view)
@@ -157,7 +169,7 @@ class Session:
         self._data_spec, self._dataset = spec, dataset
         self._progress.done("data")
         if model is not None:
-            self._take_model(model)
+            self._model = model
         self._outdate("the data changed", update)
 
     def _build_model(self, spec: ModelSpec) -> None:
@@ -168,8 +180,7 @@ class Session:
         assert self._dataset is not None
         model = build.build(spec)
         view = build.view(model, spec, self._dataset, self._train_spec)
-        self._model_spec = spec
-        self._take_model(model)
+        self._model_spec, self._model = spec, model
         self._progress.done("build")
         self._outdate("the model changed", Update(model_spec=spec, model=view))
 
@@ -178,10 +189,6 @@ class Session:
             raise WorkflowError(
                 "Training is running", f"the {what} cannot change while the model is trained.", "Pause or reset first."
             )
-
-    def _take_model(self, model: torch.nn.Module) -> None:
-        self._model = model
-        self._initial = copy.deepcopy(model.state_dict())
 
     def _outdate(self, what: str, update: Update) -> None:
         """What was made from the data or the model before is stale; a run that has not begun is simply gone."""
@@ -242,19 +249,19 @@ class Session:
             self._progress.reopen("train")
 
     def _new_run(self) -> None:
-        """Epoch 0, with the initial parameters and the settings as they are now. Raises WorkflowError."""
-        assert self._model is not None
+        """Epoch 0, with the initial parameters and the settings as they are now.
+
+        The run that was there stays untouched until the new one stands complete. Raises WorkflowError.
+        """
         assert self._dataset is not None
-        device = train.pick_device(self._train_spec.device)
-        self._model.load_state_dict(self._initial)
-        trainer = train.Trainer(self._model, self._dataset, self._train_spec)
-        if self._runner is None or self._runner.view.state != "ready":
-            self._runs += 1
-        parameters = build.scalars(self._model)
+        model = build.build(self._model_spec)  # by its seed the same initial parameters every time
+        trainer = train.Trainer(model, self._dataset, self._train_spec)
+        parameters = build.scalars(model)
+        begun = self._runner is None or self._runner.view.state != "ready"
         view = TrainingView(
-            run=self._runs,
+            run=self._runs + begun,
             spec=self._train_spec,
-            device=str(device),
+            device=str(trainer.device),
             state="ready",
             epoch=0,
             pace=self._pace,
@@ -262,8 +269,9 @@ class Session:
             elapsed=0.0,
             initial=parameters,
             parameters=parameters,
-            line=build.line(self._model, self._dataset),
+            line=build.line(model, self._dataset),
         )
+        self._model, self._runs = model, view.run
         self._runner = Runner(trainer, self._dataset, view, self._publish_epochs)
         self._progress.reopen("train")
         self._progress.outdate(RESULTS, "a new run was begun")

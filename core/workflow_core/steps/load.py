@@ -134,7 +134,7 @@ def _compare(against: str, x: Tensor, expected: Tensor, found: Tensor) -> Proof:
     """Three columns of equal length, compared as tensors: millions of rows as lists would take seconds."""
     x, expected, found = (column.flatten().cpu() for column in (x, expected, found))
     worst = torch.zeros((), dtype=torch.float64)
-    for a, b in zip(expected.split(SLICE), found.split(SLICE), strict=True):
+    for a, b in zip(torch.split(expected, SLICE), torch.split(found, SLICE), strict=True):
         same = (a == b) | (a.isnan() & b.isnan())
         if not bool(same.all()):
             difference = (a.double() - b.double()).abs().masked_fill(same, 0.0)
