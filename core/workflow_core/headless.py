@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING
 from workflow_core import atomic
 from workflow_core.errors import WorkflowError
 from workflow_core.options import Options, PredictOptions, TrainOptions, parse
-from workflow_core.report import JsonReport, PlainReport, Result, prediction_line
+from workflow_core.report import JsonReport, OutputError, PlainReport, Result, prediction_line, say
+from workflow_core.sanitize import sanitize
 from workflow_core.stopping import Stopping
 
 if TYPE_CHECKING:
@@ -37,18 +38,25 @@ def main(argv: Sequence[str]) -> int:
     try:
         return _run(parse(argv))
     except SystemExit as stop:
+        try:
+            if sys.stdout is not None:
+                sys.stdout.flush()
+        except OSError as error:
+            return _output_failure(error)
         return stop.code if isinstance(stop.code, int) else 0
     except WorkflowError as error:
         _complain(error.problem.line())
         return 1
     except KeyboardInterrupt:
         return 130
-    except BrokenPipeError:
-        _silence_stdout()
-        return PIPE_CLOSED
+    except OutputError as stop:
+        return _output_failure(stop.error)
     except OSError as error:
-        _silence_stdout()
-        _complain(f"The output cannot be written: {(error.strerror or 'the system refused').lower()}.")
+        name = f"{sanitize(os.fsdecode(error.filename))}: " if isinstance(error.filename, str | bytes) else ""
+        _complain(f"The system refused what is needed here: {name}{_reason_of(error)}.")
+        return 1
+    except (RuntimeError, MemoryError) as error:
+        _complain(_torch_failure(error))
         return 1
 
 
@@ -58,11 +66,27 @@ def _run(options: Options) -> int:
             reconfigure(errors="backslashreplace")
     # the project does without NumPy, and torch says so each time
     warnings.filterwarnings("ignore", message="Failed to initialize NumPy")
-    if isinstance(options, PredictOptions):
-        return _predict(options)
-    if options.save is not None:
+    try:
+        os.getcwd()
+    except OSError as error:
+        # torch's libraries look for it too, and print a fatal error of their own
+        raise WorkflowError(
+            "No current folder", "The current folder has been removed; go to one that exists and start again."
+        ) from error
+    if isinstance(options, TrainOptions) and options.save is not None:
         atomic.check(options.save, overwrite=options.overwrite)
-    return _train(options)
+    _load_torch()
+    return _predict(options) if isinstance(options, PredictOptions) else _train(options)
+
+
+def _load_torch() -> None:
+    """Import torch. Raises WorkflowError where it is not there, or broken."""
+    try:
+        import torch  # noqa: F401
+    except (ImportError, OSError) as error:
+        raise WorkflowError(
+            "No PyTorch", f"PyTorch cannot be loaded: {_first_line(error)}.", "Install it again, for example by pip."
+        ) from error
 
 
 def _predict(options: PredictOptions) -> int:
@@ -70,7 +94,7 @@ def _predict(options: PredictOptions) -> int:
 
     model = load.load(options.file).model
     for x, y_pred in zip(options.x, build.predict(model, options.x), strict=True):
-        print(prediction_line(x, y_pred, json=options.json), flush=True)
+        say(prediction_line(x, y_pred, json=options.json))
     return 0
 
 
@@ -149,6 +173,32 @@ def _save(
     except WorkflowError as error:
         return None, error
     return str(path), None
+
+
+def _output_failure(error: OSError) -> int:
+    """Say what is wrong with standard output, but nothing to a reader that has seen enough; the exit status."""
+    _silence_stdout()
+    if isinstance(error, BrokenPipeError):
+        return PIPE_CLOSED
+    _complain(f"The output cannot be written: {_reason_of(error)}.")
+    return 1
+
+
+def _torch_failure(error: RuntimeError | MemoryError) -> str:
+    """What torch could not do, in one sentence: its own messages go on for lines, and advise its developers."""
+    text = str(error)
+    if isinstance(error, MemoryError) or "out of memory" in text or "allocate memory" in text:
+        return "There is not enough memory for this. Choose fewer rows (a larger --step), or another --device."
+    return f"PyTorch failed: {_first_line(error)}."
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return sanitize(lines[0], 300).rstrip(". ")
+
+
+def _reason_of(error: OSError) -> str:
+    return (error.strerror or "the system refused").lower()
 
 
 def _complain(message: str) -> None:

@@ -21,6 +21,14 @@ LINES = 10
 """About so many epochs are shown where nobody says how many."""
 
 
+class OutputError(Exception):
+    """Standard output took no more: `error` is the OSError with which it said so."""
+
+    def __init__(self, error: OSError) -> None:
+        self.error = error
+        super().__init__(str(error))
+
+
 @dataclass(frozen=True)
 class Result:
     """How a training ended: its last epoch, the seconds its loop took, the metrics, and the file, if any."""
@@ -50,13 +58,11 @@ class PlainReport:
         order = f"shuffled with seed {data.split.seed}" if data.split.order == "shuffled" else "sequential"
         split = "/".join(map(str, rows.values()))
         line = f"y = {data.weight:g} x + {data.bias:g}{noise}"
-        _say(f"data      {sum(rows.values()):,} rows, {line}, split {split} {order}")
-        _say(f"model     {_pairs(initial)} (seed {spec.model.init.seed})")
-        _say(
-            f"training  {train.loss}, {train.optimizer}, lr {train.learning_rate:g}, {train.epochs:,} epochs, {device}"
-        )
-        _say(f"torch     {torch_version}")
-        _say("")
+        say(f"data      {sum(rows.values()):,} rows, {line}, split {split} {order}")
+        say(f"model     {_pairs(initial)} (seed {spec.model.init.seed})")
+        say(f"training  {train.loss}, {train.optimizer}, lr {train.learning_rate:g}, {train.epochs:,} epochs, {device}")
+        say(f"torch     {torch_version}")
+        say("")
 
     def epoch(self, record: EpochRecord) -> None:
         """Show the epoch where its turn has come."""
@@ -70,31 +76,31 @@ class PlainReport:
             self._show(record)
 
     def _show(self, record: EpochRecord) -> None:
-        _say(
+        say(
             f"epoch {record.epoch:<8}  train {_figure(record.train_loss)}  val {_figure(record.val_loss)}  "
             f"{_pairs(record.parameters)}"
         )
 
     def finished(self, result: Result) -> None:
         """The metrics of each split, the parameters beside the true ones, and the file."""
-        _say("")
+        say("")
         done = result.last.epoch + 1
         ended = {"epochs": "", "interrupted": "interrupted, "}.get(result.reason, f"{result.reason}, ")
-        _say(f"{ended}{done:,} epochs in {result.elapsed:.3g} s")
-        _say("")
-        _say(f"{'split':<12}{'rows':>8}  {'mse':<9}  {'mae':<9}  {'rmse':<9}  R2")
+        say(f"{ended}{done:,} epochs in {result.elapsed:.3g} s")
+        say("")
+        say(f"{'split':<12}{'rows':>8}  {'mse':<9}  {'mae':<9}  {'rmse':<9}  R2")
         for name, metrics in result.metrics.items():
             figures = (metrics.mse, metrics.mae, metrics.rmse, metrics.r2) if metrics else (None,) * 4
             cells = "  ".join(map(_figure, figures))
-            _say(f"{name:<12}{metrics.count if metrics else 0:>8}  {cells}".rstrip())
-        _say("")
-        _say(f"{'parameter':<12}{'true':<9}  {'learnt':<9}  gap")
+            say(f"{name:<12}{metrics.count if metrics else 0:>8}  {cells}".rstrip())
+        say("")
+        say(f"{'parameter':<12}{'true':<9}  {'learnt':<9}  gap")
         for name, value in result.last.parameters.items():
             true = float(getattr(result.data, name))
-            _say(f"{name:<12}{_figure(true)}  {_figure(value)}  {_figure(abs(true - value))}".rstrip())
+            say(f"{name:<12}{_figure(true)}  {_figure(value)}  {_figure(abs(true - value))}".rstrip())
         if result.path is not None:
-            _say("")
-            _say(f"saved {sanitize(result.path, 4096)}")
+            say("")
+            say(f"saved {sanitize(result.path, 4096)}")
 
 
 class JsonReport(PlainReport):
@@ -145,12 +151,20 @@ class JsonReport(PlainReport):
 
 
 def prediction_line(x: float, y_pred: float, *, json: bool) -> str:
-    """One prediction as a line of output; seven digits are all that float32 has."""
-    return _json({"x": x, "y_pred": y_pred}) if json else f"{x:.15g}  {y_pred:.7g}"
+    """One prediction as a line of output: `x` reads back as it was given, `y_pred` as the float32 that it is."""
+    return _json({"x": x, "y_pred": y_pred}) if json else f"{repr(x).removesuffix('.0')}  {y_pred:.9g}"
+
+
+def say(line: str) -> None:
+    """Write a line to standard output at once. Raises OutputError."""
+    try:
+        print(line, flush=True)
+    except OSError as error:
+        raise OutputError(error) from error
 
 
 def _emit(event: str, **fields: Any) -> None:
-    _say(_json({"event": event, **fields}))
+    say(_json({"event": event, **fields}))
 
 
 def _json(item: Any) -> str:
@@ -161,10 +175,6 @@ def _finite(item: Any) -> Any:
     if isinstance(item, dict):
         return {key: _finite(part) for key, part in item.items()}
     return None if isinstance(item, float) and not math.isfinite(item) else item
-
-
-def _say(line: str) -> None:
-    print(line, flush=True)
 
 
 def _figure(value: float | None) -> str:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
+import struct
 import subprocess
 import sys
 import threading
@@ -14,13 +16,15 @@ from typing import IO, Any
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from workflow_core import headless, options
 from workflow_core.options import TrainOptions
-from workflow_core.report import JsonReport
+from workflow_core.report import JsonReport, prediction_line
 from workflow_core.specs import DataSpec, InitSpec, ModelSpec, SplitSpec, TrainSpec, WorkflowSpec
 from workflow_core.steps.load import load
-from workflow_core.steps.train import EpochRecord
+from workflow_core.steps.train import EpochRecord, Trainer
 from workflow_core.stopping import Stopping
 
 DATA = Path(__file__).parents[1] / "data"
@@ -231,9 +235,17 @@ def test_save_then_predict(capsys: pytest.CaptureFixture[str], tmp_path: Path, k
     assert [line["y_pred"] for line in found] == pytest.approx([weight * line["x"] + bias for line in found], rel=1e-5)
     assert headless.main(["predict", str(path), "0.25", "-1"]) == 0
     assert [line.split() for line in capsys.readouterr().out.splitlines()] == [
-        ["0.25", f"{found[0]['y_pred']:.7g}"],
-        ["-1", f"{found[2]['y_pred']:.7g}"],
+        ["0.25", f"{found[0]['y_pred']:.9g}"],
+        ["-1", f"{found[2]['y_pred']:.9g}"],
     ]
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False, width=32), st.floats(allow_nan=False, allow_infinity=False))
+def test_every_prediction_reads_back_to_the_last_bit(y_pred: float, x: float) -> None:
+    said = prediction_line(x, y_pred, json=False).split()
+    assert float(said[0]) == x
+    assert struct.pack("f", float(said[1])) == struct.pack("f", y_pred)
+    assert json.loads(prediction_line(x, y_pred, json=True)) == {"x": x, "y_pred": y_pred}
 
 
 def test_a_checkpoint_knows_the_run(tmp_path: Path) -> None:
@@ -292,6 +304,65 @@ def test_failures_are_one_sentence(capsys: pytest.CaptureFixture[str], tmp_path:
     )
     if not torch.cuda.is_available():
         assert "this machine has" in failure(capsys, "train", "--device", "cuda:7")
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), "The system refused what is needed here: cannot allocate"),
+        (FileNotFoundError(errno.ENOENT, "No such file or directory", "/x\x1b[31m"), "no such file or directory"),
+        (RuntimeError("the \x1b[31mkernel failed.\nException raised from here"), "PyTorch failed: the"),
+        (RuntimeError(), "PyTorch failed: RuntimeError"),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate"), "not enough memory"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), "not enough memory"),
+        (MemoryError(), "not enough memory"),
+    ],
+)
+def test_what_fails_in_a_training_is_one_sentence(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, error: Exception, message: str
+) -> None:
+    def fail(*_: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(Trainer, "epoch", fail)
+    said = failure(capsys, "train")
+    assert message in said
+    assert "output" not in said
+    assert "\x1b" not in said
+
+
+@pytest.mark.parametrize("cause", ["ImportError", "OSError"])
+@pytest.mark.parametrize("command", [["train"], ["predict", "model.pt", "1"]])
+def test_a_torch_that_cannot_be_loaded_is_one_sentence(tmp_path: Path, cause: str, command: list[str]) -> None:
+    (tmp_path / "torch.py").write_text(f"raise {cause}('libtorch.so: cannot open\\nmore')")
+    done = subprocess.run(
+        [*PROGRAM, *command],
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert done.stderr.startswith("workflow-tui: PyTorch cannot be loaded: libtorch.so: cannot open. ")
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_current_folder_that_is_gone_is_one_sentence_before_torch_is_loaded(tmp_path: Path) -> None:
+    (tmp_path / "torch.py").write_text("raise SystemExit('torch was loaded')")
+    script = 'mkdir "$1" && cd "$1" && rmdir "$1" && shift && exec "$@"'
+    done = subprocess.run(
+        ["sh", "-c", script, "sh", tmp_path / "gone", PROGRAM[0], "-P", *PROGRAM[1:], "train"],
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("workflow-tui: The current folder has been removed")
+    assert done.stderr.count("\n") == 1
 
 
 # --- as a process ----------------------------------------------------------------------------------
@@ -385,10 +456,12 @@ def test_a_closed_pipe_ends_it_silently(endless: subprocess.Popen[str], tmp_path
     assert os.listdir(tmp_path) == []
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no full device here")
+@pytest.mark.parametrize("arguments", [["train", "--epochs", "2"], ["train", "--help"]])
 def test_a_full_disk_behind_stdout_is_one_sentence(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, arguments: list[str]
 ) -> None:
     with open("/dev/full", "w") as full:
         monkeypatch.setattr(sys, "stdout", full)
-        assert headless.main(["train", "--epochs", "2"]) == 1
+        assert headless.main(arguments) == 1
     assert capsys.readouterr().err == "workflow-tui: The output cannot be written: no space left on device.\n"
