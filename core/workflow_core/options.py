@@ -23,6 +23,7 @@ from workflow_core.specs import (
 )
 
 PROGRAM = "workflow-tui"
+_NEGATIVE = re.compile(r"-(\d|\.\d|inf|nan)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ def parse(argv: Sequence[str]) -> Options:
     Raises SystemExit, with one sentence on stderr and status 2 for bad arguments, with status 0 after `--help`.
     """
     parser, train = _parsers()
-    given = parser.parse_args(argv)
+    given = parser.parse_args(_with_negative_numbers(argv))
     if given.command == "predict":
         return PredictOptions(given.file, tuple(given.x), given.json)
     try:
@@ -94,12 +95,34 @@ def _spec(given: argparse.Namespace) -> WorkflowSpec:
     return WorkflowSpec(data=data, model=model, train=train)
 
 
+def _with_negative_numbers(argv: Sequence[str]) -> list[str]:
+    """The arguments in a form in which argparse takes -3e-2 for a number, too; it knows -3 and -0.03 only.
+
+    No option begins as a number does, and those of `predict` take no value: there they may stand before the rest.
+    """
+    command, rest = list(argv[:1]), list(argv[1:])
+    end = rest.index("--") if "--" in rest else len(rest)
+    before, after = rest[:end], rest[end + 1 :]
+    if command == ["train"]:
+        joined: list[str] = []
+        for text in before:
+            if _NEGATIVE.match(text) and joined and joined[-1].startswith("--") and "=" not in joined[-1]:
+                joined[-1] += f"={text}"
+            else:
+                joined.append(text)
+        return command + joined + rest[end:]
+    if command == ["predict"]:
+        options = [text for text in before if text.startswith("-") and not _NEGATIVE.match(text)]
+        values = [text for text in before if text not in options] + after
+        return command + options + (["--", *values] if values else [])
+    return list(argv)
+
+
 class _Parser(argparse.ArgumentParser):
-    """Refuses in one line, knows no abbreviations, and takes every negative number for a value, -3e-2 too."""
+    """Refuses in one line, and knows no abbreviations."""
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(allow_abbrev=False, **settings)
-        self._negative_number_matcher = re.compile(r"-(\d|\.\d|inf|nan)", re.IGNORECASE)
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: {sanitize(message, 400)}\n")

@@ -20,7 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from workflow_core import headless, options
-from workflow_core.options import TrainOptions
+from workflow_core.options import PredictOptions, TrainOptions
 from workflow_core.report import JsonReport, prediction_line
 from workflow_core.specs import DataSpec, InitSpec, ModelSpec, SplitSpec, TrainSpec, WorkflowSpec
 from workflow_core.steps.load import load
@@ -164,6 +164,22 @@ def test_every_option_reaches_the_spec() -> None:
     )
 
 
+@pytest.mark.parametrize("number", ["-3", "-3e-2", "-.5", "-1.5E+3", "-0"])
+def test_negative_numbers_are_values_however_they_are_written(number: str) -> None:
+    for arguments in (["--bias", number], [f"--bias={number}"], ["--shuffle", "--bias", number, "--json"]):
+        assert spec_of(*arguments).data.bias == float(number)
+    for arguments in (
+        ["model.pt", "1", number],
+        ["model.pt", "1", "--", number],
+        ["model.pt", "--json", "1", number],
+        ["--json", "model.pt", "1", number],
+        ["--json", "--", "model.pt", "1", number],
+    ):
+        found = options.parse(["predict", *arguments])
+        assert found == PredictOptions("model.pt", (1.0, float(number)), "--json" in arguments)
+    assert options.parse(["predict", "--", "-1.pt", number]) == PredictOptions("-1.pt", (float(number),), False)
+
+
 @pytest.mark.parametrize("order", [1, -1])
 def test_own_seeds_win_over_the_common_one(order: int) -> None:
     seeds = ["--seed=1", "--noise-seed=2", "--shuffle-seed=3", "--init-seed=4"][::order]
@@ -199,6 +215,11 @@ def test_own_seeds_win_over_the_common_one(order: int) -> None:
         ("train --epoch 5", "unrecognized arguments"),
         ("train --eval 5\x1b[31m\n", "unrecognized arguments"),
         ("train extra", "unrecognized arguments"),
+        ("train -5", "unrecognized arguments"),
+        ("train --json -5", "--json"),
+        ("train --seed=1 -5", "unrecognized arguments"),
+        ("predict --lr 1 2", "unrecognized arguments"),
+        ("predict model.pt -inf", "not a finite number"),
         ("predict", "FILE"),
         ("predict model.pt", "X"),
         ("predict model.pt 1 two", "'two' is not a number"),
