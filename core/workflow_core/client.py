@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from workflow_core import __version__, sockets
 from workflow_core.errors import WorkflowError
-from workflow_core.launcher import child_of, launch
+from workflow_core.launcher import child_of, last_word, launch
 from workflow_core.protocol import (
     HEADER,
     PROTOCOL_VERSION,
@@ -216,10 +216,8 @@ class EngineClient:
                 if child.poll() is not None:
                     break
                 await asyncio.sleep(_RETRY)
-            if child.returncode is not None and child.returncode < 0:
-                return f"the engine process was killed by {_signal_name(-child.returncode)}"
             if child.returncode:
-                return f"the engine process ended with status {child.returncode}: {self._last_line()}"
+                return self._fate(child.returncode)
         return self._farewell.rstrip(".") or "the engine process has ended"
 
     def _drop(self, reason: str) -> None:
@@ -236,7 +234,9 @@ class EngineClient:
         # status 0 is an engine that found another one holding the workspace: that one will answer
         if child is not None and child.poll():
             raise WorkflowError(
-                "The engine did not start", f"{self._last_line()}.", f"The whole story is in {self.workspace.log}."
+                "The engine did not start",
+                f"{self._fate(child.returncode)}.",
+                f"The whole story is in {self.workspace.log}.",
             )
 
     def _silent(self, timeout: float) -> WorkflowError:
@@ -247,14 +247,12 @@ class EngineClient:
             f"End the one that hangs (kill -9 {pid}) and start again." if pid else f"See {self.workspace.log}.",
         )
 
-    def _last_line(self) -> str:
-        with contextlib.suppress(OSError), self.workspace.log.open("rb") as log:
-            log.seek(max(0, os.fstat(log.fileno()).st_size - 4096))
-            lines = log.read().decode("utf-8", errors="replace").split("\n")
-            for line in reversed(lines):
-                if line.strip():
-                    return line.strip().rstrip(".")
-        return "it left no word in its log"
+    def _fate(self, status: int) -> str:
+        """How a child of this process ended, by its exit status and its log, as one clause."""
+        if status < 0:
+            return f"the engine process was killed by {_signal_name(-status)}"
+        word = last_word(self.workspace)
+        return f"the engine process ended with status {status}" + (f": {word}" if word else " and left no word")
 
     async def _end_leftover(self) -> None:
         for number in (signal.SIGTERM, signal.SIGKILL):

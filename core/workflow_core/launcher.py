@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -14,7 +15,11 @@ from workflow_core.workspace import Workspace
 LOG_LIMIT = 1024 * 1024
 """A log larger than this (bytes) is set aside as engine.log.1 when an engine starts."""
 
-_children: dict[tuple[Path, int], subprocess.Popen[bytes]] = {}
+TAIL = 4096
+"""Bytes at the log's end in which an engine's last word is looked for."""
+
+_children: dict[tuple[Path, int], tuple[subprocess.Popen[bytes], int]] = {}
+"""The engine last started for each workspace, and how long the log was before its first word."""
 
 
 def _key(workspace: Workspace) -> tuple[Path, int]:
@@ -33,15 +38,15 @@ def launch(workspace: Workspace) -> None:
     """
     if sockets.answers(workspace.socket):
         return
-    if (child := _children.get(_key(workspace))) and child.poll() is None:
+    if (child := child_of(workspace)) and child.poll() is None:
         return
     command = [sys.executable, "-P", "-m", "workflow_core.engine", "--workspace", str(workspace.path)]
     try:
         log = open_log(workspace)
         try:
-            _children[_key(workspace)] = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
-            )
+            said = os.fstat(log).st_size
+            child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
+            _children[_key(workspace)] = child, said
         finally:
             os.close(log)
     except OSError as error:
@@ -61,4 +66,20 @@ def open_log(workspace: Workspace) -> int:
 
 def child_of(workspace: Workspace) -> subprocess.Popen[bytes] | None:
     """The engine process that `launch` started for `workspace` from here, alive or ended; None where it did not."""
-    return _children.get(_key(workspace))
+    return _children.get(_key(workspace), (None, 0))[0]
+
+
+def last_word(workspace: Workspace) -> str:
+    """The last line that the engine of `child_of` left in the log, without its full stop; empty where it left none.
+
+    What engines before it said stands in the same log, and is not its own.
+    """
+    start = _children.get(_key(workspace), (None, 0))[1]
+    with contextlib.suppress(OSError), workspace.log.open("rb") as log:
+        size = os.fstat(log.fileno()).st_size
+        # a log shorter than it was has been set aside since: all of it is newer
+        log.seek(max(start if start <= size else 0, size - TAIL))
+        for line in reversed(log.read(TAIL).decode("utf-8", errors="replace").split("\n")):
+            if line.strip():
+                return line.strip().rstrip(".")
+    return ""

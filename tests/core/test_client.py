@@ -7,13 +7,14 @@ import contextlib
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 
 import pytest
 
 from workflow_core import sockets
 from workflow_core.client import EngineClient
 from workflow_core.errors import WorkflowError
-from workflow_core.launcher import LOG_LIMIT, launch
+from workflow_core.launcher import LOG_LIMIT, last_word, launch
 from workflow_core.protocol import (
     HEADER,
     MAX_FRAME,
@@ -190,6 +191,38 @@ async def test_an_engine_that_cannot_start_says_why(workspace: Workspace) -> Non
         await EngineClient(workspace).connect(20)
     assert "engine.lock in it is a link, or not a file of yours" in caught.value.problem.message
     assert str(workspace.log) in caught.value.problem.advice
+
+
+@pytest.mark.parametrize(
+    ("end", "said"),
+    [
+        ("kill -SEGV $$", "was killed by SIGSEGV."),
+        ("exit 3", "ended with status 3 and left no word."),
+        ("echo a last word. >&2; exit 3", "ended with status 3: a last word."),
+    ],
+)
+async def test_an_engine_that_fails_is_not_blamed_for_what_another_said(
+    workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: str, said: str
+) -> None:
+    workspace.log.write_text("the word of an older engine\n")
+    program = tmp_path / "python"
+    program.write_text(f"#!/bin/sh\n{end}\n")
+    program.chmod(0o700)
+    monkeypatch.setattr(sys, "executable", str(program))
+    with pytest.raises(WorkflowError) as caught:
+        await EngineClient(workspace).connect(10)
+    assert caught.value.problem.message == f"the engine process {said}"
+
+
+def test_the_last_word_is_found_in_a_log_that_was_set_aside(
+    workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace.log.write_text("x\n" * 5_000)
+    monkeypatch.setattr(sys, "executable", "/bin/true")
+    launch(workspace)
+    assert last_word(workspace) == ""
+    workspace.log.write_text("newer.\n")
+    assert last_word(workspace) == "newer"
 
 
 def test_a_log_that_has_grown_is_set_aside(workspace: Workspace) -> None:
