@@ -22,7 +22,7 @@ from workflow_core import sockets
 from workflow_core.client import EngineClient
 from workflow_core.engine.board import BACKLOG
 from workflow_core.errors import WorkflowError
-from workflow_core.launcher import child_of
+from workflow_core.launcher import child_of, launch
 from workflow_core.protocol import (
     HEADER,
     MAX_FRAME,
@@ -336,6 +336,29 @@ async def test_the_first_answer_does_not_wait_for_torch(workspace: Workspace, at
     await ui.request(Run(epochs=1), timeout=60)
     assert ui.state["engine"].state == "ready"
     await ui.until_state("paused")
+
+
+async def test_files_are_as_open_as_the_users_others_and_the_users_folder_is_let_go(
+    workspace: Workspace, tmp_path: Path, attach: Attach, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    before = os.umask(0o027)
+    try:
+        launch(workspace)
+    finally:
+        os.umask(before)
+    ui = await attach(workspace)
+    there = workspace.checkpoints / "there.pt"
+    there.touch()
+    there.chmod(0o604)
+    for name in ("new.pt", "there.pt"):
+        await ui.request(Save(path=name, overwrite=True), timeout=60)
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in workspace.checkpoints.iterdir()}
+    assert modes == {"new.pt": 0o640, "there.pt": 0o604}
+    for private in (workspace.socket, workspace.pid_file, workspace.lock_file, workspace.log):
+        assert stat.S_IMODE(private.stat().st_mode) == 0o600
+    cwd = Path(f"/proc/{workspace.engine_pid()}/cwd")
+    assert not cwd.exists() or cwd.samefile(workspace.path)
 
 
 async def test_a_killed_engine_is_noticed_and_replaced(workspace: Workspace, attach: Attach) -> None:

@@ -31,12 +31,18 @@ log = logging.getLogger("workflow_core.engine")
 def main() -> NoReturn:
     """Run the engine. Exit status 0 also where another engine has the workspace already, 1 where it cannot be used."""
     options = _arguments()
-    os.umask(0o077)
+    umask = os.umask(0o077)
     try:
         workspace = Workspace.open(options.workspace)
         _redirect(workspace)
-        lock = _take(workspace)
-        status = 0 if lock is None else _serve(workspace, options.idle_timeout)
+        # the folder it was started in is the user's, who may want to remove or unmount it
+        os.chdir(workspace.path)
+        if _take(workspace) is not None:
+            workspace.write_pid()
+            # its own files are private by now; those that the user saves are as open as any other of the user's
+            os.umask(umask)
+            _serve(workspace, options.idle_timeout)
+        status = 0
     except WorkflowError as error:
         print(f"workflow-tui engine: {error}", file=sys.stderr)
         status = 1
@@ -107,8 +113,7 @@ def _take(workspace: Workspace) -> int | None:
     return lock
 
 
-def _serve(workspace: Workspace, idle_timeout: float) -> int:
-    workspace.write_pid()
+def _serve(workspace: Workspace, idle_timeout: float) -> None:
     log.info("workflow-tui %s, engine pid %d, Python %s", __version__, os.getpid(), sys.version.split()[0])
     try:
         asyncio.run(_run(workspace, idle_timeout))
@@ -119,7 +124,6 @@ def _serve(workspace: Workspace, idle_timeout: float) -> int:
         if workspace.held():
             workspace.sweep()
     log.info("ended")
-    return 0
 
 
 async def _run(workspace: Workspace, idle_timeout: float) -> None:
