@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: run test check bench clean
+.PHONY: run test check clean
 
 run: $(READY)
 	@$(BIN)/workflow-tui $(ARGS)
@@ -19,7 +19,7 @@ check: $(READY)
 	$(BIN)/lint-imports --no-cache
 
 $(READY): pyproject.toml constraints.txt
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
 	@echo "setting up $(VENV) (a few minutes the first time: PyTorch is large)"
 	@$(BIN)/python -m pip install -q --upgrade "pip>=25.1"
 	@$(BIN)/python -m pip install -q -c constraints.txt -e . --group dev

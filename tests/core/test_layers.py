@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
+import tomllib
+from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 
-SHARED = ["specs", "protocol", "history", "client", "workspace", "scripts", "errors", "sanitize", "atomic"]
+import workflow_tui
+
+PROJECT = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8"))
+SHARED = next(
+    contract["source_modules"]
+    for contract in PROJECT["tool"]["importlinter"]["contracts"]
+    if contract["name"] == "What both sides share is free of torch"
+)
 STEPS = ["data", "build", "train", "evaluate", "save", "load"]
 TORCH = {"torch", "numpy"}
 UI = {"textual", "rich", "plotext", "textual_plotext", "textual_fspicker", "workflow_tui"}
@@ -23,7 +34,20 @@ def loaded(*statements: str) -> set[str]:
 
 @pytest.mark.parametrize("module", SHARED)
 def test_what_both_sides_share_loads_neither_torch_nor_a_ui(module: str) -> None:
-    assert not loaded(f"import workflow_core.{module}") & (TORCH | UI)
+    assert not loaded(f"import {module}") & (TORCH | UI)
+
+
+def test_whatever_the_ui_takes_from_the_core_is_held_free_of_torch() -> None:
+    taken: set[str] = set()
+    for path in Path(workflow_tui.__file__).parent.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.module == "workflow_core":
+                names = {f"workflow_core.{alias.name}" for alias in node.names}
+                taken |= {name for name in names if find_spec(name) is not None}
+            elif isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("workflow_core."):
+                taken.add(node.module)
+    assert {"workflow_core.specs", "workflow_core.protocol"} < taken
+    assert taken <= set(SHARED)
 
 
 def test_the_headless_commands_load_torch_only_once_the_arguments_are_good() -> None:
