@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from time import perf_counter
 
 import pytest
@@ -12,7 +13,7 @@ from textual.app import App, ComposeResult
 from textual.events import Paste
 from textual.widgets import Input
 
-from workflow_tui.widgets.number_input import NumberInput, parse, stepped
+from workflow_tui.widgets.number_input import NumberInput, Range, parse, stepped
 
 
 @given(st.floats(allow_nan=False, allow_infinity=False))
@@ -64,6 +65,24 @@ def test_steps_are_exact_decimals(text: str, direction: int, step: float | None,
 def test_steps_there_and_back_again(start: int, step: int, count: int) -> None:
     there = stepped(str(start), count, step / 1000, integer=False)
     assert parse(stepped(there, -count, step / 1000, integer=False)) == start
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "words"),
+    [
+        (0, 1e6, "between 0 and 1,000,000"),
+        (0.0, 0.5, "between 0 and 0.5"),
+        (-1e30, 1e30, "between -1e30 and 1e30"),
+        (1, 10**9, "between 1 and 1,000,000,000"),
+        (0, 2**63 - 1, "between 0 and 9,223,372,036,854,775,807"),
+        (1.0, None, "at least 1"),
+        (None, 100.0, "at most 100"),
+    ],
+)
+def test_limits_are_told_as_people_write_them(low: float | None, high: float | None, words: str) -> None:
+    outside = "9e30" if high is not None else "-1"
+    with pytest.raises(ValueError, match=rf"{re.escape(words)}$"):
+        Range("rate", low, high, integer=False).number(outside)
 
 
 class Fields(App[None]):

@@ -61,12 +61,11 @@ class Range(Validator):
         except ValueError as error:
             raise ValueError(f"{self.name} {error}") from None
         low, high = self.minimum, self.maximum
-        if (low is not None and number < low) or (high is not None and number > high):
-            if low is None:
-                raise ValueError(f"{self.name} must be at most {high:,}")
-            if high is None:
-                raise ValueError(f"{self.name} must be at least {low:,}")
-            raise ValueError(f"{self.name} must lie between {low:,} and {high:,}")
+        too_low, too_high = low is not None and number < low, high is not None and number > high
+        if too_low or too_high:
+            limits = [_limit(limit) for limit in (low, high) if limit is not None]
+            bound = "lie between" if len(limits) == 2 else "be at least" if too_low else "be at most"
+            raise ValueError(f"{self.name} must {bound} {' and '.join(limits)}")
         return number
 
     def validate(self, value: str) -> ValidationResult:
@@ -76,6 +75,13 @@ class Range(Validator):
         except ValueError as error:
             return self.failure(str(error), value)
         return self.success()
+
+
+def _limit(number: Number) -> str:
+    """A limit as people write it: 1,000,000 and 0.5, but 1e30."""
+    if isinstance(number, float) and number.is_integer() and abs(number) < 1e15:
+        number = int(number)
+    return f"{number:,}" if isinstance(number, int) else f"{number:g}".replace("e+", "e")
 
 
 def stepped(text: str, direction: int, step: Number | None, *, integer: bool) -> str:
