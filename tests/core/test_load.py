@@ -204,6 +204,13 @@ def test_inspect_shows_files_of_any_model(tmp_path: Path) -> None:
     assert view.tensors[-1].dtype == "int64"
 
 
+def test_a_file_whose_name_is_no_unicode_can_be_told_of(tmp_path: Path) -> None:
+    # a link may lead to such a file, though its name cannot be sent to the engine
+    path = tmp_path / "caf\udce9.pt"
+    path.write_bytes(saved(GOOD))
+    assert inspect(path).path == str(tmp_path / "caf\N{REPLACEMENT CHARACTER}.pt")
+
+
 def test_names_in_a_file_are_shown_harmless(tmp_path: Path) -> None:
     path = tmp_path / "names\x1b[31m.pt"
     path.write_bytes(saved({"\x1b]52;c;QQ==\x07": torch.ones(1), "x\nbias": torch.ones(1)}))

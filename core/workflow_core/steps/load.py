@@ -238,7 +238,12 @@ def _view(name: str, size: int, verified: bool, contents: dict[str, Any]) -> Fil
     if broken:
         values["not finite"] = sanitize(f"NaN or infinity in {', '.join(broken)}")
     return FileView(
-        path=name, kind=kind, size=size, tensors=tuple(tensors[:MAX_VALUES]), values=values, verified=verified
+        path=os.fsencode(name).decode("utf-8", "replace"),
+        kind=kind,
+        size=size,
+        tensors=tuple(tensors[:MAX_VALUES]),
+        values=values,
+        verified=verified,
     )
 
 
