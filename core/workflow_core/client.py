@@ -17,6 +17,7 @@ from workflow_core.protocol import (
     HEADER,
     PROTOCOL_VERSION,
     Command,
+    Ending,
     Event,
     FileAnswer,
     Hello,
@@ -90,7 +91,7 @@ class EngineClient:
                 relaunch = time.monotonic() + _RELAUNCH
             await asyncio.sleep(_RETRY)
 
-    async def request(self, command: Command, timeout: float | None = None) -> Predictions | FileAnswer | None:
+    async def request(self, command: Command, timeout: float | None = None) -> Predictions | FileAnswer | Ending | None:
         """Send a command and wait for its reply: the value it carries, or None.
 
         Raises WorkflowError: what the engine found wrong, the engine lost, or no reply within `timeout` seconds (the

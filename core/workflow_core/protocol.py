@@ -248,6 +248,12 @@ class FileAnswer(msgspec.Struct, frozen=True, kw_only=True, tag="file"):
     file: FileView
 
 
+class Ending(msgspec.Struct, frozen=True, kw_only=True, tag="ending"):
+    """Answer to `Shutdown`: does the engine end now?"""
+
+    ends: bool
+
+
 # --- commands: UI to engine ------------------------------------------------------------------------
 
 
@@ -326,7 +332,11 @@ class Load(msgspec.Struct, frozen=True, kw_only=True, tag="load"):
 
 
 class Shutdown(msgspec.Struct, frozen=True, kw_only=True, tag="shutdown"):
-    """End the engine; with `if_idle` only when no training runs and no other UI is attached."""
+    """End the engine; with `if_idle` only when no training runs and no other UI is attached.
+
+    The answer is an `Ending`. What is under way is given about a second to be done; every request that is not done by
+    then is answered with a problem.
+    """
 
     if_idle: bool = False
 
@@ -363,7 +373,7 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True, tag="reply"):
 
     id: int
     problem: Problem | None = None
-    value: Predictions | FileAnswer | None = None
+    value: Predictions | FileAnswer | Ending | None = None
 
 
 class Update(msgspec.Struct, frozen=True, kw_only=True, tag="update", omit_defaults=True):

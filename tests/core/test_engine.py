@@ -499,6 +499,25 @@ class TestProcess:
         assert "idle-timeout" in result.stderr
 
 
+async def test_a_training_that_nobody_can_reach_any_more_ends(workspace: Workspace, attach: Attach) -> None:
+    ui = await attach(workspace)
+    await ui.request(ENDLESS)
+    await ui.request(Run(), timeout=60)
+    child = child_of(workspace)
+    assert child is not None
+    gone = workspace.path.with_name("gone")
+    workspace.path.rename(gone)
+    # whoever is attached has the training for as long as he stays; the engine looks once a second
+    await ui.until(lambda: ui.lost or ui.training.elapsed > 1.5)
+    assert not ui.lost
+    await ui.client.close()
+    async with asyncio.timeout(5):
+        while child.poll() is None:
+            await asyncio.sleep(0.02)
+    assert child.returncode == 0
+    assert "workspace was removed" in (gone / "engine.log").read_text()
+
+
 async def test_a_training_outlives_its_ui_and_ends_in_order(workspace: Workspace, attach: Attach) -> None:
     first = await attach(workspace)
     # asked for before torch is there: the run is to come, so the engine is not idle

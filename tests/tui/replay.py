@@ -10,6 +10,7 @@ import msgspec
 from workflow_core.errors import WorkflowError
 from workflow_core.protocol import (
     Command,
+    Ending,
     EngineView,
     Event,
     FileAnswer,
@@ -78,7 +79,7 @@ class ReplayClient:
             self.on_event(event)
         return Hello(version=1, name="replay")
 
-    async def request(self, command: Command, timeout: float | None = None) -> Predictions | FileAnswer | None:
+    async def request(self, command: Command, timeout: float | None = None) -> Predictions | FileAnswer | Ending | None:
         """The recorded events of this kind of command, then its value."""
         encode(Request(id=1, command=command))  # what cannot be sent must not pass here either
         self.asked.append(command)

@@ -22,7 +22,7 @@ from workflow_core.workspace import Workspace
 IDLE_TIMEOUT = 600.0
 LOCK_PATIENCE = 5.0
 """Seconds to wait for another engine to let go of the workspace when it does not answer (any more)."""
-HARD_EXIT = 1.0
+HARD_EXIT = 1.4
 """Seconds after which an engine that was told to end is ended, whatever it hangs in."""
 
 log = logging.getLogger("workflow_core.engine")

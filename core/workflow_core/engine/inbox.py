@@ -10,6 +10,7 @@ from typing import NamedTuple
 from workflow_core.errors import Problem
 from workflow_core.protocol import (
     Command,
+    Ending,
     Evaluate,
     FileAnswer,
     Inspect,
@@ -21,7 +22,7 @@ from workflow_core.protocol import (
     SetPace,
 )
 
-Answer = Predictions | FileAnswer | None
+Answer = Predictions | FileAnswer | Ending | None
 
 _CONTROL = (Pause, SetPace)
 # what neither starts nor changes a training means the same before and after a Pause

@@ -16,11 +16,11 @@ from workflow_core.engine.inbox import Answer, Inbox, Job
 from workflow_core.engine.peer import Peer
 from workflow_core.engine.worker import Worker
 from workflow_core.errors import Problem
-from workflow_core.protocol import EngineView, Epochs, Notice, Request, Run, Shutdown, Update
+from workflow_core.protocol import Ending, EngineView, Epochs, Notice, Request, Run, Save, Shutdown, Update
 from workflow_core.workspace import Workspace
 
-EPOCH_GRACE = 0.6
-"""Seconds an ending engine gives to the epoch under way."""
+GRACE = 0.9
+"""Seconds an ending engine gives to the epoch or the command under way."""
 FLUSH_GRACE = 0.2
 """Seconds an ending engine gives to UIs that do not read."""
 UNSAVED_TIMEOUT = 24 * 3600.0
@@ -37,8 +37,7 @@ class Server:
         self._idle_timeout = idle_timeout
         self._peers: dict[Peer, asyncio.Task[None] | None] = {}
         self._inbox = Inbox()
-        self._jobs = 0
-        self._runs = 0
+        self._asked: list[tuple[Peer, Request]] = []
         self._busy_at = time.monotonic()
         self._ending: asyncio.Future[str]
         self._listener: asyncio.Server | None = None
@@ -89,7 +88,8 @@ class Server:
                 with contextlib.suppress(OSError):
                     await self._listen()
                     log.info("made the socket anew")
-            if not held and not (self._attached() or self._jobs or self._training):
+            if not held and not (self._attached() or self._asked):
+                # not even for a training: what it learns could be seen and saved by nobody
                 self.end("its workspace was removed, and nobody can reach it any more")
             self._end_if_idle()
 
@@ -100,7 +100,7 @@ class Server:
 
     def _end_if_idle(self) -> None:
         now = time.monotonic()
-        if self._attached() or self._jobs or self._training:
+        if self._attached() or self._asked or self._training:
             self._busy_at = now
             return
         limit = max(UNSAVED_TIMEOUT, self._idle_timeout) if self._worker.unsaved else self._idle_timeout
@@ -129,17 +129,16 @@ class Server:
 
     def _request(self, peer: Peer, request: Request) -> None:
         if isinstance(request.command, Shutdown):
-            peer.answer(request.id, None, None)
-            if not request.command.if_idle or self._idle_but_for(peer):
+            ends = not request.command.if_idle or self._idle_but_for(peer)
+            peer.answer(request.id, None, Ending(ends=ends))
+            if ends:
                 self.end(f"{peer.name} asked for it")
             return
-        self._jobs += 1
-        self._runs += isinstance(request.command, Run)
+        self._asked.append((peer, request))
         self._inbox.put(Job(request.command, functools.partial(self._post, self._answer, peer, request)))
 
     def _answer(self, peer: Peer, request: Request, problem: Problem | None, value: Answer) -> None:
-        self._jobs -= 1
-        self._runs -= isinstance(request.command, Run)
+        self._asked = [(other, each) for other, each in self._asked if each is not request]
         self._busy_at = time.monotonic()
         peer.answer(request.id, problem, value)
 
@@ -147,17 +146,29 @@ class Server:
     def _training(self) -> bool:
         """Is a training running, or asked for and not begun?"""
         training = self._board.training
-        return self._runs > 0 or (training is not None and training.state == "running")
+        asked = any(isinstance(request.command, Run) for _, request in self._asked)
+        return asked or (training is not None and training.state == "running")
 
     def _idle_but_for(self, peer: Peer) -> bool:
         return not self._training and all(other is peer for other in self._attached())
+
+    def _refuse_unanswered(self) -> None:
+        """Nobody waits for an answer that will not come, or takes a save for done that may not be."""
+        for peer, request in list(self._asked):
+            if isinstance(request.command, Save):
+                message = "the engine ended before the file was known to be written; if it is there, it is whole."
+                problem = Problem(title="Perhaps not saved", message=message, advice="Look whether the file is there.")
+            else:
+                problem = Problem(title="Not done", message="the engine ended before this was done.")
+            self._answer(peer, request, problem, None)
 
     async def _farewell(self, reason: str) -> None:
         if self._listener is not None:
             self._listener.close()
         self._inbox.close()
         if self._board.engine.state == "ready":
-            await self._loop.run_in_executor(None, self._worker.join, EPOCH_GRACE)
+            await self._loop.run_in_executor(None, self._worker.join, GRACE)
+        self._refuse_unanswered()
         notice = Notice(problem=Problem(title="The engine has ended", message=f"the engine has ended: {reason}."))
         peers = self._attached()
         for peer in peers:
