@@ -186,7 +186,7 @@ def test_an_earlier_step_makes_later_ones_stale(bench: Bench, command: Command, 
     # what was learnt stays to be seen until there is something newer, but is not passed off as new
     assert bench.view == trained
     assert bench.history.to_data() == figures
-    for refused in (Evaluate(), Predict(x=(1.0,)), Save(path="n.pt")):
+    for refused in (Evaluate(), Predict(x=(1.0,))):
         with pytest.raises(WorkflowError, match="changed after this training"):
             bench(refused)
     bench(Predict(x=(1.0,), source="loaded"))
@@ -195,6 +195,35 @@ def test_an_earlier_step_makes_later_ones_stale(bench: Bench, command: Command, 
     assert bench.steps("train", "evaluate") == ["done", "stale"]
     bench(Evaluate())
     assert bench.steps("evaluate", "save") == ["done", "stale"]
+
+
+@pytest.mark.parametrize("command", [NEW_DATA, NEW_MODEL])
+def test_a_stale_training_can_still_be_saved_as_what_it_was(bench: Bench, command: Command) -> None:
+    bench.train()
+    trained = bench.view
+    bench(command, Save(path="kept.pt", kind="checkpoint"))
+    saved = bench.state["saved"]
+    assert (saved.run, saved.epoch) == (1, 100)
+    values = saved.file.values
+    assert float(values["workflow.data.weight"]) == 0.7, "the data it was trained on, not those there are now"
+    assert values["workflow.model.init.seed"] == "42"
+    tensors = {tensor.name.rpartition(".")[2]: tensor.values[0] for tensor in saved.file.tensors if tensor.values}
+    assert tensors["weight"] == trained.parameters["weight"]
+    assert tensors["bias"] == trained.parameters["bias"]
+
+
+@pytest.mark.parametrize(
+    ("command", "back"), [(NEW_DATA, MakeData(spec=DataSpec())), (NEW_MODEL, BuildModel(spec=ModelSpec()))]
+)
+def test_a_change_that_is_taken_back_leaves_the_training_as_good_as_it_was(
+    bench: Bench, command: Command, back: Command
+) -> None:
+    whole(bench)
+    trained = bench.state["evaluation"].metrics
+    bench(command, back)
+    assert bench.steps("train") == ["done"]
+    bench(Evaluate())
+    assert bench.state["evaluation"].metrics == trained
 
 
 @pytest.mark.parametrize("command", [MakeData(), MakeData(spec=DataSpec()), BuildModel(), BuildModel(spec=ModelSpec())])

@@ -131,7 +131,7 @@ async def driving(
     with mock.patch.object(app_module, "DRAW_INTERVAL", 0.02):
         async with app.run_test(size=size) as pilot:
             drive = Drive(app, pilot, made[0])
-            await drive.until(app._connected.is_set)
+            await drive.until(app.link._connected.is_set)
             await drive.settle()
             yield drive
 

@@ -18,11 +18,13 @@ from workflow_core.protocol import (
     Predictions,
     Reply,
     Request,
+    Steps,
     Update,
     body_length,
     decode_event,
     encode,
 )
+from workflow_core.specs import DataSpec, ModelSpec, TrainSpec
 
 RECORDING = Path(__file__).parent.parent / "data" / "walkthrough.frames"
 """Frames of one session, as they went over the socket: each request followed by what the engine said because of it."""
@@ -99,7 +101,22 @@ class ReplayClient:
     async def restart(self, timeout: float = 10.0) -> Hello:
         """A fresh engine, which is ready at once."""
         self.restarts += 1
-        self.on_event(Update(engine=EngineView(state="ready", torch_version="2.13.0", devices=("cpu",))))
+        self.on_event(
+            Update(
+                engine=EngineView(state="ready", torch_version="2.13.0", devices=("cpu",)),
+                steps=Steps(),
+                data_spec=DataSpec(),
+                model_spec=ModelSpec(),
+                train_spec=TrainSpec(),
+                data=None,
+                model=None,
+                training=None,
+                history=None,
+                evaluation=None,
+                saved=None,
+                loaded=None,
+            )
+        )
         return Hello(version=1, name="replay")
 
     def commands(self, kind: type) -> list[Command]:

@@ -41,7 +41,7 @@ async def named(drive: Drive, name: str) -> None:
 async def test_a_file_that_is_there_is_replaced_only_after_a_question(tmp_path: Path) -> None:
     (tmp_path / "model.pt").write_text("mine")
     async with driving(steps=4) as drive:
-        drive.app.folder = tmp_path
+        drive.app.files.folder = tmp_path
         for answer in ("c", "escape", "enter"):
             await opened(drive, "w", "model.pt")
             await drive.pilot.press("enter")
@@ -60,12 +60,12 @@ async def test_a_new_name_is_not_asked_about_and_its_folder_is_kept(tmp_path: Pa
     folder = tmp_path / "runs"
     folder.mkdir()
     async with driving(steps=4) as drive:
-        drive.app.folder = tmp_path
+        drive.app.files.folder = tmp_path
         await opened(drive, "w", "model.pt")
         await named(drive, "runs/first.pt")
         await drive.asks(Save(path=str(folder / "first.pt"), overwrite=True))
         await drive.until(lambda: drive.app.current_mode == "save")
-        assert drive.app.folder == folder
+        assert drive.app.files.folder == folder
 
 
 async def test_hostile_names_are_shown_and_can_be_chosen(tmp_path: Path) -> None:
@@ -74,7 +74,7 @@ async def test_hostile_names_are_shown_and_can_be_chosen(tmp_path: Path) -> None
     (tmp_path / "[").mkdir()
     (tmp_path / "[" / "].pt").write_bytes(b"x")
     async with driving(steps=4) as drive:
-        drive.app.folder = tmp_path
+        drive.app.files.folder = tmp_path
         await opened(drive, "o")
         await drive.sees("[@click=app.quit]x.pt", "bold[b].pt")
         text = drive.text
@@ -92,7 +92,7 @@ async def test_hostile_folder_names_stand_in_the_dialogs(tmp_path: Path) -> None
     folder = tmp_path / "[@click=app.quit]f" / "\x1b[31m[bold"
     folder.mkdir(parents=True)
     async with driving(steps=4) as drive:
-        drive.app.folder = folder
+        drive.app.files.folder = folder
         await opened(drive, "w", "model.pt")
         assert "[bold" in drive.text
         assert "\x1b" not in drive.text
@@ -106,7 +106,7 @@ async def test_hostile_folder_names_stand_in_the_dialogs(tmp_path: Path) -> None
 
 async def test_names_that_can_be_no_file_do_not_crash(tmp_path: Path) -> None:
     async with driving(steps=4) as drive:
-        drive.app.folder = tmp_path
+        drive.app.files.folder = tmp_path
         for name in ("x" * 300, "nofolder/model.pt", "[/]", "~nobody_here/x", "[bold"):
             await opened(drive, "w", "model.pt")
             await named(drive, name)
@@ -128,7 +128,7 @@ async def test_a_folder_that_has_gone_is_left_for_the_one_above(tmp_path: Path) 
         assert saved is not None
         assert not Path(saved.file.path).parent.exists(), "the recorded folder is nobody's"
         for key in ("o", "w", "x"):
-            drive.app.folder = tmp_path / "gone" / "too"
+            drive.app.files.folder = tmp_path / "gone" / "too"
             await opened(drive, key)
             await drive.press("escape")
             await drive.until(lambda: not drive.dialog)

@@ -6,7 +6,6 @@ import math
 from pathlib import Path
 
 import msgspec
-import pytest
 from tests.tui.driving import done, driving, squeeze, steps
 from textual.widgets import Input
 
@@ -26,7 +25,7 @@ def loaded(**changes: object) -> LoadedView:
 async def test_a_file_is_chosen_loaded_and_proved_equal(tmp_path: Path) -> None:
     (tmp_path / "mine.pt").write_bytes(b"x")
     async with driving(steps=4) as drive:
-        drive.app.folder = tmp_path
+        drive.app.files.folder = tmp_path
         await drive.press("6")
         assert "space opens a file; step 5 saves one" in drive.status
         for hint in ("its contents stand here", "each parameter before and after", "are the predictions equal?"):
@@ -66,7 +65,7 @@ async def test_a_saved_file_is_proposed_and_enter_loads_it(tmp_path: Path) -> No
 async def test_a_file_that_is_no_model_is_told_in_a_dialog(tmp_path: Path) -> None:
     (tmp_path / "bad.pt").write_bytes(b"x")
     async with driving(steps=4) as drive:
-        drive.app.folder = tmp_path
+        drive.app.files.folder = tmp_path
         drive.client.problems["Load"] = WorkflowError(
             "Not a model file", "[/] bad.pt is \x1b[31mno archive.", "Choose another."
         )
@@ -87,6 +86,9 @@ async def test_the_loaded_model_predicts_any_x() -> None:
         await drive.fill("#predictor Input", "0.25 0.5 0.75")
         assert drive.client.asked == [Predict(x=(0.25, 0.5, 0.75), source="loaded")]
         assert "0.5 0.5806 0.6500" in squeeze(drive.panel("#predictor"))
+        before = drive.panel("#predictor")
+        await drive.press("escape", "4", "6")
+        assert drive.panel("#predictor") == before, "the styles of another screen changed this one"
         await drive.tell(Update(loaded=None))
         assert "0.5806" not in drive.panel("#predictor")
         await drive.fill("#predictor Input", "1")
@@ -99,22 +101,22 @@ DIFFERENT = Proof(
 )
 
 
-@pytest.mark.parametrize(
-    ("proof", "words"),
-    [
-        (None, ("nothing to compare with",)),
-        (DIFFERENT, ("Different from the saved record", "up to inf", "over 1 prediction.", "NaN")),
-        (msgspec.structs.replace(DIFFERENT, equal=True, rows=0, samples=()), ("Equal, bit for bit", "0 predictions")),
-    ],
+PROOFS: tuple[tuple[Proof | None, tuple[str, ...]], ...] = (
+    (None, ("nothing to compare with",)),
+    (DIFFERENT, ("Different from the saved record", "up to inf", "over 1 prediction", "NaN")),
+    (msgspec.structs.replace(DIFFERENT, equal=True, rows=0, samples=()), ("Equal, bit for bit", "0 predictions")),
 )
-async def test_every_kind_of_proof(proof: Proof | None, words: tuple[str, ...]) -> None:
+
+
+async def test_every_kind_of_proof() -> None:
     async with driving(steps=5) as drive:
         await drive.press("6")
         names = {"[/]": 1.0, "layer.0.bias": math.nan}
-        await drive.tell(Update(loaded=loaded(proof=proof, before={}, after=names)))
-        text = squeeze(drive.panel("#proof"))
-        for word in words:
-            assert word in text
-        assert "[/]" in drive.panel("#change")
+        for proof, sentences in PROOFS:
+            await drive.tell(Update(loaded=loaded(proof=proof, before={}, after=names)))
+            text = squeeze(drive.panel("#proof"))
+            for words in sentences:
+                assert words in text
+            assert "[/]" in drive.panel("#change")
         await drive.tell(steps(load="stale", reasons={"load": "Another model was trained."}))
         assert "Stale: Another model was trained." in drive.text

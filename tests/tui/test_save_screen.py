@@ -23,7 +23,7 @@ def saved(**changes: object) -> SavedView:
 
 async def test_space_saves_where_the_dialog_says_and_shows_what_is_in_the_file(tmp_path: Path) -> None:
     async with driving(steps=4) as drive:
-        drive.app.folder = tmp_path
+        drive.app.files.folder = tmp_path
         await drive.press("5")
         assert "space chooses a file" in drive.status
         assert "space saves; the file's contents stand here" in drive.panel("#contents")
@@ -45,7 +45,7 @@ async def test_space_saves_where_the_dialog_says_and_shows_what_is_in_the_file(t
 
 async def test_the_full_checkpoint_is_a_choice_with_a_name_of_its_own(tmp_path: Path) -> None:
     async with driving(steps=4) as drive:
-        drive.app.folder = tmp_path
+        drive.app.files.folder = tmp_path
         await drive.press("5")
         assert "The parameters alone" in drive.panel("#kind")
         await drive.press("enter", "enter", "down", "enter")
@@ -70,7 +70,7 @@ async def test_without_a_model_space_goes_and_trains_one() -> None:
 
 async def test_a_file_that_cannot_be_written_is_told_and_nothing_counts_as_saved(tmp_path: Path) -> None:
     async with driving(steps=4) as drive:
-        drive.app.folder = tmp_path
+        drive.app.files.folder = tmp_path
         drive.client.problems["Save"] = WorkflowError("Cannot save", "The disk is full.", "Choose another folder.")
         await drive.press("w")
         await drive.until(lambda: isinstance(drive.app.focused, Input) and drive.app.focused.value)

@@ -198,6 +198,7 @@ async def test_a_run_that_blows_up_names_its_first_bad_epoch() -> None:
             )
         )
         assert "diverged: NaN or infinite from epoch 4 on" in drive.status
+        await drive.tell(steps())
         assert "3 Train ✗" in drive.text
         assert "Try a smaller learning rate" in drive.status
         assert "train NaN · val NaN" in drive.panel("#loss")

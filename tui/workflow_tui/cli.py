@@ -164,7 +164,7 @@ def _run(given: argparse.Namespace) -> int:
         environment.prepare(os.environ)
         from workflow_tui.app import run
 
-        return run(workspace, theme=given.theme, device=given.device)
+        return run(workspace, asked=given.workspace, theme=given.theme, device=given.device)
     except WorkflowError as error:
         return _refuse(error.problem.line(), FAILURE)
 

@@ -11,6 +11,7 @@ from workflow_tui.theme import ROLES, Role
 from workflow_tui.widgets.chart import Lines, Mark, Scatter
 from workflow_tui.widgets.chart_layers import Layer
 
+SHORT = {"train": "train", "validation": "val", "test": "test"}
 COLUMNS = 240
 """Twice as many columns as the widest chart of a 200-column terminal needs, two points each."""
 
@@ -24,8 +25,10 @@ def data_layers(data: DataView, *, truth: bool = True) -> list[Layer]:
     """The true line below, the three splits above it."""
     layers: list[Layer] = []
     if truth and data.line:
-        layers.append(Lines("target", "true line", list(data.line)))
-    layers += [Scatter(role_of(split.name), split.name, list(split.points)) for split in data.splits if split.count]
+        layers.append(Lines("target", "true", list(data.line)))
+    layers += [
+        Scatter(role_of(split.name), SHORT[split.name], list(split.points)) for split in data.splits if split.count
+    ]
     return layers
 
 

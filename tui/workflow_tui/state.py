@@ -16,6 +16,7 @@ from workflow_core.protocol import (
     LoadedView,
     ModelView,
     SavedView,
+    StepName,
     Steps,
     TrainingView,
     Update,
@@ -54,6 +55,10 @@ class State:
     def ready(self) -> bool:
         """The engine is connected and has loaded torch."""
         return self.connection == "connected" and self.engine.state == "ready"
+
+    def stale_because(self, step: StepName) -> str:
+        """Why `step` is stale, in one sentence; empty where it is not."""
+        return self.steps.reasons.get(step, "") if getattr(self.steps, step) == "stale" else ""
 
     @property
     def lost(self) -> bool:

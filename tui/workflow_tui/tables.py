@@ -11,11 +11,9 @@ from workflow_core.protocol import DataView, FileView, Metrics, Predictions, Ten
 from workflow_core.sanitize import sanitize
 from workflow_core.specs import SPLITS
 from workflow_tui import figures
-from workflow_tui.plots import role_of
+from workflow_tui.plots import SHORT, role_of
 from workflow_tui.state import State
 from workflow_tui.theme import role_marker
-
-SHORT = {"train": "train", "validation": "val", "test": "test"}
 
 
 class Ink:
@@ -54,11 +52,13 @@ def splits_text(widget: Widget, data: DataView) -> Text:
     ink = Ink(widget)
     roomy = widget.size.width >= 58
     name, span = (14, 17) if roomy else (8, 10)
-    text = Text().append(f"{'split':<{name}}{'rows':>5}{'share':>6}  {'X':<{span}}{'y':<{span}}\n", ink("muted"))
+    rows = max(5, *(len(figures.whole(split.count)) + 1 for split in data.splits))
+    text = Text().append(f"{'split':<{name}}{'rows':>{rows}}{'share':>6}  {'X':<{span}}{'y':<{span}}\n", ink("muted"))
     for split in data.splits:
         label = split.name if roomy else SHORT[split.name]
         text.append(f"{f'{role_marker(role_of(split.name))} {label}':<{name}}", ink(split.name))
-        text.append(f"{figures.whole(split.count):>5}{split.share:>6.0%}  ")
+        share = "<1%" if 0 < split.share < 0.01 else f"{split.share:.0%}"
+        text.append(f"{figures.whole(split.count):>{rows}}{share:>6}  ")
         x, y = figures.span(split.x_range), figures.span(split.y_range)
         if not roomy:
             x, y = x.replace(" ", ""), y.replace(" ", "")
@@ -71,17 +71,19 @@ def parameters_text(widget: Widget, parameters: Iterable[TensorView], truth: Map
     ink = Ink(widget)
     roomy = widget.size.width >= 54
     more = f"{'dtype':<9}{'device':<8}{'grad':<6}" if roomy else ""
-    text = Text().append(f"{'name':<7}{'shape':<{6 if roomy else 4}.{6 if roomy else 3}}{more}", ink("muted"))
-    text.append(f"{'value':>7}{'true':>8}\n", ink("muted"))
+    text = Text().append(f"{'name':<7}{'shape':<6}{more}", ink("muted"))
+    text.append(f"{'value':>7}{'true':>{8 if roomy else 6}}\n", ink("muted"))
     for tensor in parameters:
         value = figures.figure(tensor.values[0]) if len(tensor.values) == 1 else "…"
         role = tensor.name if tensor.name in ("weight", "bias") else "foreground"
         text.append(f"{sanitize(tensor.name, 7):<7}", ink(role, "bold"))
-        text.append(f"{figures.shape(tensor.shape):<{6 if roomy else 4}}")
+        text.append(f"{figures.shape(tensor.shape):<6}")
         if roomy:
             text.append(f"{tensor.dtype:<9}{tensor.device:<8}{'yes' if tensor.requires_grad else 'no':<6}")
         text.append(f"{value:>7}")
-        text.append(f"{figures.figure(truth.get(tensor.name)):>8}\n", ink("muted"))
+        target = truth.get(tensor.name)
+        known = figures.figure(target) if roomy or target is None else f"{target:.4g}"
+        text.append(f"{known:>{8 if roomy else 6}}\n", ink("muted"))
     return text
 
 

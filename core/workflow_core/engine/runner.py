@@ -36,7 +36,7 @@ class Runner:
     ) -> None:
         self.trainer = trainer
         self.view = view
-        self._dataset = dataset
+        self.dataset = dataset
         self._publish = publish
         self._pace = Pace(view.pace)
         self._meter = Meter()
@@ -137,7 +137,7 @@ class Runner:
             epoch=epoch,
             rate=self._meter.mark(now, epoch),
             parameters=build.scalars(self.trainer.model),
-            line=build.line(self.trainer.model, self._dataset),
+            line=build.line(self.trainer.model, self.dataset),
             train_loss=series["train_loss"][-1],
             val_loss=series["val_loss"][-1] if "val_loss" in series else None,
         )

@@ -87,6 +87,7 @@ class Session:
         self._model: torch.nn.Module | None = None
         self._runs = 0
         self._runner: Runner | None = None
+        self._runner_model = ModelSpec()
         self._loaded: load.Loaded | None = None
 
     @property
@@ -199,7 +200,19 @@ class Session:
                 self._runner = None
                 update = replace(update, training=None, history=None)
         self._progress.outdate(RESULTS, what)
+        self._reunite()
         self._show(update)
+
+    def _reunite(self) -> None:
+        """A run whose data and model are again what it was trained on is no longer stale."""
+        runner = self._runner
+        if runner is None or not self._stale:
+            return
+        if runner.dataset.spec == self._data_spec and self._runner_model == self._model_spec:
+            self._dataset, self._model = runner.dataset, runner.trainer.model
+            self._progress.reopen("train")
+            if runner.view.state in ("finished", "diverged", "failed"):
+                self._progress.done("train")
 
     # step 3
 
@@ -273,6 +286,7 @@ class Session:
         )
         self._model, self._runs = model, view.run
         self._runner = Runner(trainer, self._dataset, view, self._publish_epochs)
+        self._runner_model = self._model_spec
         self._progress.reopen("train")
         self._progress.outdate(RESULTS, "a new run was begun")
         self._show(Update(training=view, history=NO_EPOCHS))
@@ -351,22 +365,32 @@ class Session:
         return Predictions(source=source, points=points, truth=truth)
 
     def _save(self, command: Save) -> None:
-        model, dataset = self._current()
-        runner = self._runner if self._trained else None
-        spec = runner.view.spec if runner is not None else self._train_spec
+        runner = self._runner if self._trained or self._stale else None
+        if runner is not None:
+            # also of a stale run: its weights are worth what they were, and the file tells what they were trained on
+            model, dataset, model_spec, spec = (
+                runner.trainer.model,
+                runner.dataset,
+                self._runner_model,
+                runner.view.spec,
+            )
+        else:
+            model, dataset = self._current()
+            model_spec, spec = self._model_spec, self._train_spec
+        epoch = runner.view.epoch if runner is not None else 0
         path = save.save(
             self._path(command.path),
             command.kind,
             model,
-            workflow=WorkflowSpec(data=self._data_spec, model=self._model_spec, train=spec),
-            epoch=self._trained,
+            workflow=WorkflowSpec(data=dataset.spec, model=model_spec, train=spec),
+            epoch=epoch,
             train_loss=runner.view.train_loss if runner is not None else None,
             val_loss=runner.view.val_loss if runner is not None else None,
             optimizer_state=runner.trainer.optimizer.state_dict() if runner is not None else None,
             dataset=dataset,
             overwrite=command.overwrite,
         )
-        view = SavedView(run=self._runs if runner is not None else 0, epoch=self._trained, file=load.inspect(path))
+        view = SavedView(run=runner.view.run if runner is not None else 0, epoch=epoch, file=load.inspect(path))
         self._progress.done("save")
         self._show(Update(saved=view))
 

@@ -11,7 +11,7 @@ from textual.containers import VerticalScroll
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
-from workflow_tui.commands import COMMON, Command
+from workflow_tui.commands import Command
 from workflow_tui.sturdy import SturdyScreen
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ class HelpDialog(SturdyScreen, ModalScreen[None]):
         self.step = screen.step
         self.purpose = screen.purpose
         self.commands = screen.commands
+        self.common = tuple(command for command in screen.all_commands() if command not in screen.commands)
 
     def compose(self) -> ComposeResult:
         """Purpose, the screen's keys, the keys of every screen."""
@@ -39,7 +40,7 @@ class HelpDialog(SturdyScreen, ModalScreen[None]):
             box.border_subtitle = "? or escape closes"
             yield Static(Text(self.purpose), markup=False)
             yield Static(self._keys("On this screen", self.commands), markup=False)
-            yield Static(self._keys("On every screen", COMMON), markup=False)
+            yield Static(self._keys("On every screen", self.common), markup=False)
             yield Static(self._fields(), markup=False)
 
     def on_mount(self) -> None:
@@ -59,5 +60,5 @@ class HelpDialog(SturdyScreen, ModalScreen[None]):
             "  enter applies and comes back to the keys, tab goes to the next field, up and down change a number, "
             "escape comes back.\n",
             ("\nMarks of a step\n", "bold"),
-            "  ✓ done   ↻ stale: an earlier step changed since   ✗ the run went wrong   no mark: still to do\n",
+            "  ✓ done   ↻ stale: an earlier step changed since   ▶ it runs   ✗ it went wrong   no mark: to do\n",
         )

@@ -11,7 +11,7 @@ from workflow_tui.state import State
 Leaving = Literal["detach", "stop", "save", "cancel"]
 
 
-def leave_dialog(state: State) -> Dialog[Leaving] | None:
+def leave_dialog(state: State, way_back: str) -> Dialog[Leaving] | None:
     """The dialog that fits `state`, or None where nothing would be lost by leaving."""
     if state.connection != "connected" or state.training is None:
         return None
@@ -20,10 +20,11 @@ def leave_dialog(state: State) -> Dialog[Leaving] | None:
         return Dialog(
             "A training is running",
             f"It is at epoch {epoch} of {figures.whole(state.training.spec.epochs)}. The engine can go on without "
-            "this screen; workflow-tui brings you back to it.",
+            f"this screen; {way_back} brings you back to it.",
             (
                 Choice("d", "detach: leave, training goes on", "detach", "primary"),
-                Choice("s", "stop it and leave", "stop", "error"),
+                Choice("w", "pause it, save the model and leave", "save"),
+                Choice("s", "stop it and leave without saving", "stop", "error"),
                 Choice("c", "cancel", "cancel"),
             ),
             cancel="cancel",
@@ -34,7 +35,7 @@ def leave_dialog(state: State) -> Dialog[Leaving] | None:
             f"It was trained for {epoch} epochs and is only in the engine's memory.",
             (
                 Choice("s", "save it first", "save", "primary"),
-                Choice("k", "leave, keep the engine for 10 minutes", "detach"),
+                Choice("k", "leave; the engine keeps it for a day", "detach"),
                 Choice("l", "leave without saving", "stop", "error"),
                 Choice("c", "cancel", "cancel"),
             ),

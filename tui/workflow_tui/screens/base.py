@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from rich.text import Text
-from textual import events
+from textual import events, on
 from textual.app import ComposeResult
 from textual.containers import Container, Horizontal
 from textual.screen import Screen
@@ -13,6 +13,7 @@ from textual.widget import Widget
 from textual.widgets import Input, Select, Static
 
 from workflow_core.protocol import StepName
+from workflow_core.specs import SaveKind
 from workflow_tui.commands import COMMON, Command
 from workflow_tui.state import State
 from workflow_tui.sturdy import SturdyScreen
@@ -35,18 +36,21 @@ class StepScreen(SturdyScreen, Screen[None]):
     purpose: ClassVar[str]
     commands: ClassVar[tuple[Command, ...]] = ()
     lesson_at_start: ClassVar[bool] = True
+    depends_on: ClassVar[tuple[StepName, ...]] = ()
+    """Earlier steps whose staleness concerns this one."""
 
     CSS_PATH = ["base.tcss"]  # noqa: RUF012
     AUTO_FOCUS = ""
     ESCAPE_TO_MINIMIZE = False
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
-        cls.BINDINGS = [command.binding() for command in (*cls.commands, *COMMON)]
+        cls.BINDINGS = [command.binding() for command in cls.all_commands()]
         super().__init_subclass__(**kwargs)
 
     def __init__(self) -> None:
         super().__init__(id=f"{self.step}-screen")
         self._side_chosen = False
+        self._stands = False
 
     @property
     def owner(self) -> WorkflowApp:
@@ -63,7 +67,7 @@ class StepScreen(SturdyScreen, Screen[None]):
             yield SidePanel(self.step)
         yield Static("", id="banner", markup=False)
         yield StatusLine()
-        yield KeyBar((*self.commands, *COMMON))
+        yield KeyBar(self.all_commands())
 
     def instruments(self) -> ComposeResult:
         """The widgets of this step."""
@@ -73,12 +77,17 @@ class StepScreen(SturdyScreen, Screen[None]):
         """Bring the instruments up to `state`."""
         raise NotImplementedError
 
+    def code_file(self, state: State) -> tuple[str, SaveKind]:
+        """The file that the code of this step names, and what it holds."""
+        return "model.pt", "state_dict"
+
     def status(self, state: State) -> Text:
         """What the status line says while nothing else has just happened."""
         raise NotImplementedError
 
     def on_mount(self) -> None:
-        """Lay out for the size at hand."""
+        """Lay out for the size at hand; every instrument stands by now."""
+        self._stands = True
         self._arrange(self.app.size.width, self.app.size.height)
         self.call_after_refresh(self.refresh_state)
 
@@ -106,20 +115,21 @@ class StepScreen(SturdyScreen, Screen[None]):
 
     def refresh_state(self) -> None:
         """Show the app's state as it is now, frame included."""
-        if not self.is_mounted or not self.query("#keys"):
+        if not self._stands:
             return
         state = self.owner.state
         self.query_one(Stepper).show(state)
-        self.side_panel.show(state.spec)
+        self.side_panel.show(state.spec, *self.code_file(state))
         self._show_banner(state)
-        self.query_one(StatusLine).show(self.owner.flash or self.owner.patience() or self.status(state))
+        self.query_one(StatusLine).show(self.owner.flash or self.status(state))
         self.show(state)
 
     def _show_banner(self, state: State) -> None:
         banner = self.query_one("#banner", Static)
-        stale = state.steps.reasons.get(self.step, "") if getattr(state.steps, self.step) == "stale" else ""
+        concerns = (self.step, *self.depends_on)
+        stale = next((reason for step in concerns if (reason := state.stale_because(step))), "")
         if state.connection == "lost":
-            text = f"The engine has ended: {state.lost_reason} What you see is the last it said. a starts it again."
+            text = f"The engine has ended ({state.lost_reason}). This is the last it said. a starts it again."
         elif state.engine.problem is not None:
             text = state.engine.problem.line()
         elif stale:
@@ -146,12 +156,19 @@ class StepScreen(SturdyScreen, Screen[None]):
         elif self.has_class("-over") and self.side_panel.content:
             self.side_panel.open("")
 
-    def all_commands(self) -> tuple[Command, ...]:
-        """What keys and palette can do here."""
-        return (*self.commands, *COMMON)
+    @classmethod
+    def all_commands(cls) -> tuple[Command, ...]:
+        """What keys and palette can do here: the step's own, and the common ones that it does not put its own way."""
+        own = {command.action for command in cls.commands}
+        return (*cls.commands, *(command for command in COMMON if command.action not in own))
 
     def engine_ready(self, state: State) -> None:
         """The engine is ready while this screen is on top: a step may do itself with its settings."""
+
+    @on(Form.Settled)
+    def _settled(self, event: Form.Settled) -> None:
+        event.stop()
+        self.owner.forget_complaint()
 
     def restore_fields(self) -> None:
         """Show the engine's settings again, after it refused some."""

@@ -21,7 +21,7 @@ from workflow_tui.tables import parameters_text, waiting
 from workflow_tui.widgets import chart as layers
 from workflow_tui.widgets.chart import Chart
 from workflow_tui.widgets.form import Field, Form, Value
-from workflow_tui.widgets.frame import Lines
+from workflow_tui.widgets.frame import Readout
 from workflow_tui.widgets.side_panel import highlighted
 
 FIELDS = (
@@ -53,7 +53,7 @@ class BuildScreen(StepScreen):
             yield Static("", id="class", classes="panel", markup=False)
             with Vertical(id="build-right"):
                 yield Form(FIELDS, id="build-form", title="Where it starts")
-                yield Lines(id="parameters", classes="panel")
+                yield Readout(id="parameters", classes="panel")
         yield Chart(id="untrained", classes="panel", hint="space builds the model and draws its untrained line here")
 
     def on_mount(self) -> None:
@@ -82,13 +82,13 @@ class BuildScreen(StepScreen):
             self._dark = dark
             self.query_one("#class", Static).update(highlighted(MODEL_CLASS.rstrip(), dark=dark))
         if state.model is None:
-            self.query_one("#parameters", Lines).show(Text("name, shape, dtype, device and value of each parameter"))
+            self.query_one("#parameters", Readout).show(Text("name, shape, dtype, device and value of each parameter"))
             return
         self._show_model(state, state.model)
 
     def _show_model(self, state: State, model: ModelView) -> None:
         truth = state.data.truth if state.data else {}
-        table = self.query_one("#parameters", Lines)
+        table = self.query_one("#parameters", Readout)
         table.show(parameters_text(table, model.parameters, truth))
         table.caption(f"{figures.whole(model.count)} parameters · {figures.size(model.size)}")
         chart = self.query_one(Chart)
@@ -97,7 +97,7 @@ class BuildScreen(StepScreen):
                 f"untrained train {state.train_spec.loss.upper()} {figures.figure(model.untrained_loss)}"
             )
         if state.data is not None:
-            line = layers.Lines("prediction", "untrained model", list(model.line))
+            line = layers.Lines("prediction", "model", list(model.line))
             chart.show([*data_layers(state.data), line], x_range=data_range(state.data), x_label="X")
 
     def status(self, state: State) -> Text:

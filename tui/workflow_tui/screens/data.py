@@ -20,7 +20,7 @@ from workflow_tui.state import State
 from workflow_tui.tables import rows_text, splits_text, waiting
 from workflow_tui.widgets.chart import Chart
 from workflow_tui.widgets.form import Field, Form, Value
-from workflow_tui.widgets.frame import Lines
+from workflow_tui.widgets.frame import Readout
 from workflow_tui.widgets.side_panel import StepCode
 
 FIELDS = (
@@ -56,11 +56,11 @@ class DataScreen(StepScreen):
         """Settings and rows on the left, scatter and splits on the right."""
         with Vertical(id="data-left"):
             yield Form(FIELDS, id="data-form", title="Settings")
-            yield Lines(id="rows", classes="panel")
+            yield Readout(id="rows", classes="panel")
             yield StepCode("data")
         with Vertical(id="data-right"):
             yield Chart(id="scatter", classes="panel", hint="space makes the data and draws it here")
-            yield Lines(id="splits", classes="panel")
+            yield Readout(id="splits", classes="panel")
 
     def on_mount(self) -> None:
         """Title the panels."""
@@ -85,14 +85,14 @@ class DataScreen(StepScreen):
         self.query_one(Form).show(values(state.data_spec))
         if state.data is not None:
             self._show_scatter(state.data)
-            rows, splits = self.query_one("#rows", Lines), self.query_one("#splits", Lines)
+            rows, splits = self.query_one("#rows", Readout), self.query_one("#splits", Readout)
             rows.show(rows_text(rows, state.data))
             splits.show(splits_text(splits, state.data))
             X, y = state.data.X, state.data.y
             splits.caption(f"X {figures.shape(X.shape)} · y {figures.shape(y.shape)} · {X.dtype} · {X.device}")
         else:
-            self.query_one("#rows", Lines).show(Text("the first rows of X and y"))
-            self.query_one("#splits", Lines).show(Text("how many rows went to training, validation and test"))
+            self.query_one("#rows", Readout).show(Text("the first rows of X and y"))
+            self.query_one("#splits", Readout).show(Text("how many rows went to training, validation and test"))
 
     def _show_scatter(self, data: DataView) -> None:
         chart = self.query_one(Chart)

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from rich.text import Text
 from textual import on
 from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
 
-from workflow_core.protocol import LoadedView, Predict, Predictions, Proof
+from workflow_core.protocol import LoadedView, Predictions, Proof
 from workflow_core.sanitize import sanitize
+from workflow_core.specs import SaveKind
 from workflow_tui import figures
 from workflow_tui.commands import Command
 from workflow_tui.screens.base import StepScreen
 from workflow_tui.state import State
 from workflow_tui.tables import Ink, waiting
 from workflow_tui.widgets.file_tree import FileTree
-from workflow_tui.widgets.frame import Lines
+from workflow_tui.widgets.frame import Readout
 from workflow_tui.widgets.predictor import Predictor
 from workflow_tui.widgets.side_panel import StepCode
 
@@ -26,12 +29,16 @@ class LoadScreen(StepScreen):
     step = "load"
     purpose = "Put a file's tensors into a fresh model; check that it predicts the same."
     CSS_PATH = ["base.tcss", "load.tcss"]  # noqa: RUF012
-    commands = (Command("choose", "space", "space", "open…", "Choose a file and load it into a fresh model."),)
+    commands = (
+        Command("choose", "space", "space", "open…", "Choose a file and load it into a fresh model."),
+        Command("settings", "i,enter", "enter", "predict x", "Go to the field for any x; escape comes back out."),
+    )
 
     def __init__(self) -> None:
         super().__init__()
         self._answer: Predictions | None = None
         self._answered_for: LoadedView | None = None
+        self._asked_of: LoadedView | None = None
 
     def instruments(self) -> ComposeResult:
         """The file on the left; before and after, proof and predictor on the right."""
@@ -40,8 +47,8 @@ class LoadScreen(StepScreen):
                 yield FileTree(id="contents")
                 yield StepCode("load")
             with Vertical(id="load-right"):
-                yield Lines(id="change", classes="panel")
-                yield Lines(id="proof", classes="panel -wrap")
+                yield Readout(id="change", classes="panel")
+                yield Readout(id="proof", classes="panel -wrap")
                 yield Predictor("loaded", id="predictor")
 
     def on_mount(self) -> None:
@@ -52,19 +59,24 @@ class LoadScreen(StepScreen):
 
     def show(self, state: State) -> None:
         """Bring contents, proof and predictor up to `state`."""
-        self.query_one(StepCode).show(state.spec)
+        self.query_one(StepCode).show(state.spec, *self.code_file(state))
         loaded = state.loaded
         tree = self.query_one(FileTree)
-        tree.show(loaded.file if loaded else None, "space opens a file; its contents stand here")
+        tree.show(loaded.file if loaded else None, "space opens a file")
         if loaded != self._answered_for:
             self._answer = None
         if loaded is None:
-            self.query_one("#change", Lines).show(Text("each parameter before and after loading"))
-            self.query_one("#proof", Lines).show(Text("are the predictions equal?"))
+            self.query_one("#change", Readout).show(Text("each parameter before and after loading"))
+            self.query_one("#proof", Readout).show(Text("are the predictions equal?"))
         else:
-            self.query_one("#change", Lines).show(self._change_text(loaded))
-            self.query_one("#proof", Lines).show(self._proof_text(loaded.proof))
+            self.query_one("#change", Readout).show(self._change_text(loaded))
+            self.query_one("#proof", Readout).show(self._proof_text(loaded.proof))
         self.query_one(Predictor).show(self._answer)
+
+    def code_file(self, state: State) -> tuple[str, SaveKind]:
+        """The file that was loaded, or the one that would be."""
+        view = state.loaded or state.saved
+        return (Path(view.file.path).name, view.file.kind) if view else ("model.pt", "state_dict")
 
     def _change_text(self, loaded: LoadedView) -> Text:
         ink = Ink(self)
@@ -89,7 +101,8 @@ class LoadScreen(StepScreen):
         else:
             text = Text().append(f"Different from {proof.against}: ", ink("bad", "bold"))
             text.append(f"up to {figures.figure(proof.max_difference)} over {rows}.\n")
-        text.append(f"{'x':>10}{'expected':>10}{'loaded':>10}\n", ink("muted"))
+        other = "recorded" if "record" in proof.against else "here"
+        text.append(f"{'x':>10}{other:>10}{'loaded':>10}\n", ink("muted"))
         for x, expected, loaded in proof.samples:
             text.append(f"{figures.short(x):>10}{figures.figure(expected):>10}{figures.figure(loaded):>10}\n")
         return text
@@ -104,18 +117,20 @@ class LoadScreen(StepScreen):
 
     def action_choose(self) -> None:
         """Open the load dialog."""
-        self.owner.load_dialog()
+        self.owner.action_load()
 
     @on(Predictor.Asked)
-    async def _asked(self, event: Predictor.Asked) -> None:
+    def _asked(self, event: Predictor.Asked) -> None:
         event.stop()
         if self.owner.state.loaded is None:
             self.owner.complain("No file is loaded yet: press escape, then space to open one")
             return
-        answer = await self.owner.ask(Predict(x=event.x, source="loaded"))
-        if isinstance(answer, Predictions):
-            self._answer, self._answered_for = answer, self.owner.state.loaded
-            self.refresh_state()
+        self._asked_of = self.owner.state.loaded
+        self.owner.predict(event.x, "loaded", self._show_answer)
+
+    def _show_answer(self, answer: Predictions) -> None:
+        self._answer, self._answered_for = answer, self._asked_of
+        self.refresh_state()
 
     @on(Predictor.Refused)
     def _refused(self, event: Predictor.Refused) -> None:

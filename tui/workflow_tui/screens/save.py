@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from rich.text import Text
 from textual import on
 from textual.app import ComposeResult
@@ -11,12 +13,13 @@ from workflow_core.sanitize import sanitize
 from workflow_core.specs import SaveKind
 from workflow_tui import figures
 from workflow_tui.commands import Command
+from workflow_tui.file_flows import DEFAULT_NAMES
 from workflow_tui.screens.base import StepScreen
 from workflow_tui.state import State
 from workflow_tui.tables import Ink, gaps_text, waiting
 from workflow_tui.widgets.file_tree import FileTree
 from workflow_tui.widgets.form import Field, Form
-from workflow_tui.widgets.frame import Lines
+from workflow_tui.widgets.frame import Readout
 from workflow_tui.widgets.side_panel import StepCode
 
 KINDS: dict[SaveKind, str] = {
@@ -32,6 +35,7 @@ class SaveScreen(StepScreen):
     """What to save and where, and afterwards the file's contents."""
 
     step = "save"
+    depends_on = ("train",)
     purpose = "Keep what was learnt: a state_dict maps each parameter's name to its tensor."
     CSS_PATH = ["base.tcss", "save.tcss"]  # noqa: RUF012
     commands = (Command("choose", "space", "space", "save as…", "Choose a name and folder, and save the model there."),)
@@ -45,8 +49,8 @@ class SaveScreen(StepScreen):
         with Horizontal(id="save-columns"):
             with Vertical(id="save-left"):
                 yield Form(FIELDS, id="save-form", title="What to save")
-                yield Lines(id="kind", classes="panel -wrap")
-                yield Lines(id="what", classes="panel")
+                yield Readout(id="kind", classes="panel -wrap")
+                yield Readout(id="what", classes="panel")
                 yield StepCode("save")
             yield FileTree(id="contents")
 
@@ -59,11 +63,17 @@ class SaveScreen(StepScreen):
 
     def show(self, state: State) -> None:
         """Bring the model's facts and the file's contents up to `state`."""
-        self.query_one(StepCode).show(state.spec)
-        self.query_one("#kind", Lines).show(Text(KINDS[self.kind]))
-        self.query_one("#what", Lines).show(self._model_text(state))
+        self.query_one(StepCode).show(state.spec, *self.code_file(state))
+        self.query_one("#kind", Readout).show(Text(KINDS[self.kind]))
+        self.query_one("#what", Readout).show(self._model_text(state))
         tree = self.query_one(FileTree)
-        tree.show(state.saved.file if state.saved else None, "space saves; the file's contents stand here afterwards")
+        tree.show(state.saved.file if state.saved else None, "space saves; the contents appear here")
+
+    def code_file(self, state: State) -> tuple[str, SaveKind]:
+        """The chosen kind, and the name of the last file of that kind."""
+        if state.saved is not None and state.saved.file.kind == self.kind:
+            return Path(state.saved.file.path).name, self.kind
+        return DEFAULT_NAMES[self.kind], self.kind
 
     def _model_text(self, state: State) -> Text:
         if state.training is None or not state.training.epoch:

@@ -8,7 +8,7 @@ from textual import on
 from textual.app import ComposeResult
 from textual.containers import Grid, Vertical
 
-from workflow_core.protocol import Pause, Reset, SetTraining, TrainingView
+from workflow_core.protocol import Pause, Reset, Run, SetTraining, TrainingView
 from workflow_core.specs import LOSSES, MAX_EPOCHS, OPTIMIZERS, TrainSpec
 from workflow_tui import figures
 from workflow_tui.commands import Command
@@ -20,7 +20,7 @@ from workflow_tui.widgets import chart as layers
 from workflow_tui.widgets.chart import Chart
 from workflow_tui.widgets.chart_layers import Layer
 from workflow_tui.widgets.form import Field, Form, Value
-from workflow_tui.widgets.frame import Lines
+from workflow_tui.widgets.frame import Readout
 from workflow_tui.widgets.side_panel import StepCode
 
 PACES: tuple[float | None, ...] = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, None)
@@ -65,7 +65,7 @@ class TrainScreen(StepScreen):
 
     def __init__(self) -> None:
         super().__init__()
-        self.log_loss = False
+        self.log_loss = True  # a plain axis shows the first epochs and nothing of the rest
 
     def instruments(self) -> ComposeResult:
         """Four panels in two rows."""
@@ -74,7 +74,7 @@ class TrainScreen(StepScreen):
             yield Chart(id="parameters", classes="panel", hint="weight and bias on their way")
             yield Chart(id="fit", classes="panel", hint="the model's line over the data")
             with Vertical(id="train-run", classes="panel"):
-                yield Lines(id="run")
+                yield Readout(id="run")
                 yield Form(FIELDS, id="train-form")
                 yield StepCode("train", title="Every epoch", only=("y_pred =", "model.eval()"))
 
@@ -95,7 +95,7 @@ class TrainScreen(StepScreen):
         self._show_loss(state)
         self._show_parameters(state)
         self._show_fit(state)
-        self.query_one("#run", Lines).show(self._run_text(state))
+        self.query_one("#run", Readout).show(self._run_text(state))
         for chart in self.query(Chart):
             chart.stale = state.steps.train == "stale"
 
@@ -112,18 +112,18 @@ class TrainScreen(StepScreen):
             chart.border_subtitle = ""
             return
         epochs, history = self._epochs(state), state.history
-        drawn: list[Layer] = [
-            layers.Lines("train", "train", series_points(history, "train_loss", 0, epochs)),
-        ]
+        drawn: list[Layer] = []
         if "val_loss" in history.series:
             drawn.append(layers.Lines("validation", "val", series_points(history, "val_loss", 0, epochs)))
+        drawn.append(layers.Lines("train", "train", series_points(history, "train_loss", 0, epochs)))
         chart.show(drawn + bad_mark(training.first_bad), x_range=(0, epochs), x_label="epoch", log_y=self.log_loss)
         chart.border_subtitle = loss_text(training)
 
     def _show_parameters(self, state: State) -> None:
         chart = self.query_one("#parameters", Chart)
         training = state.training
-        truth = state.data.truth if state.data else {}
+        # after the data has changed, its line is not what this training was after
+        truth = state.data.truth if state.data and state.steps.train != "stale" else {}
         if training is None or not training.epoch:
             chart.clear()
             chart.border_subtitle = ""
@@ -158,7 +158,7 @@ class TrainScreen(StepScreen):
         line = state.training.line if state.training else state.model.line if state.model else ()
         drawn = data_layers(state.data)
         if line:
-            drawn.append(layers.Lines("prediction", "prediction", list(line)))
+            drawn.insert(0, layers.Lines("prediction", "model", list(line)))
         chart.show(drawn, x_range=data_range(state.data), x_label="X")
         epoch = state.training.epoch if state.training else 0
         chart.border_subtitle = f"after {figures.whole(epoch)} epochs" if line else ""
@@ -170,9 +170,7 @@ class TrainScreen(StepScreen):
             return Text("no run yet: space starts one\nwith the settings below\n", ink("muted"))
         spec = training.spec
         text = Text().append(f"run {training.run}  ", "bold")
-        text.append(
-            "not heard of since" if state.lost else training.state, ink("bad" if state.lost else state_role(training))
-        )
+        text.append("interrupted" if state.lost else training.state, ink("bad" if state.lost else state_role(training)))
         text.append(f"  {training.device} · {figures.duration(training.elapsed)}\n")
         text.append(
             f"lr {figures.short(spec.learning_rate)} · {NAMES[spec.optimizer]} · {NAMES[spec.loss]} · "
@@ -192,7 +190,7 @@ class TrainScreen(StepScreen):
                 f" epoch {training.epoch:,} of {training.spec.epochs:,} was the last heard. a starts the engine again"
             )
         if training is None:
-            return Text(f" space runs {figures.whole(state.train_spec.epochs)} epochs at {pace_text(self.owner.pace)}")
+            return Text(f" space runs {figures.whole(state.train_spec.epochs)} epochs, {pace_text(self.owner.pace)}")
         ink = Ink(self)
         total = training.spec.epochs
         done = training.epoch / total
@@ -202,7 +200,7 @@ class TrainScreen(StepScreen):
         length = BAR // 2 if self.has_class("-narrow") else BAR
         filled = int(done * length)
         text.append("━" * filled, ink("accent")).append("━" * (length - filled), ink("border-blurred"))
-        text.append(f" {int(done * 100):>3}%  ")
+        text.append(f" {100 * training.epoch // total:>3}%  ")
         if training.state == "running":
             left = (total - training.epoch) / training.rate if training.rate else float("inf")
             pace = "flat out" if training.pace is None else f"pace {figures.short(training.pace)}"
@@ -220,11 +218,11 @@ class TrainScreen(StepScreen):
         if training.state in ("diverged", "failed"):
             where = "" if training.first_bad is None else f": NaN or infinite from epoch {training.first_bad:,} on"
             return f"{training.state}{where}. Try a smaller learning rate"
-        return f"{training.state}. space goes on at {pace_text(self.owner.pace)}"
+        return f"{training.state}. space runs it, {pace_text(self.owner.pace)}"
 
     def action_run_pause(self) -> None:
         """Run, or pause what runs."""
-        if self.owner.state.running:
+        if self.owner.state.running or self.owner.link.waits_for(Run):
             self.owner.send(Pause())
         else:
             self.owner.run_training()
@@ -252,7 +250,10 @@ class TrainScreen(StepScreen):
 
     def action_reset(self) -> None:
         """Back to the same initial weights."""
-        self.owner.send(Reset())
+        if self.owner.state.running:
+            self.owner.complain("It runs: space pauses it, then r resets")
+        else:
+            self.owner.send(Reset())
 
     def action_log(self) -> None:
         """Switch the loss axis."""

@@ -241,11 +241,13 @@ def _legend(spec: ChartSpec, width: int, use_ascii: bool) -> Row | None:
         (layer.role, layer.label) for layer in spec.layers if not isinstance(layer, Mark) and layer.label
     )
     cells: list[Cell] = []
+    roomy = sum(len(narrow(label)) + 5 for _, label in entries) + GUTTER <= width
     for role, label in entries:
         entry = f"{role_marker(role, use_ascii=use_ascii)} {narrow(label)}"
-        if len(cells) + len(entry) + 3 > width:
+        gap = (3 if roomy else 2) if cells else (GUTTER + 1 if roomy else 0)
+        if len(cells) + gap + len(entry) > width:
             break
-        cells += [BLANK] * (3 if cells else GUTTER + 1 if width > 40 else 1) + [(char, role) for char in entry]
+        cells += [BLANK] * gap + [(char, role) for char in entry]
     return _fit(cells, width) if cells else None
 
 

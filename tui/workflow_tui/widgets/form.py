@@ -53,6 +53,9 @@ class Form(VerticalScroll):
             """The form itself."""
             return self.form
 
+    class Settled(Message):
+        """A field was left with the value it had: what was said about another one no longer holds."""
+
     class Refused(Message):
         """What was typed does not fit: one sentence."""
 
@@ -129,6 +132,7 @@ class Form(VerticalScroll):
         return control.number
 
     def _apply(self, control: Input | Select[Any]) -> None:
+        """Tell of a field that was changed; what does not fit is said, and put back."""
         if not self._values:  # a Select announces its first choice before anything was shown
             return
         name = (control.id or "").removeprefix("field-")
@@ -140,15 +144,16 @@ class Form(VerticalScroll):
             with control.prevent(Input.Changed):
                 control.value = _text(self._values[name])
             return
-        if value != self._values.get(name):
-            self._values[name] = value
-            self.post_message(self.Applied(self, name, dict(self._values)))
+        if value == self._values.get(name):
+            self.post_message(self.Settled())
+            return
+        self._values[name] = value
+        self.post_message(self.Applied(self, name, dict(self._values)))
 
     @on(Input.Submitted)
     def _submitted(self, event: Input.Submitted) -> None:
         event.stop()
-        self._apply(event.input)
-        self.screen.set_focus(None)
+        self.screen.set_focus(None)  # which applies it
 
     @on(Input.Blurred)
     def _blurred(self, event: Input.Blurred) -> None:
@@ -171,4 +176,4 @@ class Form(VerticalScroll):
 
 
 def _text(value: Value) -> str:
-    return f"{value:.12g}" if isinstance(value, float) else str(value)
+    return repr(value).removesuffix(".0") if isinstance(value, float) else str(value)

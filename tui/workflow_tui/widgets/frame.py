@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from rich.cells import cell_len
 from rich.segment import Segment
 from rich.style import Style
 from rich.text import Text
@@ -48,7 +49,7 @@ class KeyBar(Static):
         return text
 
 
-class Lines(Static):
+class Readout(Static):
     """Aligned text that writes nothing to the terminal when it is shown again unchanged."""
 
     def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:  # noqa: A002
@@ -103,9 +104,15 @@ class StatusLine(Widget):
         text = self.text.copy()
         text.truncate(width, overflow="ellipsis", pad=True)
         console = self.app.console
-        return [(char, segment.style or Style.null()) for segment in text.render(console) for char in segment.text][
-            :width
-        ]
+        cells: list[tuple[str, Style]] = []
+        for segment in text.render(console):
+            for char in segment.text:
+                size = cell_len(char)
+                if size:  # an entry a cell: a wide character is followed by an empty one
+                    cells += [(char, segment.style or Style.null()), *[("", Style.null())] * (size - 1)]
+                elif cells:
+                    cells[-1] = (cells[-1][0] + char, cells[-1][1])
+        return cells[:width]
 
     def render_line(self, y: int) -> Strip:
         """The cells as they stand."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from rich.text import Text
 from textual import on
 from textual.app import ComposeResult
@@ -11,7 +13,7 @@ from textual.widgets import Input
 
 from workflow_core.protocol import Predictions, Source
 from workflow_tui.tables import predictions_text
-from workflow_tui.widgets.frame import Lines
+from workflow_tui.widgets.frame import Readout
 
 LIMIT = 6
 """How many values of x are answered at once."""
@@ -43,23 +45,35 @@ class Predictor(Vertical):
     def compose(self) -> ComposeResult:
         """The field above, the answers below."""
         yield Input(placeholder="x, for example 0.5 or 0.25 0.75", max_length=120, compact=True)
-        yield Lines(classes="answers")
+        yield Readout(classes="answers")
 
     def show(self, answer: Predictions | None) -> None:
         """Show predictions; None takes back those of a model that has changed."""
         text = Text("enter, then x: y_pred appears here") if answer is None else predictions_text(self, answer)
-        self.query_one(Lines).show(text)
+        self.query_one(Readout).show(text)
 
     @on(Input.Submitted)
     def _asked(self, event: Input.Submitted) -> None:
         event.stop()
-        words = event.value.replace(",", " ").replace(";", " ").split()
-        if not words:
+        if not event.value.strip():
             self.screen.set_focus(None)
             return
         try:
-            x = tuple(float(word) for word in words[:LIMIT])
-        except ValueError:
-            self.post_message(self.Refused("Predict needs numbers, such as 0.5 or 0.25 0.75"))
-            return
-        self.post_message(self.Asked(self, x))
+            self.post_message(self.Asked(self, numbers(event.value)))
+        except ValueError as error:
+            self.show(None)
+            self.post_message(self.Refused(str(error)))
+
+
+def numbers(text: str) -> tuple[float, ...]:
+    """The values of x in `text`, with spaces between them. Raises ValueError with one sentence."""
+    try:
+        x = tuple(float(word) for word in text.replace(", ", " ").replace(";", " ").split())
+    except ValueError:
+        hint = "write decimals with a point, and spaces between" if "," in text else "such as 0.5 or 0.25 0.75"
+        raise ValueError(f"Predict needs numbers: {hint}") from None
+    if not all(map(math.isfinite, x)):
+        raise ValueError("Predict needs finite numbers, such as 0.5")
+    if len(x) > LIMIT:
+        raise ValueError(f"Predict answers {LIMIT} values of x at a time; these are {len(x)}")
+    return x

@@ -12,7 +12,7 @@ from textual.widgets import Static
 
 from workflow_core.protocol import StepName
 from workflow_core.scripts import lines
-from workflow_core.specs import WorkflowSpec
+from workflow_core.specs import SaveKind, WorkflowSpec
 from workflow_tui.lessons import lesson
 
 Content = Literal["lesson", "code", ""]
@@ -27,7 +27,7 @@ class SidePanel(VerticalScroll):
         super().__init__(id="side", classes="panel")
         self.step = step
         self.content: Content = ""
-        self._spec: WorkflowSpec | None = None
+        self._given: tuple[WorkflowSpec, str, SaveKind] | None = None
         self._loaded = False
 
     def compose(self) -> ComposeResult:
@@ -59,16 +59,19 @@ class SidePanel(VerticalScroll):
             self._write_code()
         self.scroll_home(animate=False)
 
-    def show(self, spec: WorkflowSpec) -> None:
-        """Keep the code that of `spec`."""
-        if spec != self._spec:
-            self._spec = spec
+    def show(self, spec: WorkflowSpec, path: str, kind: SaveKind) -> None:
+        """Keep the code that of `spec`, and of the file that save and load name."""
+        if (spec, path, kind) != self._given:
+            self._given = (spec, path, kind)
             self._write_code()
 
     def _write_code(self) -> None:
-        if self.content == "code" and self._spec is not None:
+        if self.content == "code" and self._given is not None:
+            spec, path, kind = self._given
             code = self.query_one("#code", Static)
-            code.update(highlighted(lines(self.step, self._spec), dark=self.app.current_theme.dark, wrap=True))
+            code.update(
+                highlighted(lines(self.step, spec, path=path, kind=kind), dark=self.app.current_theme.dark, wrap=True)
+            )
 
 
 class StepCode(Static):
@@ -82,17 +85,17 @@ class StepCode(Static):
         self.border_title = title
         self._shown: object = None
 
-    def show(self, spec: WorkflowSpec) -> None:
-        """Show the lines for `spec`."""
-        shown = (spec, self.app.current_theme.dark)
+    def show(self, spec: WorkflowSpec, path: str = "model.pt", kind: SaveKind = "state_dict") -> None:
+        """Show the lines for `spec`; `path` and `kind` are those of the file that save and load name."""
+        shown = (spec, path, kind, self.app.current_theme.dark)
         if shown == self._shown:
             return
         self._shown = shown
-        source = lines(self.step, spec)
+        source = lines(self.step, spec, path=path, kind=kind)
         if self.only is not None:
             start, stop = (source.index(words) for words in self.only)
             source = dedent(source[source.rindex("\n", 0, start) + 1 : source.rindex("\n", 0, stop)]).strip()
-        self.update(highlighted(source, dark=shown[1], wrap=True))
+        self.update(highlighted(source, dark=shown[-1], wrap=True))
 
 
 def highlighted(source: str, *, dark: bool, wrap: bool = False) -> Syntax:

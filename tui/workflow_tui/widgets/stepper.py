@@ -12,7 +12,7 @@ from workflow_core.protocol import StepName
 from workflow_tui.state import State
 
 NAMES: tuple[StepName, ...] = ("data", "build", "train", "evaluate", "save", "load")
-MARKS = {"open": "", "done": "✓", "stale": "↻", "bad": "✗"}
+MARKS = {"open": "", "done": "✓", "stale": "↻", "bad": "✗", "running": "▶"}
 
 
 class StepTab(Static):
@@ -55,7 +55,15 @@ class Stepper(Horizontal):
 
     def show(self, state: State) -> None:
         """Show `state`'s steps and engine."""
-        shown = (state.steps, state.connection, state.engine, self._facts(state), state.went_wrong)
+        shown = (
+            state.steps,
+            state.connection,
+            state.engine,
+            self._facts(state),
+            state.went_wrong,
+            state.running,
+            self.app.size.width,
+        )
         if shown == self._shown:
             return
         self._shown = shown
@@ -63,6 +71,8 @@ class Stepper(Horizontal):
             status = getattr(state.steps, tab.step)
             if tab.step == "train" and status == "done" and state.went_wrong:
                 status = "bad"
+            if tab.step == "train" and state.running and not state.lost:
+                status = "running"
             tab.show(status, current=tab.step == self.current)
         self.query_one("#engine", Static).update(self._engine(state))
 

@@ -1,0 +1,84 @@
+"""Saving, loading and exporting: a dialog, a question where a file would be replaced, a command."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from workflow_core import atomic
+from workflow_core.errors import WorkflowError
+from workflow_core.protocol import Load, Save
+from workflow_core.sanitize import sanitize
+from workflow_core.scripts import script
+from workflow_core.specs import SaveKind
+from workflow_tui.dialogs.base import confirm_replace
+from workflow_tui.dialogs.files import OpenDialog, SaveDialog
+
+if TYPE_CHECKING:
+    from workflow_tui.app import WorkflowApp
+
+DEFAULT_NAMES: dict[SaveKind, str] = {"state_dict": "model.pt", "checkpoint": "checkpoint.pt"}
+
+
+class FileFlows:
+    """What the app does with files; remembers the folder of the last one."""
+
+    def __init__(self, app: WorkflowApp) -> None:
+        self.app = app
+        try:
+            self.folder = Path.cwd()
+        except OSError:  # the current folder was removed
+            self.folder = Path.home()
+
+    async def save(self, kind: SaveKind) -> bool:
+        """Choose a file and save the model there; False where that was cancelled or failed."""
+        path, exists = await self._choose(DEFAULT_NAMES[kind], "Save the model as")
+        if path is None:
+            return False
+        _, saved = await self.app.link.ask(Save(path=str(path), kind=kind, overwrite=exists))
+        if saved:
+            self.folder = path.parent
+            await self.app.go("save")
+        return saved
+
+    async def load(self) -> None:
+        """Choose a file and load it into a fresh model."""
+        last = self.app.state.saved
+        saved = Path(last.file.path) if last else None
+        path = await self.app.push_screen_wait(
+            OpenDialog(saved.parent if saved else self.folder, saved.name if saved else "")
+        )
+        if path is None:
+            return
+        _, loaded = await self.app.link.ask(Load(path=str(path)))
+        if loaded:
+            self.folder = path.parent
+            await self.app.go("load")
+
+    async def export(self) -> None:
+        """Write the settings as they stand as one plain script; its model goes beside it under the script's name."""
+        path, exists = await self._choose("workflow.py", "Write the script as")
+        if path is None:
+            return
+        source = script(self.app.state.spec, path=f"{path.stem}.pt").encode(errors="backslashreplace")
+        try:
+            await asyncio.to_thread(atomic.write, path, source, overwrite=exists)
+        except WorkflowError as error:
+            self.app.show_problem(error.problem)
+            return
+        self.folder = path.parent
+        self.app.complain(f"Written: {path}. It trains with the settings as they stand now")
+
+    async def _choose(self, default: str, title: str) -> tuple[Path | None, bool]:
+        """A path to write, and whether it exists and may be replaced; None where that was cancelled."""
+        path = await self.app.push_screen_wait(SaveDialog(self.folder, default, title=title))
+        if path is None:
+            return None, False
+        try:
+            exists = path.exists()
+        except (OSError, ValueError):
+            exists = False
+        if exists and not await self.app.push_screen_wait(confirm_replace(sanitize(str(path), 300))):
+            return None, False
+        return path, exists

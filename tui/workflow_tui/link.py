@@ -1,0 +1,213 @@
+"""The app's end of the engine: what is asked of it, what is still being waited for, and what happens when it dies."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from dataclasses import replace
+from time import monotonic
+from typing import TYPE_CHECKING, Protocol
+
+import msgspec
+from rich.text import Text
+
+from workflow_core.errors import Problem, WorkflowError
+from workflow_core.protocol import (
+    BuildModel,
+    Command,
+    Event,
+    Hello,
+    Load,
+    MakeData,
+    Notice,
+    Pause,
+    Run,
+    Save,
+    SetTraining,
+    Shutdown,
+    Update,
+)
+from workflow_core.sanitize import sanitize
+from workflow_tui.state import State, reduce
+
+if TYPE_CHECKING:
+    from workflow_tui.app import WorkflowApp
+
+PATIENCE = 0.4
+"""Seconds after which a person is told what is being waited for."""
+LEAVING = 3.0
+"""Seconds an engine may take to end before the app leaves without it."""
+WAITING: dict[type, str] = {
+    Run: "Preparing the run (PyTorch loads its optimizers once)",
+    Save: "Writing the file",
+    Load: "Reading the file",
+}
+
+
+class Client(Protocol):
+    """What the app needs of an engine's client; tests replay one."""
+
+    async def connect(self, timeout: float = ...) -> Hello:
+        """Find or start the engine."""
+
+    async def request(self, command: Command, timeout: float | None = ...) -> object:
+        """Send a command, wait for its reply."""
+
+    async def close(self) -> None:
+        """End the connection."""
+
+    async def restart(self, timeout: float = ...) -> Hello:
+        """Connect anew, starting the engine again."""
+
+
+MakeClient = Callable[[Callable[[Event], None], Callable[[str], None]], Client]
+
+
+class Link:
+    """Keeps the app's state up to what the engine says, and sends it commands."""
+
+    def __init__(self, app: WorkflowApp, make_client: MakeClient, device: str | None) -> None:
+        self.app = app
+        self.state = State()
+        self.client = make_client(self._on_event, self._on_lost)
+        self._device = device
+        self._attached = False
+        self._begun = monotonic()
+        self._connected = asyncio.Event()
+        self._heard = asyncio.Event()
+        self._waiting: list[tuple[type[Command], float]] = []
+
+    # what the client reports is handled in the app's own task, where its faults and screens belong
+
+    def _on_event(self, event: Event) -> None:
+        self.app.call_later(self.take, event)
+
+    def _on_lost(self, reason: str) -> None:
+        self.app.call_later(self.lose, reason)
+
+    async def take(self, event: Event) -> None:
+        """Fold what the engine said; the clock draws it."""
+        if isinstance(event, Notice):
+            self.app.show_problem(event.problem)
+            return
+        was_ready = self.state.ready
+        state = reduce(self.state, event)
+        if isinstance(event, Update):
+            state = replace(state, connection="connected")
+            self._heard.set()
+        self.state = state
+        self.app.redraw()
+        if state.ready and not was_ready:
+            await self._ready()
+
+    async def _ready(self) -> None:
+        first, self._attached = not self._attached, True
+        if first and self._device is not None and self._device != self.state.train_spec.device:
+            self.app.send(SetTraining(spec=msgspec.structs.replace(self.state.train_spec, device=self._device)))
+        if first and self.state.training is not None:
+            await self.app.go("train")
+        self.app.engine_ready()
+
+    def lose(self, reason: str) -> None:
+        """Say that the engine has ended, keep what is there."""
+        self.state = replace(self.state, connection="lost", lost_reason=sanitize(reason.rstrip("."), 300))
+        self.app.redraw()
+
+    # asking
+
+    def waits_for(self, kind: type[Command]) -> bool:
+        """Has a command of this kind been asked, and not been answered yet?"""
+        return any(asked is kind for asked, _ in self._waiting)
+
+    @property
+    def busy(self) -> bool:
+        """Is any command still to be answered?"""
+        return bool(self._waiting)
+
+    def patience(self) -> Text | None:
+        """What is being waited for, and for how long; None where nothing has kept anyone waiting yet."""
+        if not self.state.ready:
+            if self.state.lost or self.state.engine.state == "failed":
+                return None
+            return Text(f" The engine is loading PyTorch … {monotonic() - self._begun:.0f} s")
+        if not self._waiting:
+            return None
+        kind, since = self._waiting[0]
+        seconds = monotonic() - since
+        if seconds < PATIENCE:
+            return None
+        return Text(f" {WAITING.get(kind, 'Waiting for the engine')} … {seconds:.0f} s")
+
+    async def ask(self, command: Command) -> tuple[object, bool]:
+        """Send a command, wait for the value of its reply, and say whether it was carried out.
+
+        A problem is shown; a command that is sent before the engine is there waits for it.
+        """
+        if self.state.lost:
+            self.app.complain("The engine has ended: a starts it again")
+            return None, False
+        waiting = (type(command), monotonic())
+        self._waiting.append(waiting)
+        try:
+            await self._connected.wait()
+            answer = await self.client.request(command)
+        except WorkflowError as error:
+            self.app.refused(None if self.state.lost else error.problem)
+            return None, False
+        finally:
+            self._waiting.remove(waiting)
+            self.app.redraw()
+        self.app.forget_complaint()
+        return answer, True
+
+    # coming and going
+
+    async def connect(self) -> None:
+        """Find the engine, or start it."""
+        try:
+            await self.client.connect()
+        except WorkflowError as error:
+            self._failed(error.problem)
+        finally:
+            self._connected.set()
+
+    async def restart(self) -> None:
+        """Start the engine again, with the settings that are on the screen unless another screen was quicker."""
+        before = self.state
+        self._begun = monotonic()
+        self._heard.clear()
+        try:
+            await self.client.restart()
+        except WorkflowError as error:
+            self._failed(error.problem)
+            return
+        await self._heard.wait()
+        if self.state.data is not None or self.state.training is not None:
+            self.app.complain("Another screen has started the engine again; this is what it is doing")
+            return
+        await self._restore(before)
+        if before.trained:
+            self.app.complain("The engine runs again. What it had trained is gone: space trains anew")
+
+    async def _restore(self, before: State) -> None:
+        await self.ask(SetTraining(spec=before.train_spec))
+        if before.data is not None:
+            _, made = await self.ask(MakeData(spec=before.data_spec))
+            if made and before.model is not None:
+                await self.ask(BuildModel(spec=before.model_spec))
+
+    def _failed(self, problem: Problem) -> None:
+        self.lose(problem.line())
+        self.app.show_problem(problem)
+
+    async def end_engine(self) -> None:
+        """End the engine, its training first, unless another screen is attached to it."""
+        if self.state.lost:
+            return
+        with contextlib.suppress(WorkflowError, TimeoutError):
+            async with asyncio.timeout(LEAVING):
+                await self._connected.wait()
+                if self.state.running:
+                    await self.client.request(Pause())
+                await self.client.request(Shutdown(if_idle=True))
