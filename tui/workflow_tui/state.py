@@ -61,6 +61,11 @@ class State:
         return self.steps.reasons.get(step, "") if getattr(self.steps, step) == "stale" else ""
 
     @property
+    def truth(self) -> dict[str, float]:
+        """What the training should find, by parameter; empty once the data are not those it was trained on."""
+        return self.data.truth if self.data is not None and self.steps.train != "stale" else {}
+
+    @property
     def lost(self) -> bool:
         """There was an engine, and it can no longer be heard."""
         return self.connection == "lost"

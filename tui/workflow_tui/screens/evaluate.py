@@ -78,10 +78,9 @@ class EvaluateScreen(StepScreen):
         metrics.border_title = "Metrics (stale)" if stale else "Metrics"
         metrics.set_class(stale, "-stale")
         self.query_one(Chart).stale = stale
-        truth = state.data.truth if state.data else {}
         parameters = state.training.parameters if state.training else {}
         self.query_one("#gaps", Readout).show(
-            gaps_text(self, parameters, truth) if parameters else Text("each parameter, its true value, the gap")
+            gaps_text(self, parameters, state.truth) if parameters else Text("each parameter, its true value, the gap")
         )
         if _model(state) != self._answered_for:
             self._answer = None

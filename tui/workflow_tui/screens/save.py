@@ -78,11 +78,10 @@ class SaveScreen(StepScreen):
     def _model_text(self, state: State) -> Text:
         if state.training is None or not state.training.epoch:
             return Text("nothing is trained yet")
-        truth = state.data.truth if state.data else {}
         text = Text(
             f"run {state.training.run} after {figures.whole(state.training.epoch)} epochs\n", Ink(self)("muted")
         )
-        return text.append_text(gaps_text(self, state.training.parameters, truth))
+        return text.append_text(gaps_text(self, state.training.parameters, state.truth))
 
     def status(self, state: State) -> Text:
         """Where the file lies, and where to go next."""

@@ -122,8 +122,7 @@ class TrainScreen(StepScreen):
     def _show_parameters(self, state: State) -> None:
         chart = self.query_one("#parameters", Chart)
         training = state.training
-        # after the data has changed, its line is not what this training was after
-        truth = state.data.truth if state.data and state.steps.train != "stale" else {}
+        truth = state.truth
         if training is None or not training.epoch:
             chart.clear()
             chart.border_subtitle = ""
