@@ -22,7 +22,7 @@ def run_slowly(terminal: Terminal) -> int:
     terminal.until(READY, timeout=30)
     go(terminal, "3")
     terminal.press("minus", "minus", "minus")
-    terminal.until("space runs 100 epochs at 2 epochs/s")
+    terminal.until("space runs 100 epochs, 2 epochs/s")
     terminal.press("space")
     return epoch(terminal.until(lambda screen: epoch(screen) >= 2))
 

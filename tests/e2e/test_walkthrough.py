@@ -65,15 +65,15 @@ def build(terminal: Terminal) -> None:
     for name, value, true in zip(
         ("weight", "bias"), map(figure, RUN["init"]), map(figure, (TRUE_WEIGHT, TRUE_BIAS)), strict=True
     ):
-        terminal.until(re.compile(rf"{name} +\[1\] .*{value} +{true}"))
+        terminal.until(re.compile(rf"{name} +\[1\] .*{value} +{true.rstrip('0')}"))
     terminal.until(f"untrained train MSE {figure(ONE_STEP['loss'])}")
 
 
 def train(terminal: Terminal) -> None:
     go(terminal, "3")
-    terminal.until("space runs 100 epochs at 20 epochs/s")
+    terminal.until("space runs 100 epochs, 20 epochs/s")
     terminal.press("plus")
-    terminal.until("space runs 100 epochs at 50 epochs/s")
+    terminal.until("space runs 100 epochs, 50 epochs/s")
     terminal.press("space")
     terminal.until(lambda screen: 0 < epoch(screen) < 100)
     terminal.press("g")

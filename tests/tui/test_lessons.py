@@ -55,7 +55,7 @@ def figures() -> dict[StepName, list[str]]:
             "Put 42 back",
         ],
         "train": [
-            f"After {TrainSpec().epochs} epochs at rate {TrainSpec().learning_rate}, "
+            f"after {TrainSpec().epochs} epochs at rate {TrainSpec().learning_rate}, "
             f"train MSE is {default['last_train']:.4f} and validation MSE {default['last_val']:.4f}",
             f"weight is {weight:.4f} on its way to {data.weight}, "
             f"bias has overshot to {bias:.4f} and will come back to {data.bias}",

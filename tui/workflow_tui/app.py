@@ -325,8 +325,8 @@ class WorkflowApp(SturdyApp, OneKeyAtATime, GuardedApp[int]):
                 return
         if answer == "detach":
             self.farewell = f"The engine goes on without the screen. {self.way_back} brings you back to it."
-        else:
-            await self.link.end_engine()
+        elif await self.link.end_engine():
+            self.farewell = "The engine goes on: another screen is attached to it."
         await self.link.client.close()
         self.exit(0)
 

@@ -16,6 +16,7 @@ from workflow_core.errors import Problem, WorkflowError
 from workflow_core.protocol import (
     BuildModel,
     Command,
+    Ending,
     Event,
     Hello,
     Load,
@@ -201,13 +202,15 @@ class Link:
         self.lose(problem.line())
         self.app.show_problem(problem)
 
-    async def end_engine(self) -> None:
-        """End the engine, its training first, unless another screen is attached to it."""
+    async def end_engine(self) -> bool:
+        """End the engine, its training first, unless another screen is attached to it; True where it stays."""
         if self.state.lost:
-            return
+            return False
         with contextlib.suppress(WorkflowError, TimeoutError):
             async with asyncio.timeout(LEAVING):
                 await self._connected.wait()
                 if self.state.running:
                     await self.client.request(Pause())
-                await self.client.request(Shutdown(if_idle=True))
+                answer = await self.client.request(Shutdown(if_idle=True))
+                return isinstance(answer, Ending) and not answer.ends
+        return False
