@@ -134,6 +134,7 @@ async def driving(
             await drive.until(app.link._connected.is_set)
             await drive.settle()
             yield drive
+            app.exit()  # nothing is drawn while the screens are taken down
 
 
 def done(steps: int) -> list[Event]:

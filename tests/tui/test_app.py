@@ -19,6 +19,7 @@ from workflow_core.protocol import (
     Hello,
     MakeData,
     Notice,
+    Pause,
     Run,
     Save,
     SetTraining,
@@ -367,7 +368,7 @@ async def test_a_lost_engine_is_named_what_it_said_stays_and_a_starts_it_again()
         await drive.tell(Update(train_spec=TrainSpec(learning_rate=0.1)))
         drive.client.asked.clear()
         drive.client.on_lost("the engine process was killed by SIGKILL")
-        await drive.sees("killed by SIGKILL. What you see is the last it said. a starts it again.")
+        await drive.sees("killed by SIGKILL", "a starts it again.")
         assert "engine ended" in stepper(drive)
         assert "weight 0.4398" in drive.text
         await drive.press("2", "4", "space")
@@ -428,11 +429,10 @@ async def test_problems_are_dialogs_whatever_their_text() -> None:
     async with driving(steps=1) as drive:
         for name in ("[/]", "[@click=app.quit]x[/]", "a\x1b]52;c;aGk=\x07b", "[bold", "]" * 3000):
             drive.client.on_event(Notice(problem=Problem(title=f"T {name}", message=f"M {name}", advice=f"A {name}")))
-            await drive.until(lambda: drive.dialog)
-            await drive.sees("ok")
+            start = f"T {name[:20]}" if name.isprintable() else "T a"
+            await drive.until(lambda start=start: drive.dialog and start in squeeze(drive.text), start)  # type: ignore[misc]
+            assert "o ok" in squeeze(drive.text)
             assert "\x1b" not in drive.text
-            if name.isprintable():
-                assert f"M {name[:40]}" in squeeze(drive.text)
             drive.client.on_event(Notice(problem=Problem(title="Second", message="the second problem.")))
             await drive.press("enter")
             assert not drive.dialog
@@ -460,12 +460,12 @@ async def leaving(drive: Drive, *, running: bool) -> None:
     [
         (True, "d", [], "brings you back"),
         (True, "enter", [], "brings you back"),
-        (True, "s", [Shutdown(if_idle=True)], ""),
+        (True, "s", [Pause(), Shutdown(if_idle=True)], ""),
         (False, "k", [], "brings you back"),
         (False, "l", [Shutdown(if_idle=True)], ""),
     ],
 )
-async def test_every_way_of_leaving(running: bool, key: str, command: list[Shutdown], words: str) -> None:
+async def test_every_way_of_leaving(running: bool, key: str, command: list[Pause | Shutdown], words: str) -> None:
     async with driving(steps=4) as drive:
         await leaving(drive, running=running)
         assert ("A training is running" if running else "The model is in no file") in drive.text
@@ -506,7 +506,7 @@ async def test_save_first_saves_and_then_leaves_and_a_cancelled_save_stays(tmp_p
         await drive.pilot.press("enter")
         await drive.until_left()
         path = str(tmp_path / "model.pt")
-        assert drive.client.asked == [Save(path=path, overwrite=True), Shutdown(if_idle=True)]
+        assert drive.client.asked == [Save(path=path), Shutdown(if_idle=True)]
 
 
 async def test_a_failed_save_does_not_leave(tmp_path: Path) -> None:
@@ -531,12 +531,12 @@ async def test_leaving_a_lost_engine_asks_nothing() -> None:
         assert drive.client.asked == []
 
 
-async def test_an_engine_that_another_screen_looks_at_is_left_alone() -> None:
+async def test_an_engine_that_does_not_end_keeps_nobody() -> None:
     async with driving(steps=2) as drive:
         drive.client.problems["Shutdown"] = WorkflowError("Busy", "another UI is attached.")
         await drive.pilot.press("q")
         await drive.until_left()
-        assert "another screen is attached" in drive.app.farewell
+        assert drive.client.closed
 
 
 # --- keys while a dialog is open -----------------------------------------------------------------------

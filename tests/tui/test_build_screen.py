@@ -10,6 +10,7 @@ from workflow_core.errors import WorkflowError
 from workflow_core.protocol import BuildModel, ModelView, TensorView, Update
 from workflow_core.specs import InitSpec, ModelSpec
 from workflow_tui.screens.build import spec_of, values
+from workflow_tui.widgets.chart import Chart
 
 
 def model(**changes: object) -> ModelView:
@@ -31,7 +32,8 @@ async def test_the_first_visit_builds_the_model_once_and_shows_it() -> None:
         assert "bias   [1]   float32  cpu     yes    0.1288  0.3000" in parameters
         assert "2 parameters · 8 B" in parameters
         assert "untrained train MSE 0.0922" in drive.panel("#untrained")
-        assert "untrained model" in drive.panel("#untrained")
+        chart = drive.app.screen.query_one("#untrained", Chart)
+        assert "prediction" in [layer.role for layer in chart.spec.layers]
         await drive.press("space", "r")
         assert drive.client.asked[1:] == [BuildModel(), BuildModel(spec=ModelSpec())]
 

@@ -29,7 +29,7 @@ async def test_the_first_visit_makes_the_data_once_and_shows_it() -> None:
         assert "  1   0.0200   0.3140  ● train" in drive.panel("#rows")
         scatter = drive.panel("#scatter")
         assert "50 rows" in scatter
-        for name in ("true line", "train", "validation", "test"):
+        for name in ("true", "train", "val", "test"):
             assert name in scatter
         for marker in "●▲◆":
             assert scatter.count(marker) > 1

@@ -63,7 +63,7 @@ async def test_a_new_name_is_not_asked_about_and_its_folder_is_kept(tmp_path: Pa
         drive.app.files.folder = tmp_path
         await opened(drive, "w", "model.pt")
         await named(drive, "runs/first.pt")
-        await drive.asks(Save(path=str(folder / "first.pt"), overwrite=True))
+        await drive.asks(Save(path=str(folder / "first.pt")))
         await drive.until(lambda: drive.app.current_mode == "save")
         assert drive.app.files.folder == folder
 

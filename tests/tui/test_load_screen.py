@@ -28,7 +28,7 @@ async def test_a_file_is_chosen_loaded_and_proved_equal(tmp_path: Path) -> None:
         drive.app.files.folder = tmp_path
         await drive.press("6")
         assert "space opens a file; step 5 saves one" in drive.status
-        for hint in ("its contents stand here", "each parameter before and after", "are the predictions equal?"):
+        for hint in ("space opens a file", "each parameter before and after", "are the predictions equal?"):
             assert hint in drive.text
         await drive.press("space")
         await drive.until(lambda: isinstance(drive.app.screen, OpenDialog))

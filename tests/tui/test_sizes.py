@@ -22,7 +22,7 @@ ESSENTIAL: dict[StepName, tuple[str, ...]] = {
     "build": (
         *("class LinearRegressionModel(nn.Module):", "self.weight = nn.Parameter(torch.randn(1))"),
         *("return self.weight * x + self.bias", "init seed 42", "weight drawn", "bias drawn"),
-        *("weight [1] 0.3367 0.7000", "bias [1] 0.1288 0.3000", "2 parameters · 8 B", "untrained train MSE 0.0922"),
+        *("weight [1] 0.3367 0.7", "bias [1] 0.1288 0.3", "2 parameters · 8 B", "untrained train MSE 0.0922"),
     ),
     "train": (
         *("Loss · MSE", "train 0.0036 · val 0.0189", "Parameters → target", "weight -0.2602", "bias +0.0607"),
@@ -114,5 +114,5 @@ async def test_dialogs_at_every_size() -> None:
 async def test_a_dialogs_answers_are_all_there_at_80x24() -> None:
     async with driving(steps=4, size=(80, 24)) as drive:
         await drive.press("q")
-        for words in ("save it first", "keep the engine for 10 minutes", "leave without saving", "cancel"):
+        for words in ("save it first", "the engine keeps it for a day", "leave without saving", "cancel"):
             assert words in drive.text
