@@ -4,13 +4,17 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: run test check clean
+.PHONY: run test soak check clean
 
 run: $(READY)
 	@$(BIN)/workflow-tui $(ARGS)
 
 test: check
 	$(BIN)/python -m pytest -n 2 $(PYTEST_ARGS)
+
+# the tests that take minutes: every screen and dialog at every size
+soak: $(READY)
+	$(BIN)/python -m pytest -n 2 -m soak $(PYTEST_ARGS)
 
 check: $(READY)
 	$(BIN)/ruff check core tui tests

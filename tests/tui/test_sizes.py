@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from rich.cells import cell_len
 from tests.tui.driving import Drive, driving, squeeze
 
@@ -61,6 +62,7 @@ def rows_of(drive: Drive) -> str:
     return squeeze("\n".join([drive.text, *panels]))
 
 
+@pytest.mark.soak
 async def test_every_screen_at_every_size_in_both_themes() -> None:
     async with driving(steps=6, size=SIZES[-1]) as drive:
         for number, step in enumerate(NAMES):
@@ -97,6 +99,7 @@ async def test_what_is_essential_is_whole_at_80x24_in_both_themes() -> None:
                 await drive.press("d")
 
 
+@pytest.mark.soak
 async def test_dialogs_at_every_size() -> None:
     async with driving(steps=4, size=SIZES[-1]) as drive:
         for key in ("question_mark", "w", "q", "ctrl+p"):
