@@ -67,7 +67,8 @@ class WorkflowApp(SturdyApp, OneKeyAtATime, GuardedApp[int]):
     """Six screens on one engine."""
 
     TITLE = "workflow-tui"
-    CSS_PATH = "app.tcss"
+    # all at once: Textual reads every stylesheet anew, and styles every widget, for each screen that brings its own
+    CSS_PATH = ["app.tcss", "screens/base.tcss", *(f"screens/{name}.tcss" for name in NAMES), "dialogs/dialogs.tcss"]  # noqa: RUF012
     ENABLE_COMMAND_PALETTE = True
     MODES: ClassVar[dict[str, str | Callable[[], Screen[Any]]]] = {name: later(name) for name in NAMES}
     DEFAULT_MODE = "data"

@@ -32,7 +32,6 @@ class Choice(Generic[Answer]):
 class Dialog(SturdyScreen, ModalScreen[Answer]):
     """A question with a few answers, each on a key of its own; the first is what `enter` presses."""
 
-    CSS_PATH = "dialogs.tcss"
     AUTO_FOCUS = "Button"
     BINDINGS = [  # noqa: RUF012
         Binding("left,up", "app.focus_previous", show=False),

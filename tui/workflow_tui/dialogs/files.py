@@ -63,8 +63,6 @@ def _focus_name(dialog: FileSave | FileOpen) -> None:
 class SaveDialog(SturdyScreen, FileSave):
     """Where to save, with a name proposed."""
 
-    CSS_PATH = "dialogs.tcss"
-
     def __init__(self, folder: Path, default: str, *, title: str = "Save the model as") -> None:
         super().__init__(standing(folder), title, default_file=default)
         self._suggest_path = Suggestions()
@@ -82,8 +80,6 @@ class SaveDialog(SturdyScreen, FileSave):
 
 class OpenDialog(SturdyScreen, FileOpen):
     """Which file to load; where a name is proposed, enter takes it."""
-
-    CSS_PATH = "dialogs.tcss"
 
     def __init__(self, folder: Path, default: str = "") -> None:
         super().__init__(standing(folder), "Load a model from", default_file=default or None, filters=MODELS)

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 class HelpDialog(SturdyScreen, ModalScreen[None]):
     """The help of one screen; any of its keys closes it."""
 
-    CSS_PATH = "dialogs.tcss"
     BINDINGS = [  # noqa: RUF012
         Binding("escape,question_mark,f1,q,enter,space", "dismiss(None)", "close"),
     ]

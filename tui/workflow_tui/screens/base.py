@@ -39,7 +39,6 @@ class StepScreen(SturdyScreen, Screen[None]):
     depends_on: ClassVar[tuple[StepName, ...]] = ()
     """Earlier steps whose staleness concerns this one."""
 
-    CSS_PATH = ["base.tcss"]  # noqa: RUF012
     AUTO_FOCUS = ""
     ESCAPE_TO_MINIMIZE = False
 

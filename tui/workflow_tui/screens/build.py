@@ -37,7 +37,6 @@ class BuildScreen(StepScreen):
 
     step = "build"
     purpose = "Subclass nn.Module: training changes its parameters, forward predicts."
-    CSS_PATH = ["base.tcss", "build.tcss"]  # noqa: RUF012
     commands = (
         Command("build", "space", "space", "build model", "Build a fresh model with these settings."),
         Command("defaults", "r", "r", "defaults", "Go back to the course's settings."),

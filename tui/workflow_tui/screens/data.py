@@ -42,7 +42,6 @@ class DataScreen(StepScreen):
 
     step = "data"
     purpose = "Make points of a line you know, so you can see whether the model finds it."
-    CSS_PATH = ["base.tcss", "data.tcss"]  # noqa: RUF012
     commands = (
         Command("make", "space", "space", "make data", "Make the data with these settings."),
         Command("defaults", "r", "r", "defaults", "Go back to the course's settings."),

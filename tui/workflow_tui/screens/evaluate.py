@@ -27,7 +27,6 @@ class EvaluateScreen(StepScreen):
     step = "evaluate"
     depends_on = ("train",)
     purpose = "Measure the model on rows it has not seen, with eval() and inference_mode()."
-    CSS_PATH = ["base.tcss", "evaluate.tcss"]  # noqa: RUF012
     commands = (
         Command("evaluate", "space", "space", "evaluate", "Measure the model as it is now on the three splits."),
         Command("settings", "i,enter", "enter", "predict x", "Go to the field for any x; escape comes back out."),

@@ -28,7 +28,6 @@ class LoadScreen(StepScreen):
 
     step = "load"
     purpose = "Put a file's tensors into a fresh model; check that it predicts the same."
-    CSS_PATH = ["base.tcss", "load.tcss"]  # noqa: RUF012
     commands = (
         Command("choose", "space", "space", "open…", "Choose a file and load it into a fresh model."),
         Command("settings", "i,enter", "enter", "predict x", "Go to the field for any x; escape comes back out."),

@@ -37,7 +37,6 @@ class SaveScreen(StepScreen):
     step = "save"
     depends_on = ("train",)
     purpose = "Keep what was learnt: a state_dict maps each parameter's name to its tensor."
-    CSS_PATH = ["base.tcss", "save.tcss"]  # noqa: RUF012
     commands = (Command("choose", "space", "space", "save as…", "Choose a name and folder, and save the model there."),)
 
     def __init__(self) -> None:

@@ -51,7 +51,6 @@ class TrainScreen(StepScreen):
 
     step = "train"
     purpose = "Forward, loss, zero_grad, backward, step: each epoch moves the line closer."
-    CSS_PATH = ["base.tcss", "train.tcss"]  # noqa: RUF012
     lesson_at_start = False
     commands = (
         Command("run_pause", "space", "space", "run/pause", "Run the training, or pause it."),
