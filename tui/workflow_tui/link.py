@@ -188,7 +188,7 @@ class Link:
             self.app.complain("Another screen has started the engine again; this is what it is doing")
             return
         await self._restore(before)
-        if before.trained:
+        if before.trained and self.state.training is None and not self.busy:  # nobody was quicker than these words
             self.app.complain("The engine runs again. What it had trained is gone: space trains anew")
 
     async def _restore(self, before: State) -> None:
