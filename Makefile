@@ -10,7 +10,7 @@ run: $(READY)
 	@$(BIN)/workflow-tui $(ARGS)
 
 test: check
-	$(BIN)/python -m pytest -n 2 $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n 3 $(PYTEST_ARGS)
 
 # the tests that take minutes: every screen and dialog at every size
 soak: $(READY)

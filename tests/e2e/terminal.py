@@ -48,6 +48,8 @@ for descriptor in range(3):
 os.write(control, b"%d " % status)
 os.read(control, 1)
 """
+QUIET = 0.015
+"""Seconds without output after which a frame is taken to be complete."""
 _FLAGS = ("iflag", "oflag", "cflag", "lflag", "ispeed", "ospeed", "cc")
 
 
@@ -224,7 +226,26 @@ class Terminal:
     # --- waiting ---
 
     def until(self, condition: Condition, timeout: float = 10.0) -> str:
-        """Wait until the screen meets `condition`; give its text. AssertionError with the screen where it does not."""
+        """Wait until the screen meets `condition`; give its text. AssertionError with the screen where it does not.
+
+        A frame comes in pieces: what stands around the text that was waited for may come a moment after it, so the
+        screen that is given is the one that stands once nothing has been written for `QUIET` seconds (or ten times as
+        long has passed).
+        """
+        deadline = time.monotonic() + timeout
+        self._wait(condition, timeout)
+        screen = self._settled()
+        return screen if _meets(screen, condition) else self._wait(condition, max(0.0, deadline - time.monotonic()))
+
+    def _settled(self) -> str:
+        deadline = time.monotonic() + 10 * QUIET
+        with self._changed:
+            while time.monotonic() < deadline:
+                if not self._changed.wait(QUIET):
+                    break
+            return "\n".join(self._emulator.lines)
+
+    def _wait(self, condition: Condition, timeout: float) -> str:
         deadline = time.monotonic() + timeout
         with self._changed:
             while True:
@@ -245,7 +266,7 @@ class Terminal:
 
     def until_written(self, since: int, timeout: float = 5.0) -> None:
         """Wait until more than `since` bytes have been written in all: a sign of life. AssertionError if not."""
-        self.until(lambda _: len(self.output) > since, timeout)
+        self._wait(lambda _: len(self.output) > since, timeout)
 
     def wait_exit(self, timeout: float = 10.0) -> int:
         """Wait for the program's end and take in the last it wrote: its exit status, negative for a signal."""

@@ -12,8 +12,8 @@ from tests.e2e.processes import processes_of, until_no_processes_of
 from tests.e2e.program import READY, engine_pid, epoch, go, start, train
 from tests.e2e.terminal import Terminal
 
-NOTICE_LIMIT = 1.5
-"""Seconds from the engine's death to the word of it: a second by rights, and a margin for a machine with more to do."""
+NOTICE_LIMIT = 1.0
+"""Seconds from the engine's death to the word of it: about 0.2 measured, a second promised."""
 LOST = "The engine has ended"
 
 

@@ -239,7 +239,7 @@ def test_hostile_names_are_shown_and_do_nothing(trained: Terminal, folder: Path)
         trained.until("Not a saved model")
         dismiss(trained, "Not a saved model")
     load_from(trained, "[/x].pt")
-    assert "[/x].pt" in trained.until("Not a saved model")
+    trained.until(lambda screen: "Not a saved model" in screen and "[/x].pt" in screen)
     dismiss(trained, "Not a saved model")
     # Textual's own commands end in a bell; what they said is looked at below
     written = re.sub(rb"\x1b\][^\x07\x1b]*(\x07|\x1b\\)", b"", trained.output[before:])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 import time
 from collections.abc import AsyncIterator, Callable
@@ -12,7 +13,11 @@ from typing import Any
 from unittest import mock
 
 import msgspec
+import textual.app
+import textual.pilot
 from tests.tui.replay import ReplayClient, load
+from textual.css.model import RuleSet
+from textual.css.stylesheet import Stylesheet
 from textual.pilot import Pilot
 from textual.widget import Widget
 
@@ -20,6 +25,8 @@ from workflow_core.protocol import Command, Epochs, Event, StepName, Steps, Trai
 from workflow_tui import app as app_module
 from workflow_tui.app import WorkflowApp
 from workflow_tui.screens.base import StepScreen
+from workflow_tui.widgets import chart as chart_module
+from workflow_tui.widgets.chart import Chart
 from workflow_tui.widgets.stepper import NAMES
 
 DEADLINE = 15.0
@@ -54,7 +61,8 @@ class Drive:
     def _settled(self) -> bool:
         busy = any(worker.group == "commands" and not worker.is_finished for worker in self.app.workers)
         typed = self.app._in_flight is not None or self.app._typed
-        return not busy and not typed and (self.dialog or not self.app._dirty)
+        drawn = all(chart._due is None for chart in self.app.screen.query(Chart))
+        return not busy and not typed and drawn and (self.dialog or not self.app._dirty)
 
     async def tell(self, event: Event) -> None:
         """The engine says something."""
@@ -127,14 +135,36 @@ async def driving(
         return replay
 
     app = WorkflowApp(make, **options)
-    # drawing more often than people need shortens every wait
-    with mock.patch.object(app_module, "DRAW_INTERVAL", 0.02):
+    with contextlib.ExitStack() as patches:
+        # drawing more often than people need shortens every wait
+        patches.enter_context(mock.patch.object(app_module, "DRAW_INTERVAL", 0.02))
+        patches.enter_context(mock.patch.object(chart_module, "INTERVAL", 0.02))
+        patches.enter_context(mock.patch.object(Stylesheet, "_parse_rules", _parse_once))
+        # the pilot waits after every key until the process has been idle for a while; `settle` knows what to wait for
+        for module in (textual.app, textual.pilot):
+            patches.enter_context(mock.patch.object(module, "wait_for_idle", _moment))
         async with app.run_test(size=size) as pilot:
             drive = Drive(app, pilot, made[0])
             await drive.until(app.link._connected.is_set)
             await drive.settle()
             yield drive
             app.exit()  # nothing is drawn while the screens are taken down
+
+
+_parse_rules = Stylesheet._parse_rules
+_parsed: dict[object, list[RuleSet]] = {}
+
+
+def _parse_once(sheet: Stylesheet, *args: Any, **options: Any) -> list[RuleSet]:
+    """Stylesheets are the same in every test: read each of them once, and not for every app."""
+    key = (args, tuple(options.items()), tuple(sheet._variables.items()))
+    if key not in _parsed:
+        _parsed[key] = _parse_rules(sheet, *args, **options)
+    return _parsed[key]
+
+
+async def _moment(*_: float) -> None:
+    await asyncio.sleep(0.001)
 
 
 def done(steps: int) -> list[Event]:

@@ -194,7 +194,11 @@ def test_random_bytes_are_survived(tmp_path: Path) -> None:
     with small_app(tmp_path) as terminal:
         for _ in range(50):
             terminal.send(bytes(rng.choice(keys) for _ in range(100)), timeout=20)
-        assert terminal.poll() is None
+        for _ in range(10):
+            terminal.press("y")  # which an open paste or half an escape sequence takes with it, but not every time
+            with contextlib.suppress(AssertionError):
+                terminal.until("last y", 1.5)
+                break
         terminal.signal(signal.SIGTERM)
         assert ends(terminal, 4) == 143
         terminal.assert_given_back()
