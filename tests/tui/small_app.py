@@ -24,6 +24,7 @@ class SmallApp(GuardedApp[None]):
         Binding("f", "flood"),
         Binding("i", "input"),
     ]
+    ENABLE_COMMAND_PALETTE = False  # Textual's own breaks under random keys; `sturdy` mends that, and is tested apart
     frame = 0
     keys = 0
 
