@@ -26,6 +26,7 @@ from workflow_core.protocol import (
     ProtocolError,
     Reply,
     Request,
+    TableAnswer,
     Unsendable,
     body_length,
     decode_event,
@@ -91,7 +92,9 @@ class EngineClient:
                 relaunch = time.monotonic() + _RELAUNCH
             await asyncio.sleep(_RETRY)
 
-    async def request(self, command: Command, timeout: float | None = None) -> Predictions | FileAnswer | Ending | None:
+    async def request(
+        self, command: Command, timeout: float | None = None
+    ) -> Predictions | FileAnswer | TableAnswer | Ending | None:
         """Send a command and wait for its reply: the value it carries, or None.
 
         Raises WorkflowError: what the engine found wrong, the engine lost, or no reply within `timeout` seconds (the

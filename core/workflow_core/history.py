@@ -13,6 +13,8 @@ from collections.abc import Iterable, Mapping, Sequence
 import msgspec
 
 CAP = 4096
+RECORDED = ("train_loss", "val_loss", "learning_rate", "grad_norm")
+"""The series of every run (`val_loss` only with validation rows); all others are the tracked values of its model."""
 _NAN = math.nan
 
 

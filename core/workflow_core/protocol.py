@@ -5,13 +5,12 @@ infinity of a diverging run). The first frame in each direction is a `Hello`. Th
 request gets one `Reply` with its id. The engine sends `Update`s with the parts of its state that changed,
 the first of them complete, and `Epochs` while a training runs.
 
-All views are plain values: tensors stay in the engine.
+What the engine shows of itself are the views of views.py.
 """
 
 from __future__ import annotations
 
 import struct
-from typing import Literal
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -19,19 +18,101 @@ from msgspec import UNSET, UnsetType
 from workflow_core.errors import Problem
 from workflow_core.history import HistoryData
 from workflow_core.specs import DataSpec, ModelSpec, SaveKind, TrainSpec
+from workflow_core.views import (
+    ColumnScale,
+    DataView,
+    EngineState,
+    EngineView,
+    EvaluationView,
+    FileView,
+    LoadedView,
+    Metrics,
+    ModelView,
+    Point,
+    Prediction,
+    Proof,
+    Reference,
+    Row,
+    RunState,
+    SavedView,
+    Source,
+    SplitView,
+    StepName,
+    Steps,
+    StepStatus,
+    TableColumn,
+    TensorView,
+    TrainingView,
+)
 
-PROTOCOL_VERSION = 1
+__all__ = [
+    "HEADER",
+    "MAX_FRAME",
+    "PROTOCOL_VERSION",
+    "BuildModel",
+    "ColumnScale",
+    "Command",
+    "DataView",
+    "Ending",
+    "EngineState",
+    "EngineView",
+    "Epochs",
+    "Evaluate",
+    "EvaluationView",
+    "Event",
+    "FileAnswer",
+    "FileView",
+    "Hello",
+    "Inspect",
+    "InspectTable",
+    "Load",
+    "LoadedView",
+    "MakeData",
+    "Message",
+    "Metrics",
+    "ModelView",
+    "Notice",
+    "Pause",
+    "Point",
+    "Predict",
+    "Prediction",
+    "Predictions",
+    "Proof",
+    "ProtocolError",
+    "Reference",
+    "Reply",
+    "Request",
+    "Reset",
+    "Row",
+    "Run",
+    "RunState",
+    "Save",
+    "SavedView",
+    "SetLearningRate",
+    "SetPace",
+    "SetTraining",
+    "Shutdown",
+    "Source",
+    "SplitView",
+    "StepName",
+    "StepStatus",
+    "Steps",
+    "TableAnswer",
+    "TableColumn",
+    "TensorView",
+    "TrainingView",
+    "Unsendable",
+    "Update",
+    "body_length",
+    "decode_event",
+    "decode_message",
+    "encode",
+    "request_id",
+]
+
+PROTOCOL_VERSION = 2
 MAX_FRAME = 16 * 1024 * 1024
 HEADER = struct.Struct(">I")
-
-StepName = Literal["data", "build", "train", "evaluate", "save", "load"]
-StepStatus = Literal["open", "done", "stale"]
-EngineState = Literal["loading", "ready", "failed"]
-RunState = Literal["ready", "running", "paused", "finished", "diverged", "failed"]
-Source = Literal["trained", "loaded"]
-
-Point = tuple[float, float]
-"""An (x, y) pair in the user's own units."""
 
 
 class Hello(msgspec.Struct, frozen=True, kw_only=True, tag="hello"):
@@ -42,204 +123,19 @@ class Hello(msgspec.Struct, frozen=True, kw_only=True, tag="hello"):
     pid: int = 0
 
 
-# --- views: what the screens show ------------------------------------------------------------------
-
-
-class EngineView(msgspec.Struct, frozen=True, kw_only=True):
-    """The engine itself. `devices` are the names a TrainSpec may ask for here; `problem` is set when failed."""
-
-    state: EngineState = "loading"
-    pid: int = 0
-    torch_version: str = ""
-    devices: tuple[str, ...] = ()
-    threads: int = 0
-    load_seconds: float = 0.0
-    log: str = ""
-    problem: Problem | None = None
-
-
-class Steps(msgspec.Struct, frozen=True, kw_only=True):
-    """What is done, open or stale, and for stale steps the reason in one sentence."""
-
-    data: StepStatus = "open"
-    build: StepStatus = "open"
-    train: StepStatus = "open"
-    evaluate: StepStatus = "open"
-    save: StepStatus = "open"
-    load: StepStatus = "open"
-    reasons: dict[StepName, str] = {}
-
-
-class TensorView(msgspec.Struct, frozen=True, kw_only=True):
-    """A tensor as the tables show it: at most 8 leading `values`, flattened; `size` is its bytes."""
-
-    name: str
-    shape: tuple[int, ...]
-    dtype: str
-    device: str
-    size: int
-    values: tuple[float, ...] = ()
-    requires_grad: bool = False
-
-
-class SplitView(msgspec.Struct, frozen=True, kw_only=True):
-    """One split: `share` is its true share (count / rows). Ranges are None where it has no rows.
-
-    `points` holds at most 1,000 of its rows, the extremes of y among them.
-    """
-
-    name: str
-    count: int
-    share: float
-    x_range: tuple[float, float] | None
-    y_range: tuple[float, float] | None
-    points: tuple[Point, ...]
-
-
-class Row(msgspec.Struct, frozen=True, array_like=True):
-    """One row of the data table: its index in the unsplit data, X, y and the split it went to."""
-
-    index: int
-    x: float
-    y: float
-    split: str
-
-
-class DataView(msgspec.Struct, frozen=True, kw_only=True):
-    """Step 1 as done. `truth` holds the parameters that made the data, `line` two ends of the true line.
-
-    `extrapolation` says in one sentence that a split lies outside the training range, where one does.
-    """
-
-    spec: DataSpec
-    rows: int
-    X: TensorView
-    y: TensorView
-    splits: tuple[SplitView, ...]
-    head: tuple[Row, ...]
-    line: tuple[Point, ...]
-    truth: dict[str, float]
-    extrapolation: str = ""
-
-
-class ModelView(msgspec.Struct, frozen=True, kw_only=True):
-    """Step 2 as done: the fresh model. `line` is its untrained prediction over the range of the data.
-
-    `untrained_loss` is the training-split loss (criterion of the training settings) before any step.
-    """
-
-    spec: ModelSpec
-    class_name: str
-    text: str
-    parameters: tuple[TensorView, ...]
-    count: int
-    size: int
-    line: tuple[Point, ...]
-    untrained_loss: float | None
-
-
-class TrainingView(msgspec.Struct, frozen=True, kw_only=True):
-    """Step 3: the run with its own settings. `epoch` counts completed epochs, 0 before the first.
-
-    `initial` and `parameters` are the scalar parameters by name, before the first epoch and now; `line` is the
-    prediction now. `pace` is epochs per second asked for (None is flat out), `rate` those measured over the last
-    second, `elapsed` the seconds spent training. `first_bad` is the first epoch with a NaN or infinite figure.
-    """
-
-    run: int
-    spec: TrainSpec
-    device: str
-    state: RunState
-    epoch: int
-    pace: float | None
-    rate: float
-    elapsed: float
-    initial: dict[str, float]
-    parameters: dict[str, float]
-    line: tuple[Point, ...]
-    train_loss: float | None = None
-    val_loss: float | None = None
-    first_bad: int | None = None
-    reason: str = ""
-
-
-class Metrics(msgspec.Struct, frozen=True, kw_only=True):
-    """Figures of one split, in the units of y (mse in their square). `r2` is None for constant y or one row."""
-
-    count: int
-    mse: float
-    mae: float
-    rmse: float
-    r2: float | None
-
-
-class Prediction(msgspec.Struct, frozen=True, array_like=True):
-    """One row predicted: X, the true y and y_pred."""
-
-    x: float
-    y: float
-    y_pred: float
-
-
-class EvaluationView(msgspec.Struct, frozen=True, kw_only=True):
-    """Step 4: metrics by split (None where the split has no rows) of the model as it was after `epoch` epochs."""
-
-    run: int
-    epoch: int
-    metrics: dict[str, Metrics | None]
-    predictions: dict[str, tuple[Prediction, ...]]
-
-
-class FileView(msgspec.Struct, frozen=True, kw_only=True):
-    """A saved file's contents. `values` are its plain entries as text, in file order (dotted names for nested ones).
-
-    `verified` is True where the file carries a SHA-256 of its content and it matched.
-    """
-
-    path: str
-    kind: SaveKind
-    size: int
-    tensors: tuple[TensorView, ...]
-    values: dict[str, str]
-    verified: bool
-
-
-class SavedView(msgspec.Struct, frozen=True, kw_only=True):
-    """Step 5 as done: the file that was written, after reading it back."""
-
-    run: int
-    epoch: int
-    file: FileView
-
-
-class Proof(msgspec.Struct, frozen=True, kw_only=True):
-    """Are the loaded model's predictions those of `against` (`this model` or `the saved record`)?
-
-    `rows` predictions are compared; `equal` means bit for bit; `samples` shows up to 8 as (x, expected, loaded).
-    """
-
-    against: str
-    rows: int
-    equal: bool
-    max_difference: float
-    samples: tuple[tuple[float, float, float], ...]
-
-
-class LoadedView(msgspec.Struct, frozen=True, kw_only=True):
-    """Step 6 as done: a fresh model's parameters before and after the file was loaded into it."""
-
-    file: FileView
-    before: dict[str, float]
-    after: dict[str, float]
-    proof: Proof | None
-
-
 class Predictions(msgspec.Struct, frozen=True, kw_only=True, tag="predictions"):
-    """Answers to `Predict`: (x, y_pred) pairs and, where the data has a true line, the true y."""
+    """Answers to `Predict`: (features, y_pred) pairs and, where the data come from a formula, the true y."""
 
     source: Source
-    points: tuple[Point, ...]
+    points: tuple[tuple[tuple[float, ...], float], ...]
     truth: tuple[float, ...] | None
+
+
+class TableAnswer(msgspec.Struct, frozen=True, kw_only=True, tag="table"):
+    """Answer to `InspectTable`: the columns in their order, and how many rows there are."""
+
+    rows: int
+    columns: tuple[TableColumn, ...]
 
 
 class FileAnswer(msgspec.Struct, frozen=True, kw_only=True, tag="file"):
@@ -275,6 +171,19 @@ class SetTraining(msgspec.Struct, frozen=True, kw_only=True, tag="set_training")
     spec: TrainSpec
 
 
+class SetLearningRate(msgspec.Struct, frozen=True, kw_only=True, tag="set_learning_rate"):
+    """Change the learning rate of the run that is there, running or not, from its next step on."""
+
+    learning_rate: float
+
+
+class InspectTable(msgspec.Struct, frozen=True, kw_only=True, tag="inspect_table"):
+    """Look into a table without making data of it."""
+
+    path: str
+    header: bool = True
+
+
 class Run(msgspec.Struct, frozen=True, kw_only=True, tag="run"):
     """Start a run, or go on with the paused one; data and model are made first where missing.
 
@@ -305,9 +214,9 @@ class Evaluate(msgspec.Struct, frozen=True, kw_only=True, tag="evaluate"):
 
 
 class Predict(msgspec.Struct, frozen=True, kw_only=True, tag="predict"):
-    """Predict for any x with the trained or the loaded model."""
+    """Predict with the trained or the loaded model; every x holds all features in their order."""
 
-    x: tuple[float, ...]
+    x: tuple[tuple[float, ...], ...]
     source: Source = "trained"
 
 
@@ -345,6 +254,8 @@ Command = (
     MakeData
     | BuildModel
     | SetTraining
+    | SetLearningRate
+    | InspectTable
     | Run
     | Pause
     | SetPace
@@ -373,7 +284,7 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True, tag="reply"):
 
     id: int
     problem: Problem | None = None
-    value: Predictions | FileAnswer | Ending | None = None
+    value: Predictions | FileAnswer | TableAnswer | Ending | None = None
 
 
 class Update(msgspec.Struct, frozen=True, kw_only=True, tag="update", omit_defaults=True):
@@ -396,7 +307,8 @@ class Update(msgspec.Struct, frozen=True, kw_only=True, tag="update", omit_defau
 class Epochs(msgspec.Struct, frozen=True, kw_only=True, tag="epochs"):
     """Consecutive epochs from `start`, every one of them exact, one list a series, and the run as it stands after them.
 
-    Series are named `train_loss`, `val_loss` (absent without a validation split) and the parameters' names.
+    Series are named `train_loss`, `val_loss` (absent without a validation split), `learning_rate`, `grad_norm` and as
+    the tracked values are (see TrainingView).
     """
 
     start: int
