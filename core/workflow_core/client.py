@@ -16,17 +16,14 @@ from workflow_core.launcher import child_of, last_word, launch
 from workflow_core.protocol import (
     HEADER,
     PROTOCOL_VERSION,
+    Answer,
     Command,
-    Ending,
     Event,
-    FileAnswer,
     Hello,
     Notice,
-    Predictions,
     ProtocolError,
     Reply,
     Request,
-    TableAnswer,
     Unsendable,
     body_length,
     decode_event,
@@ -92,9 +89,7 @@ class EngineClient:
                 relaunch = time.monotonic() + _RELAUNCH
             await asyncio.sleep(_RETRY)
 
-    async def request(
-        self, command: Command, timeout: float | None = None
-    ) -> Predictions | FileAnswer | TableAnswer | Ending | None:
+    async def request(self, command: Command, timeout: float | None = None) -> Answer:
         """Send a command and wait for its reply: the value it carries, or None.
 
         Raises WorkflowError: what the engine found wrong, the engine lost, or no reply within `timeout` seconds (the

@@ -49,6 +49,7 @@ __all__ = [
     "HEADER",
     "MAX_FRAME",
     "PROTOCOL_VERSION",
+    "Answer",
     "BuildModel",
     "ColumnScale",
     "Command",
@@ -149,6 +150,9 @@ class Ending(msgspec.Struct, frozen=True, kw_only=True, tag="ending"):
 
     ends: bool
 
+
+Answer = Predictions | FileAnswer | TableAnswer | Ending | None
+"""What the reply to a command may carry."""
 
 # --- commands: UI to engine ------------------------------------------------------------------------
 
@@ -284,7 +288,7 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True, tag="reply"):
 
     id: int
     problem: Problem | None = None
-    value: Predictions | FileAnswer | TableAnswer | Ending | None = None
+    value: Answer = None
 
 
 class Update(msgspec.Struct, frozen=True, kw_only=True, tag="update", omit_defaults=True):

@@ -130,8 +130,8 @@ class Reference(msgspec.Struct, frozen=True, kw_only=True):
     `targets` are the final values of tracked parameters as the model holds them; `targets_are` says whether they are
     those the data were made with or those of least squares on the training rows. `closed_form` is the least-squares
     answer in the user's own units, in the form of `coefficients`; `loss` the training loss there, as the criterion
-    gives it (MSE only). `stable_lr` is the largest stable learning rate of gradient descent, 2/λmax of the loss's Hessian
-    (times 1 + momentum). Empty or None where the model is not linear in its parameters or the loss gives none.
+    gives it (MSE only). `stable_lr` is the largest stable learning rate of gradient descent, 2/λmax of the loss's
+    Hessian (times 1 + momentum). Empty or None where the model is not linear in its parameters or the loss gives none.
     """
 
     targets: dict[str, float] = {}
