@@ -15,7 +15,17 @@ import msgspec
 CAP = 4096
 RECORDED = ("train_loss", "val_loss", "learning_rate", "grad_norm")
 """The series of every run (`val_loss` only with validation rows); all others are the tracked values of its model."""
+MAX_BUCKETS = 64 * CAP
+"""Buckets of all series together: a snapshot of them must fit into one frame, whatever model is trained."""
 _NAN = math.nan
+
+
+def buckets_each(series: int) -> int:
+    """The buckets that each of so many series may have: a power of two, at most CAP."""
+    cap = CAP
+    while cap > 16 and cap * series > MAX_BUCKETS:
+        cap //= 2
+    return cap
 
 
 class SeriesData(msgspec.Struct, frozen=True, kw_only=True):
@@ -147,9 +157,9 @@ def _fold(pick: object, values: Iterable[float]) -> float:
 
 
 class History:
-    """The series of one run, all of the same length."""
+    """The series of one run, all of the same length; `cap` None lets their number decide how many buckets each has."""
 
-    def __init__(self, cap: int = CAP) -> None:
+    def __init__(self, cap: int | None = None) -> None:
         self.cap = cap
         self.series: dict[str, Series] = {}
 
@@ -164,8 +174,11 @@ class History:
             raise ValueError("series of different lengths")
         if self.series and set(values) != set(self.series):
             raise ValueError(f"series {sorted(values)} do not match {sorted(self.series)}")
+        if not self.series:
+            cap = self.cap or buckets_each(len(values))
+            self.series = {name: Series(cap) for name in values}
         for name, column in values.items():
-            self.series.setdefault(name, Series(self.cap)).extend(column)
+            self.series[name].extend(column)
 
     @property
     def first_bad(self) -> int | None:
@@ -190,11 +203,11 @@ class History:
         )
 
     @classmethod
-    def from_data(cls, data: HistoryData, cap: int = CAP) -> History:
+    def from_data(cls, data: HistoryData, cap: int | None = None) -> History:
         """The history a snapshot was taken of; both go on alike."""
         history = cls(cap)
         for name, part in data.series.items():
-            series = history.series[name] = Series(cap)
+            series = history.series[name] = Series(cap or buckets_each(len(data.series)))
             series.width, series.epochs = data.width, data.epochs
             series.low, series.high = list(part.low), list(part.high)
             series.first, series.last = list(part.first), list(part.last)

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workflow_core.history import History, HistoryData, Series
+from workflow_core.history import CAP, History, HistoryData, Series, SeriesData, buckets_each
+from workflow_core.protocol import MAX_FRAME, Update, encode
 
 VALUES = st.floats(width=32) | st.sampled_from([math.nan, math.inf, -math.inf])
 CHUNKS = st.lists(st.lists(VALUES, max_size=40), max_size=12)
@@ -111,3 +112,25 @@ def test_a_million_epochs_in_chunks_cost_no_more_memory_than_the_cap() -> None:
     assert len(series.low) <= 1024
     assert series.width == 1024
     assert series.extremes() == (0.0, 999_999.0)
+
+
+@pytest.mark.parametrize("count", [1, 6, 64, 65, 1000, 20_000])
+def test_a_snapshot_of_any_number_of_series_fits_into_a_frame(count: int) -> None:
+    cap = buckets_each(count)
+    assert cap == CAP or count > 64
+    figures = [1e300] * cap
+    part = SeriesData(low=figures, high=figures, first=figures, last=figures, first_bad=None)
+    data = HistoryData(epochs=cap, width=1, series={f"layers.{at}.weight norm": part for at in range(count)})
+    assert len(encode(Update(history=data))) <= MAX_FRAME
+
+
+def test_many_series_go_on_alike_after_a_snapshot() -> None:
+    history = History()
+    for start in range(0, 9000, 3000):
+        history.extend({str(at): [float(epoch) for epoch in range(start, start + 3000)] for at in range(100)})
+    again = History.from_data(history.to_data())
+    for one in (history, again):
+        one.extend({str(at): [-1.0] * 5000 for at in range(100)})
+    assert again.to_data() == history.to_data()
+    assert len(history.series["0"].low) <= buckets_each(100) < CAP
+    assert history.series["99"].extremes() == (-1.0, 8999.0)
