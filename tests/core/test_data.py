@@ -118,7 +118,7 @@ def test_view_shows_the_first_rows_and_where_they_went() -> None:
     assert [row.index for row in view.head] == list(range(10))
     for row in view.head:
         assert row.index in dataset.indices[row.split].tolist()
-        assert row.x == dataset.X[row.index].item()
+        assert row.x == tuple(dataset.X[row.index].tolist())
         assert row.y == dataset.y[row.index].item()
     assert {row.split for row in view.head} > {"train"}
     assert [number for point in view.line for number in point] == pytest.approx([0.0, 0.3, 0.98, 0.986])

@@ -1,153 +1,186 @@
-"""Step 1: make the data a spec describes and deal its rows to the three splits."""
+"""Step 1: make or read the data that a spec describes and deal their rows to the three splits."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from workflow_core import samples
 from workflow_core.errors import WorkflowError
-from workflow_core.protocol import DataView, Row, SplitView
+from workflow_core.sanitize import sanitize
 from workflow_core.specs import SPLITS, DataSpec
-from workflow_core.steps.tensors import tensor_view
+from workflow_core.steps import formulas
+from workflow_core.steps.data_view import view
+from workflow_core.steps.formulas import coefficients, truth
+from workflow_core.steps.scaling import Scaling
 
-MAX_POINTS = 1000
-HEAD = 10
+__all__ = ["Dataset", "Scaling", "coefficients", "make", "truth", "view"]
+
+DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """The data of one run: `X` and `y` of shape [n, 1], float32, in their unsplit order.
+    """The data of one run: `X` [rows, features] and `y` [rows, 1], in the user's own units and unsplit order.
 
-    `indices` holds for each split the rows it was dealt, int64, in the order the split has them.
+    `indices` holds for each split the rows it was dealt, int64, in the order the split has them. `features` and
+    `target` name the columns. `scaling` is set where the model sees standardised columns; `notes` say in a sentence
+    each what was done to the rows.
     """
 
     spec: DataSpec
     X: Tensor
     y: Tensor
     indices: dict[str, Tensor]
+    features: tuple[str, ...] = ("x",)
+    target: str = "y"
+    scaling: Scaling | None = None
+    notes: tuple[str, ...] = ()
+    source: tuple[Tensor, Tensor] | None = field(default=None, repr=False)
+    """X and y before they were rounded to the spec's dtype: float64 on the CPU; None where that changed nothing."""
+    home: Dataset | None = field(default=None, repr=False)
+    """The dataset on the CPU that this one was moved from."""
     _parts: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict, init=False, repr=False)
+    _inputs: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict, init=False, repr=False)
 
     def split(self, name: str) -> tuple[Tensor, Tensor]:
-        """(X, y) of the split `train`, `validation` or `test`, each of shape [rows, 1]; the same tensors every time."""
+        """(X, y) of the split `train`, `validation` or `test` in the user's own units; the same tensors every time."""
         if name not in self._parts:
             rows = self.indices[name]
             self._parts[name] = self.X[rows], self.y[rows]
         return self._parts[name]
+
+    def inputs(self, name: str) -> tuple[Tensor, Tensor]:
+        """(X, y) of a split as the model sees them, standardised where the spec asks; the same tensors every time."""
+        if self.scaling is None:
+            return self.split(name)
+        if name not in self._inputs:
+            self._inputs[name] = self._scaled(name)
+        return self._inputs[name]
+
+    def _scaled(self, name: str) -> tuple[Tensor, Tensor]:
+        assert self.scaling is not None
+        if self.home is not None:
+            # computed in one place, so that every device sees the same numbers
+            X, y = self.home.inputs(name)
+            return X.to(self.X.device), y.to(self.y.device)
+        rows = self.indices[name]
+        X, y = self.source or (self.X.double(), self.y.double())
+        return self.scaling.scale_X(X[rows]).to(self.X.dtype), self.scaling.scale_y(y[rows]).to(self.y.dtype)
 
     def to(self, device: torch.device | str) -> Dataset:
         """The same data on `device`; this very object where it is there already."""
         if self.X.device == torch.device(device):
             return self
         indices = {name: rows.to(device) for name, rows in self.indices.items()}
-        return replace(self, X=self.X.to(device), y=self.y.to(device), indices=indices)
+        home = self.home or self
+        return replace(self, X=home.X.to(device), y=home.y.to(device), indices=indices, source=None, home=home)
 
     @property
     def x_range(self) -> tuple[float, float]:
-        """The least and greatest X."""
-        low, high = self.X.aminmax()
+        """The least and greatest value of the first feature."""
+        low, high = self.X[:, 0].aminmax()
         return low.item(), high.item()
 
 
-def make(spec: DataSpec) -> Dataset:
+def make(spec: DataSpec, folder: Path | None = None) -> Dataset:
     """The data of `spec`, on the CPU whatever trains on it later, so that every device sees the same numbers.
 
-    The noise and the shuffled order have a generator of their own, seeded just before; the numbers are those that
-    torch.manual_seed(seed) before torch.randn(n, 1) or torch.randperm(n) gives. Raises WorkflowError where float32
-    cannot hold the values or tell them apart.
+    A relative `spec.file` is looked for in `folder` (the current one where there is none). x, noise and the shuffled
+    order have a generator each, seeded just before; the numbers are those that torch.manual_seed(seed) before
+    torch.rand(n, features), torch.randperm(n) or torch.randn(n, 1) gives. Raises WorkflowError where the table cannot
+    be read, a value is missing, or the dtype cannot hold the values or tell them apart.
     """
-    X = torch.arange(spec.start, spec.stop, spec.step, dtype=torch.float32, device="cpu").unsqueeze(1)
+    dataset = _sample(spec) if spec.kind == "sample" else _formula(spec)
+    if not spec.standardize:
+        return dataset
+    X, y = dataset.source or (dataset.X, dataset.y)
+    rows = dataset.indices["train"]
+    scaling = Scaling.fit(dataset.features, dataset.target, X[rows], y[rows])
+    return replace(dataset, scaling=scaling)
+
+
+def _formula(spec: DataSpec) -> Dataset:
+    X = _x(spec)
+    y = formulas.values(spec, X)
+    if spec.noise:
+        y = y + spec.noise * torch.randn(len(X), 1, generator=_seeded(spec.seed), dtype=X.dtype)
+    if not bool(torch.isfinite(y).all()):
+        raise WorkflowError(
+            "Values too large",
+            f"Some y are too large for {spec.dtype}.",
+            "Choose smaller coefficients, less noise or a smaller range.",
+        )
+    return Dataset(spec=spec, X=X, y=y, indices=deal(spec, len(X)), features=formulas.features(spec))
+
+
+def _x(spec: DataSpec) -> Tensor:
+    dtype = DTYPES[spec.dtype]
+    if spec.kind == "plane" or spec.spacing == "uniform":
+        shape = spec.rows, len(formulas.features(spec))
+        X = torch.rand(shape, generator=_seeded(spec.x_seed), dtype=dtype)
+        return X * (spec.stop - spec.start) + spec.start
+    X = torch.arange(spec.start, spec.stop, spec.step, dtype=dtype, device="cpu").unsqueeze(1)
     if bool((X[1:] <= X[:-1]).any()):
         raise WorkflowError(
             "Steps too small",
-            f"From {spec.start:g} to {spec.stop:g}, float32 cannot tell values apart that differ by {spec.step:g}.",
+            f"From {spec.start:g} to {spec.stop:g}, {spec.dtype} cannot tell values apart "
+            f"that differ by {spec.step:g}.",
             "Choose a larger step, or a range nearer to 0.",
         )
-    y = spec.weight * X + spec.bias
-    if spec.noise:
-        y = y + spec.noise * torch.randn(len(X), 1, generator=_seeded(spec.seed))
-    if not bool(torch.isfinite(y).all()):
-        raise WorkflowError(
-            "Values too large", "Some y are too large for float32.", "Choose a smaller weight, bias, noise or range."
-        )
-    return Dataset(spec=spec, X=X, y=y, indices=_deal(spec, len(X)))
+    if spec.spacing == "shuffled":
+        X = X[torch.randperm(len(X), generator=_seeded(spec.x_seed))]
+    return X
 
 
-def _seeded(seed: int) -> torch.Generator:
-    return torch.Generator("cpu").manual_seed(seed)
+def _sample(spec: DataSpec) -> Dataset:
+    info = samples.INFO[spec.sample]
+    table = torch.tensor(samples.rows(spec.sample), dtype=torch.float64)
+    return from_columns(spec, table[:, :-1], table[:, -1:], info.features, info.target)
 
 
-def _deal(spec: DataSpec, n: int) -> dict[str, Tensor]:
+def from_columns(
+    spec: DataSpec, X: Tensor, y: Tensor, features: tuple[str, ...], target: str, notes: tuple[str, ...] = ()
+) -> Dataset:
+    """A dataset of columns that were read: float64, [rows, features] and [rows, 1], without missing values.
+
+    Raises WorkflowError where none of the rows is left for training, or the spec's dtype cannot hold a value.
+    """
+    try:
+        spec.split.check_rows(len(X), "choose a larger training share")
+    except ValueError as error:
+        message = str(error)
+        raise WorkflowError("No rows to train on", f"{message[0].upper()}{message[1:]}.") from error
+    narrow = [part.to(DTYPES[spec.dtype]) for part in (X, y)]
+    finite = torch.isfinite(torch.cat(narrow, 1)).all(0)
+    for name, held in zip((*features, target), finite.tolist(), strict=True):
+        if not held:
+            raise WorkflowError(
+                "Values too large",
+                f"Some values of {sanitize(name, 60)} are too large for {spec.dtype}.",
+                "Measure it in a larger unit" + (", or choose float64." if spec.dtype == "float32" else "."),
+            )
+    return Dataset(
+        spec=spec,
+        X=narrow[0],
+        y=narrow[1],
+        indices=deal(spec, len(X)),
+        features=features,
+        target=target,
+        notes=notes,
+        source=(X, y) if spec.dtype == "float32" else None,
+    )
+
+
+def deal(spec: DataSpec, n: int) -> dict[str, Tensor]:
+    """For each split the rows, out of `n`, that it is dealt."""
     shuffled = spec.split.order == "shuffled"
     order = torch.randperm(n, generator=_seeded(spec.split.seed)) if shuffled else torch.arange(n)
     return dict(zip(SPLITS, torch.split(order, list(spec.split.counts(n))), strict=True))
 
 
-def view(dataset: Dataset) -> DataView:
-    """What the Data screen shows of it."""
-    spec, low_high = dataset.spec, dataset.x_range
-    return DataView(
-        spec=spec,
-        rows=len(dataset.X),
-        X=tensor_view("X", dataset.X),
-        y=tensor_view("y", dataset.y),
-        splits=tuple(_split_view(dataset, name) for name in SPLITS),
-        head=_head(dataset),
-        line=tuple((x, spec.weight * x + spec.bias) for x in low_high),
-        truth={"weight": spec.weight, "bias": spec.bias},
-        extrapolation=_extrapolation(dataset),
-    )
-
-
-def _split_view(dataset: Dataset, name: str) -> SplitView:
-    X, y = (part.flatten().cpu() for part in dataset.split(name))
-    share = len(X) / len(dataset.X)
-    if not len(X):
-        return SplitView(name=name, count=0, share=share, x_range=None, y_range=None, points=())
-    rows = _shown_rows(X, y)
-    return SplitView(
-        name=name,
-        count=len(X),
-        share=share,
-        x_range=(X.min().item(), X.max().item()),
-        y_range=(y.min().item(), y.max().item()),
-        points=tuple(zip(X[rows].tolist(), y[rows].tolist(), strict=True)),
-    )
-
-
-def _shown_rows(X: Tensor, y: Tensor) -> Tensor:
-    """At most MAX_POINTS rows, evenly spread, with the extremes of X and y among them."""
-    if len(X) <= MAX_POINTS:
-        return torch.arange(len(X))
-    extremes = torch.stack([X.argmin(), X.argmax(), y.argmin(), y.argmax()])
-    count = MAX_POINTS - len(extremes)
-    rows: Tensor = torch.unique(torch.cat([torch.arange(count) * len(X) // count, extremes]))
-    return rows
-
-
-def _head(dataset: Dataset) -> tuple[Row, ...]:
-    X, y = dataset.X[:HEAD].flatten().tolist(), dataset.y[:HEAD].flatten().tolist()
-    went_to = {}
-    for name, rows in dataset.indices.items():
-        for row in rows[rows < HEAD].tolist():
-            went_to[row] = name
-    return tuple(Row(index, X[index], y[index], went_to[index]) for index in range(len(X)))
-
-
-def _extrapolation(dataset: Dataset) -> str:
-    X_train = dataset.split("train")[0]
-    low, high = X_train.min(), X_train.max()
-    parts = []
-    for name in SPLITS[1:]:
-        X = dataset.split(name)[0]
-        outside = int((X.lt(low) | X.gt(high)).sum())
-        if outside:
-            parts.append(f"{outside} of {len(X)} {name} rows" if outside < len(X) else f"all {outside} {name} rows")
-    if not parts:
-        return ""
-    where = " and ".join(parts)
-    return (
-        f"{where[0].upper()}{where[1:]} lie outside the training range of x ({low.item():.4g} to {high.item():.4g}): "
-        "there the model extrapolates."
-    )
+def _seeded(seed: int) -> torch.Generator:
+    return torch.Generator("cpu").manual_seed(seed)
