@@ -175,7 +175,8 @@ class TrainingView(msgspec.Struct, frozen=True, kw_only=True):
     counted from 0.
 
     `pace` is epochs per second asked for (None is flat out), `rate` those measured over the last second, `elapsed` the
-    seconds spent training. `first_bad` is the first epoch with a NaN or infinite figure; `reason` says why the training
+    seconds spent training. `lr_changes` are the learning rates that were set by hand, with the epoch they were first used
+    in. `first_bad` is the first epoch with a NaN or infinite figure; `reason` says why the training
     ended, `advice` what to try.
     """
 
@@ -193,6 +194,7 @@ class TrainingView(msgspec.Struct, frozen=True, kw_only=True):
     pairs: tuple[Point, ...] = ()
     coefficients: dict[str, float] = {}
     learning_rate: float = 0.0
+    lr_changes: tuple[tuple[int, float], ...] = ()
     grad_norm: float | None = None
     train_loss: float | None = None
     val_loss: float | None = None

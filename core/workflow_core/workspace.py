@@ -17,7 +17,7 @@ _ADVICE = "Name a new folder with --workspace."
 
 
 class Workspace:
-    """A folder of mode 0700 with the engine's socket, pid, lock and log, and the checkpoints.
+    """A folder of mode 0700 with the engine's socket, pid, lock and log, the checkpoints and the store.
 
     Use `Workspace.open`, which makes and checks the folder; the class itself only names the files.
     """
@@ -30,6 +30,7 @@ class Workspace:
         self.lock_file = path / "engine.lock"
         self.log = path / "engine.log"
         self.checkpoints = path / "checkpoints"
+        self.store = path / "workspace.sqlite"
         self._lock: int | None = None
 
     @classmethod
@@ -77,7 +78,7 @@ class Workspace:
 
     def _refuse_planted(self) -> None:
         """Raise WorkflowError where a file of ours would be written through something that another user left here."""
-        for path in (self.lock_file, self.log, self.pid_file, self._pid_draft):
+        for path in (self.lock_file, self.log, self.pid_file, self._pid_draft, self.store):
             if os.path.lexists(path) and not _ours(path):
                 raise _unusable(self.path, f"{path.name} in it is a link, or not a file of yours")
         for path, is_kind in ((self.socket, stat.S_ISSOCK), (self.checkpoints, stat.S_ISDIR)):

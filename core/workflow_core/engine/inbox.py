@@ -9,24 +9,22 @@ from typing import NamedTuple
 
 from workflow_core.errors import Problem
 from workflow_core.protocol import (
+    Answer,
     Command,
-    Ending,
     Evaluate,
-    FileAnswer,
     Inspect,
+    InspectTable,
     Load,
     Pause,
     Predict,
-    Predictions,
     Save,
+    SetLearningRate,
     SetPace,
 )
 
-Answer = Predictions | FileAnswer | Ending | None
-
-_CONTROL = (Pause, SetPace)
+_CONTROL = (Pause, SetPace, SetLearningRate)
 # what neither starts nor changes a training means the same before and after a Pause
-_OVERTAKEN = (Evaluate, Predict, Save, Inspect, Load)
+_OVERTAKEN = (Evaluate, Predict, Save, Inspect, InspectTable, Load)
 
 
 class Job(NamedTuple):

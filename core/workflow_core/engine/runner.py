@@ -6,18 +6,22 @@ import logging
 import math
 import time
 from collections.abc import Callable
+from typing import Any
 
 from msgspec.structs import replace
 
 from workflow_core.engine.faults import explain
 from workflow_core.engine.inbox import Inbox
 from workflow_core.engine.pace import Meter, Pace
+from workflow_core.engine.subject import Subject
 from workflow_core.errors import WorkflowError
+from workflow_core.history import RECORDED
 from workflow_core.protocol import Epochs, RunState, TrainingView
-from workflow_core.specs import TrainSpec
-from workflow_core.steps import build
-from workflow_core.steps.data import Dataset
+from workflow_core.specs import ModelSpec, TrainSpec, WorkflowSpec
+from workflow_core.steps import build, linear
+from workflow_core.steps.data import Dataset, Scaling
 from workflow_core.steps.train import Trainer
+from workflow_core.store import Store
 
 CHUNK = 0.05
 """Seconds of training between two fetches of its figures."""
@@ -32,22 +36,80 @@ class Runner:
     """
 
     def __init__(
-        self, trainer: Trainer, dataset: Dataset, view: TrainingView, publish: Callable[[Epochs], None]
+        self,
+        trainer: Trainer,
+        dataset: Dataset,
+        model_spec: ModelSpec,
+        run: int,
+        pace: float | None,
+        publish: Callable[[Epochs], None],
     ) -> None:
         self.trainer = trainer
-        self.view = view
         self.dataset = dataset
+        self.model_spec = model_spec
+        self.view = self._first_view(run, pace)
         self._publish = publish
-        self._pace = Pace(view.pace)
+        self._store: Store | None = None
+        self._record = 0
+        self._pace = Pace(pace)
         self._meter = Meter()
-        self._last = view.epoch
-        # costs a CPU nothing, and ends a diverging run at its first bad epoch; a GPU would have to wait every time
-        self._eager = trainer.device.type == "cpu"
-        self._series: dict[str, list[float]] = {}
-        self._bad = False
+        self._last = 0
         self._pending = 0
         self._clock = 0.0
         self._flush_at = 0.0
+
+    def _first_view(self, run: int, pace: float | None) -> TrainingView:
+        initial = self.trainer.tracked.read()
+        spec = self.trainer.spec
+        return TrainingView(
+            run=run,
+            spec=spec,
+            device=str(self.trainer.device),
+            state="ready",
+            epoch=0,
+            pace=pace,
+            rate=0.0,
+            elapsed=0.0,
+            initial=initial,
+            parameters=initial,
+            learning_rate=spec.learning_rate,
+            loss_scale=loss_scale(spec, self.dataset.scaling),
+            **self._prediction(),
+        )
+
+    def _prediction(self) -> dict[str, Any]:
+        """The parts of a view that show what the model predicts now."""
+        model, dataset = self.trainer.model, self.dataset
+        return {
+            "line": build.line(model, dataset),
+            "pairs": build.pairs(model, dataset),
+            "coefficients": linear.coefficients(model, self.model_spec, dataset.features, dataset.scaling),
+        }
+
+    @property
+    def subject(self) -> Subject:
+        """The model as it is now, with all that it was made from."""
+        view, trainer = self.view, self.trainer
+        return Subject(
+            model=trainer.model,
+            model_spec=self.model_spec,
+            dataset=self.dataset,
+            train_spec=view.spec,
+            run=view.run,
+            epoch=view.epoch,
+            train_loss=view.train_loss,
+            val_loss=view.val_loss,
+            optimizer=trainer.optimizer,
+        )
+
+    @property
+    def extensible(self) -> bool:
+        """Can more epochs be added, as if they had been asked for from the start?"""
+        return not self.trainer.ended and self.view.spec.scheduler != "cosine"  # which ends with the last epoch
+
+    def record(self, store: Store | None) -> None:
+        """Let every epoch go to `store`, as a run of its own."""
+        self._store = store
 
     @property
     def running(self) -> bool:
@@ -79,9 +141,15 @@ class Runner:
         self._pace.change(pace, time.monotonic())
         self.view = replace(self.view, pace=pace)
 
+    def set_learning_rate(self, learning_rate: float) -> None:
+        """Take steps of another size from the next epoch on."""
+        self.trainer.set_learning_rate(learning_rate)
+        changes = (*self.view.lr_changes, (self.view.epoch, learning_rate))
+        self.view = replace(self.view, learning_rate=learning_rate, lr_changes=changes)
+
     def fail(self, reason: str) -> None:
         """End the run for good; epochs that were not published are lost."""
-        self._pending, self._series = 0, {}
+        self._pending = 0
         self._change("failed", f"the run failed: {reason}")
 
     def advance(self, inbox: Inbox) -> None:
@@ -111,45 +179,75 @@ class Runner:
             self.trainer.epoch()
             self._pace.count()
             self._pending += 1
-            if self._eager:
-                self._fetch()
         if self._pending and (
-            self._bad or self.view.epoch + self._pending >= self._last or time.monotonic() >= self._flush_at
+            self.trainer.ended or self.view.epoch + self._pending >= self._last or time.monotonic() >= self._flush_at
         ):
             self._flush()
-
-    def _fetch(self) -> None:
-        for name, column in self.trainer.fetch().items():
-            self._series.setdefault(name, []).extend(column)
-            self._bad = self._bad or not all(map(math.isfinite, column))
 
     def _flush(self) -> None:
         """Fetch the figures of the epochs since the last time, see whether the run goes on, and publish."""
         if not self._pending:
             return
-        self._fetch()
+        series = self.trainer.fetch()
         start, self._pending = self.view.epoch, 0
-        series, self._series = self._series, {}
+        latest = {name: column[-1] for name, column in series.items()}
         epoch = start + len(series["train_loss"])
         now = self._count_time()
+        best = self.trainer.best
         self.view = replace(
             self.view,
             epoch=epoch,
             rate=self._meter.mark(now, epoch),
-            parameters=build.scalars(self.trainer.model),
-            line=build.line(self.trainer.model, self.dataset),
-            train_loss=series["train_loss"][-1],
-            val_loss=series["val_loss"][-1] if "val_loss" in series else None,
+            parameters={name: value for name, value in latest.items() if name not in RECORDED},
+            learning_rate=latest["learning_rate"],
+            grad_norm=latest["grad_norm"],
+            train_loss=latest["train_loss"],
+            val_loss=latest.get("val_loss"),
+            best_epoch=best[0] if best is not None else None,
+            best_loss=best[1] if best is not None else None,
+            **self._prediction(),
         )
         self._flush_at = now + CHUNK
-        if self._bad and (bad := _first_bad(series)) is not None:
-            self.view = replace(self.view, first_bad=start + bad[0])
+        self._see_whether_it_ends(start, series)
+        self._keep(start, series)
+        self._publish(Epochs(start=start, series=series, training=self.view))
+
+    def _see_whether_it_ends(self, start: int, series: dict[str, list[float]]) -> None:
+        epoch = self.view.epoch
+        if self.trainer.ended:  # and has put back better weights than those of the last epoch
+            self.view = replace(self.view, parameters=self.trainer.tracked.read())
+        if self.trainer.ended == "diverged":
+            bad = _first_bad(series) or (epoch - start - 1, "a parameter became NaN or infinite")
+            self.view = replace(self.view, first_bad=start + bad[0], advice=self._advice())
             self._change("diverged", f"the run diverged: {bad[1]} in epoch {start + bad[0]}")
+        elif self.trainer.ended:
+            self._change("finished", self._why_ended())
         elif epoch >= self.view.spec.epochs:
             self._change("finished")
         elif epoch >= self._last:
             self._change("paused")
-        self._publish(Epochs(start=start, series=series, training=self.view))
+
+    def _why_ended(self) -> str:
+        spec, best = self.view.spec, self.view.best_epoch
+        which = "validation" if self.view.val_loss is not None else "training"
+        kept = f"; the weights are those of epoch {best:,}" if best is not None else ""
+        return f"stopped early: the {which} loss has not fallen for {spec.early_stop:,} epochs{kept}"
+
+    def _advice(self) -> str:
+        rate = self.view.learning_rate
+        stable = linear.reference(self.model_spec, self.dataset, self.view.spec).stable_lr
+        if stable is not None and stable < rate:
+            return f"Set a learning rate below {stable:.4g}, the largest that is stable here; {rate:g} is above it."
+        return f"Set a learning rate below {rate:g}, for example {rate / 10:g}, or limit the gradients (clip)."
+
+    def _keep(self, start: int, series: dict[str, list[float]]) -> None:
+        """Hand the epochs to the store; the run has its row there once it has an epoch."""
+        if self._store is None:
+            return
+        if not self._record:
+            workflow = WorkflowSpec(data=self.dataset.spec, model=self.model_spec, train=self.view.spec)
+            self._record = self._store.begin(workflow.to_toml(), list(series))
+        self._store.append(self._record, start, series)
 
     def _count_time(self) -> float:
         now = time.monotonic()
@@ -159,6 +257,15 @@ class Runner:
 
     def _change(self, state: RunState, reason: str = "") -> None:
         self.view = replace(self.view, state=state, reason=reason, rate=self.view.rate if state == "running" else 0.0)
+        if self._store is not None and self._record:
+            self._store.set_state(self._record, state, reason)
+
+
+def loss_scale(spec: TrainSpec, scaling: Scaling | None) -> float | None:
+    """What turns the criterion's loss into one of y in the user's own units; None where no factor does."""
+    if scaling is None:
+        return 1.0
+    return {"mse": scaling.y_std**2, "l1": scaling.y_std}.get(spec.loss)
 
 
 def _first_bad(series: dict[str, list[float]]) -> tuple[int, str] | None:

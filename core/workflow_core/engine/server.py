@@ -7,20 +7,24 @@ import contextlib
 import functools
 import logging
 import os
+import sqlite3
 import time
 from collections.abc import Callable
 
 from workflow_core import sockets
 from workflow_core.engine.board import Board
-from workflow_core.engine.inbox import Answer, Inbox, Job
+from workflow_core.engine.inbox import Inbox, Job
 from workflow_core.engine.peer import Peer
 from workflow_core.engine.worker import Worker
 from workflow_core.errors import Problem
-from workflow_core.protocol import Ending, EngineView, Epochs, Notice, Request, Run, Save, Shutdown, Update
+from workflow_core.protocol import Answer, Ending, EngineView, Epochs, Notice, Request, Run, Save, Shutdown, Update
+from workflow_core.store import Store
 from workflow_core.workspace import Workspace
 
 GRACE = 0.9
 """Seconds an ending engine gives to the epoch or the command under way."""
+STORE_GRACE = 0.2
+"""Seconds an ending engine gives to the disk."""
 FLUSH_GRACE = 0.2
 """Seconds an ending engine gives to UIs that do not read."""
 UNSAVED_TIMEOUT = 24 * 3600.0
@@ -44,7 +48,30 @@ class Server:
         self._inode = 0
         view = EngineView(pid=os.getpid(), log=str(workspace.log))
         self._board = Board(view)
-        self._worker = Worker(self._inbox, view, functools.partial(self._post, self._publish), workspace.checkpoints)
+        self._problems: list[Problem] = []
+        self._store = self._open_store()
+        self._worker = Worker(
+            self._inbox, view, functools.partial(self._post, self._publish), workspace.checkpoints, self._store
+        )
+
+    def _open_store(self) -> Store | None:
+        """The workspace's store; where it cannot be used, whoever attaches is told, and training goes on without."""
+        try:
+            return Store(self._workspace.store, functools.partial(self._post, self._tell))
+        except (sqlite3.Error, OSError) as error:
+            log.warning("no store: %s", error)
+            self._problems.append(
+                Problem(
+                    title="Epochs will not be recorded",
+                    message=f"{self._workspace.store} cannot be used: {error}. Trainings run all the same.",
+                    advice="Mend or remove the file, and start the engine again.",
+                )
+            )
+            return None
+
+    def _tell(self, problem: Problem) -> None:
+        for peer in self._attached():
+            peer.note(Notice(problem=problem))
 
     async def serve(self) -> None:
         """Serve until `end` is called or there has been nothing to do for long. Raises OSError without a socket."""
@@ -113,10 +140,15 @@ class Server:
         peer = Peer(reader, writer, self._board)
         self._peers[peer] = asyncio.current_task()
         try:
-            await peer.talk(lambda: log.info("%s attached", peer.name), functools.partial(self._request, peer))
+            await peer.talk(functools.partial(self._attach, peer), functools.partial(self._request, peer))
         finally:
             del self._peers[peer]
             self._busy_at = time.monotonic()
+
+    def _attach(self, peer: Peer) -> None:
+        log.info("%s attached", peer.name)
+        for problem in self._problems:
+            peer.note(Notice(problem=problem))
 
     def _attached(self) -> list[Peer]:
         return [peer for peer in self._peers if peer.attached]
@@ -168,6 +200,8 @@ class Server:
         self._inbox.close()
         if self._board.engine.state == "ready":
             await self._loop.run_in_executor(None, self._worker.join, GRACE)
+        if self._store is not None:
+            await self._loop.run_in_executor(None, self._store.close, STORE_GRACE)
         self._refuse_unanswered()
         notice = Notice(problem=Problem(title="The engine has ended", message=f"the engine has ended: {reason}."))
         peers = self._attached()

@@ -16,43 +16,50 @@ import torch
 from msgspec.structs import replace
 
 from workflow_core import devices
+from workflow_core.engine import results
 from workflow_core.engine.faults import FAULTS, problem_of
-from workflow_core.engine.inbox import Answer, Inbox
+from workflow_core.engine.files import Stamp, absolute, stamp
+from workflow_core.engine.inbox import Inbox
 from workflow_core.engine.progress import RESULTS, Progress
 from workflow_core.engine.runner import Runner
+from workflow_core.engine.subject import Subject
 from workflow_core.errors import WorkflowError
 from workflow_core.history import HistoryData
 from workflow_core.protocol import (
+    Answer,
     BuildModel,
     Command,
     EngineView,
     Epochs,
     Evaluate,
-    EvaluationView,
     FileAnswer,
     Inspect,
+    InspectTable,
     Load,
-    LoadedView,
     MakeData,
+    ModelView,
     Pause,
     Predict,
-    Predictions,
     Reset,
     Run,
     Save,
-    SavedView,
+    SetLearningRate,
     SetPace,
     SetTraining,
-    Source,
-    TrainingView,
     Update,
 )
-from workflow_core.specs import DataSpec, ModelSpec, TrainSpec, WorkflowSpec
-from workflow_core.steps import build, data, evaluate, load, save, train
+from workflow_core.specs import DataSpec, ModelSpec, TrainSpec
+from workflow_core.steps import build, data, load, tables, train
+from workflow_core.store import Store
 
 log = logging.getLogger(__name__)
 
+MAX_LEARNING_RATE = 1e6
 NO_EPOCHS = HistoryData(epochs=0, width=1, series={})
+Made = tuple[DataSpec, Stamp, ModelSpec, Stamp]
+"""What a run is trained on: settings, and the state of the files that they name."""
+REFERRED = ("loss", "delta", "optimizer", "momentum", "nesterov")
+"""The settings of a training that what is known before it depends on."""
 
 
 def describe(view: EngineView) -> EngineView:
@@ -72,11 +79,15 @@ def warm_up() -> None:
 
 
 class Session:
-    """The six steps of one workflow. `handle` raises WorkflowError and has changed nothing then."""
+    """The six steps of one workflow. `handle` raises WorkflowError and has changed nothing then.
 
-    def __init__(self, publish: Callable[[Update | Epochs], None], files: Path) -> None:
+    Relative names of files mean `files`; every epoch goes to `store`, where there is one.
+    """
+
+    def __init__(self, publish: Callable[[Update | Epochs], None], files: Path, store: Store | None = None) -> None:
         self._publish = publish
         self._files = files
+        self._store = store
         self._progress = Progress()
         self._version = 0
         self._data_spec = DataSpec()
@@ -84,10 +95,12 @@ class Session:
         self._train_spec = TrainSpec()
         self._pace: float | None = None
         self._dataset: data.Dataset | None = None
+        self._data_stamp: Stamp = None
         self._model: torch.nn.Module | None = None
+        self._model_stamp: Stamp = None
         self._runs = 0
         self._runner: Runner | None = None
-        self._runner_model = ModelSpec()
+        self._runner_made: Made | None = None
         self._loaded: load.Loaded | None = None
 
     @property
@@ -126,11 +139,13 @@ class Session:
     def _handle(self, command: Command) -> Answer:
         match command:
             case MakeData(spec=spec):
-                self._make_data(spec or self._data_spec)
+                self._make_data(spec or self._data_spec, anew=True)
             case BuildModel(spec=spec):
-                self._build_model(spec or self._model_spec)
+                self._build_model(spec or self._model_spec, anew=True)
             case SetTraining(spec=spec):
                 self._set_training(spec)
+            case SetLearningRate(learning_rate=learning_rate):
+                self._set_learning_rate(learning_rate)
             case Run(epochs=epochs):
                 self._run(epochs)
             case Pause():
@@ -139,51 +154,70 @@ class Session:
                 self._set_pace(pace)
             case Reset():
                 self._reset()
+            case InspectTable(path=path, header=header):
+                return tables.inspect(absolute(path, self._files), header)
+            case Inspect(path=path):
+                return FileAnswer(file=load.inspect(absolute(path, self._files)))
             case Evaluate():
                 self._evaluate()
-            case Predict(x=x, source=source):
-                return self._predict(x, source)
+            case Predict():
+                return self._predict(command)
             case Save():
                 self._save(command)
-            case Inspect(path=path):
-                return FileAnswer(file=load.inspect(self._path(path)))
             case Load(path=path):
-                self._load(self._path(path))
+                self._load(absolute(path, self._files))
             case _:
                 raise AssertionError(f"{command} is not for the session")
         return None
 
     # steps 1 and 2
 
-    def _make_data(self, spec: DataSpec) -> None:
-        if self._dataset is not None and spec == self._data_spec:
+    def _make_data(self, spec: DataSpec, anew: bool = False) -> None:
+        """Make the data where they are not those of `spec`; with `anew` also where its file has changed since."""
+        read = stamp(absolute(spec.file, self._files)) if spec.kind == "table" else None
+        if self._dataset is not None and spec == self._data_spec and not (anew and read != self._data_stamp):
             return
         self._refuse_while_running("data")
-        dataset = data.make(spec)
+        dataset = data.make(spec, self._files)
         # the same number as without a UI: on larger data it changes the last bits of every sum
         devices.set_threads(len(dataset.X))
-        view = data.view(dataset)
-        model = build.build(self._model_spec) if self._model is not None else None
-        update = Update(data_spec=spec, data=view)
-        if model is not None:
-            update = replace(update, model=build.view(model, self._model_spec, dataset, self._train_spec))
-        self._data_spec, self._dataset = spec, dataset
+        update = Update(data_spec=spec, data=data.view(dataset))
+        if self._model is not None:
+            update = replace(update, model=self._rebuild(dataset))
+        self._data_spec, self._dataset, self._data_stamp = spec, dataset, read
         self._progress.done("data")
-        if model is not None:
-            self._model = model
         self._outdate("the data changed", update)
 
-    def _build_model(self, spec: ModelSpec) -> None:
-        if self._model is not None and spec == self._model_spec:
+    def _rebuild(self, dataset: data.Dataset) -> ModelView | None:
+        """The model anew for other data; where it cannot take them there is none until it is asked for again."""
+        try:
+            model = self._built(self._model_spec, dataset)
+            view = build.view(model, self._model_spec, dataset, self._train_spec)
+        except WorkflowError:
+            self._model = None
+            self._progress.reopen("build")
+            return None
+        self._model = model
+        return view
+
+    def _build_model(self, spec: ModelSpec, anew: bool = False) -> None:
+        """Build the model where it is not that of `spec`; with `anew` also where its file has changed since."""
+        self._make_data(self._data_spec)
+        read = stamp(absolute(spec.file, self._files)) if spec.kind == "custom" else None
+        if self._model is not None and spec == self._model_spec and not (anew and read != self._model_stamp):
             return
         self._refuse_while_running("model")
-        self._make_data(self._data_spec)
         assert self._dataset is not None
-        model = build.build(spec)
+        model = self._built(spec, self._dataset)
         view = build.view(model, spec, self._dataset, self._train_spec)
-        self._model_spec, self._model = spec, model
+        self._model_spec, self._model, self._model_stamp = spec, model, read
         self._progress.done("build")
         self._outdate("the model changed", Update(model_spec=spec, model=view))
+
+    def _built(self, spec: ModelSpec, dataset: data.Dataset) -> torch.nn.Module:
+        if spec.kind == "custom":
+            spec = replace(spec, file=str(absolute(spec.file, self._files)))
+        return build.build(spec, len(dataset.features), dataset.spec.dtype)
 
     def _refuse_while_running(self, what: str) -> None:
         if self.running:
@@ -203,26 +237,42 @@ class Session:
         self._reunite()
         self._show(update)
 
+    @property
+    def _made(self) -> Made:
+        return self._data_spec, self._data_stamp, self._model_spec, self._model_stamp
+
     def _reunite(self) -> None:
         """A run whose data and model are again what it was trained on is no longer stale."""
         runner = self._runner
-        if runner is None or not self._stale:
+        if runner is None or not self._stale or self._made != self._runner_made:
             return
-        if runner.dataset.spec == self._data_spec and self._runner_model == self._model_spec:
-            self._dataset, self._model = runner.dataset, runner.trainer.model
-            self._progress.reopen("train")
-            if runner.view.state in ("finished", "diverged", "failed"):
-                self._progress.done("train")
+        self._dataset, self._model = runner.dataset, runner.trainer.model
+        self._progress.reopen("train")
+        if runner.view.state in ("finished", "diverged", "failed"):
+            self._progress.done("train")
 
     # step 3
 
     def _set_training(self, spec: TrainSpec) -> None:
         update = Update(train_spec=spec)
-        if self._dataset is not None and self._model is not None and spec.loss != self._train_spec.loss:
-            fresh = build.build(self._model_spec)
+        referred = any(getattr(spec, name) != getattr(self._train_spec, name) for name in REFERRED)
+        if self._dataset is not None and self._model is not None and referred:
+            fresh = self._built(self._model_spec, self._dataset)
             update = replace(update, model=build.view(fresh, self._model_spec, self._dataset, spec))
         self._train_spec = spec
         self._show(update)
+
+    def _set_learning_rate(self, learning_rate: float) -> None:
+        if self._runner is None or self._stale:
+            raise WorkflowError("No run", "there is no run whose learning rate could change.", "Start one first.")
+        if not (math.isfinite(learning_rate) and 0 < learning_rate <= MAX_LEARNING_RATE):
+            raise WorkflowError(
+                "Not a learning rate",
+                f"{learning_rate:g} cannot be one.",
+                f"Ask for a number above 0, up to {MAX_LEARNING_RATE:g}.",
+            )
+        self._runner.set_learning_rate(learning_rate)
+        self._show(Update(training=self._runner.view))
 
     def _run(self, epochs: int | None) -> None:
         if epochs is not None and epochs < 1:
@@ -246,16 +296,17 @@ class Session:
             raise WorkflowError(
                 "This run has diverged",
                 f"{view.reason}; further epochs would not mend it.",
-                "Set a smaller learning rate and run again.",
+                view.advice or "Set a smaller learning rate and run again.",
             )
         if self._train_spec == view.spec and view.state == "finished":
+            done = f"all {view.spec.epochs:,} epochs are done" if view.epoch >= view.spec.epochs else view.reason
             raise WorkflowError(
                 "This run is finished",
-                f"all {view.spec.epochs:,} epochs are done.",
+                f"{done}.",
                 "Set more epochs to go on, or reset to train again from the start.",
             )
         more = wanted == view.spec and self._train_spec.epochs > view.epoch and view.state != "diverged"
-        if not more:
+        if not more or (self._train_spec != view.spec and not runner.extensible):
             self._new_run()
         elif self._train_spec != view.spec:
             runner.extend(self._train_spec)
@@ -266,30 +317,18 @@ class Session:
 
         The run that was there stays untouched until the new one stands complete. Raises WorkflowError.
         """
-        assert self._dataset is not None
-        model = build.build(self._model_spec)  # by its seed the same initial parameters every time
-        trainer = train.Trainer(model, self._dataset, self._train_spec)
-        parameters = build.scalars(model)
+        dataset = self._dataset
+        assert dataset is not None
+        model = self._built(self._model_spec, dataset)  # by its seed the same initial parameters every time
+        trainer = train.Trainer(model, dataset, self._train_spec)
         begun = self._runner is None or self._runner.view.state != "ready"
-        view = TrainingView(
-            run=self._runs + begun,
-            spec=self._train_spec,
-            device=str(trainer.device),
-            state="ready",
-            epoch=0,
-            pace=self._pace,
-            rate=0.0,
-            elapsed=0.0,
-            initial=parameters,
-            parameters=parameters,
-            line=build.line(model, self._dataset),
-        )
-        self._model, self._runs = model, view.run
-        self._runner = Runner(trainer, self._dataset, view, self._publish_epochs)
-        self._runner_model = self._model_spec
+        runner = Runner(trainer, dataset, self._model_spec, self._runs + begun, self._pace, self._publish_epochs)
+        runner.record(self._store)
+        self._model, self._runs, self._runner = model, runner.view.run, runner
+        self._runner_made = self._made
         self._progress.reopen("train")
         self._progress.outdate(RESULTS, "a new run was begun")
-        self._show(Update(training=view, history=NO_EPOCHS))
+        self._show(Update(training=runner.view, history=NO_EPOCHS))
 
     def _publish_epochs(self, epochs: Epochs) -> None:
         self._publish(epochs)
@@ -311,6 +350,7 @@ class Session:
 
     def _reset(self) -> None:
         if self._runner is not None:
+            self._build_model(self._model_spec)
             self._progress.outdate(RESULTS, "the training was reset")
             self._new_run()
 
@@ -325,8 +365,8 @@ class Session:
         """Epochs of training in the model as it is now."""
         return self._runner.view.epoch if self._runner is not None and not self._stale else 0
 
-    def _current(self) -> tuple[torch.nn.Module, data.Dataset]:
-        """The model as it is now and its data, made where missing. Raises WorkflowError where the run is stale."""
+    def _subject(self) -> Subject:
+        """The model as it is now, made where missing. Raises WorkflowError where its training is stale."""
         if self._stale:
             raise WorkflowError(
                 "The training is out of date",
@@ -336,83 +376,36 @@ class Session:
         self._build_model(self._model_spec)
         assert self._model is not None
         assert self._dataset is not None
-        return self._model, self._dataset
+        if self._runner is not None and self._trained:
+            return self._runner.subject
+        return Subject(self._model, self._model_spec, self._dataset, self._train_spec)
 
     def _evaluate(self) -> None:
-        model, dataset = self._current()
-        view = EvaluationView(
-            run=self._runs if self._trained else 0,
-            epoch=self._trained,
-            metrics=evaluate.evaluate(model, dataset),
-            predictions=evaluate.predictions(model, dataset),
-        )
+        view = results.evaluation(self._subject())
         self._progress.done("evaluate")
         self._show(Update(evaluation=view))
 
-    def _predict(self, x: tuple[float, ...], source: Source) -> Predictions:
-        if not all(map(math.isfinite, x)):
-            raise WorkflowError("Not a number to predict for", "x holds NaN or infinity.", "Give finite numbers.")
-        if source == "trained":
-            model, dataset = self._current()
-            line: tuple[float, float] | None = (dataset.spec.weight, dataset.spec.bias)
-        elif self._loaded is not None:
-            # of a file that does not tell its data there is no truth: the data here may be quite another
-            model, line = self._loaded.model, self._loaded.truth
-        else:
+    def _predict(self, command: Predict) -> Answer:
+        if command.source == "trained":
+            return results.predict_with(self._subject(), command)
+        if self._loaded is None:
             raise WorkflowError("Nothing is loaded", "no file has been loaded yet.", "Load one in step 6 first.")
-        truth = tuple(line[0] * value + line[1] for value in x) if line is not None else None
-        points = tuple(zip(x, build.predict(model, list(x)), strict=True))
-        return Predictions(source=source, points=points, truth=truth)
+        return results.predict_loaded(self._loaded, command)
 
     def _save(self, command: Save) -> None:
-        runner = self._runner if self._trained or self._stale else None
-        if runner is not None:
-            # also of a stale run: its weights are worth what they were, and the file tells what they were trained on
-            model, dataset, model_spec, spec = (
-                runner.trainer.model,
-                runner.dataset,
-                self._runner_model,
-                runner.view.spec,
-            )
-        else:
-            model, dataset = self._current()
-            model_spec, spec = self._model_spec, self._train_spec
-        epoch = runner.view.epoch if runner is not None else 0
-        path = save.save(
-            self._path(command.path),
-            command.kind,
-            model,
-            workflow=WorkflowSpec(data=dataset.spec, model=model_spec, train=spec),
-            epoch=epoch,
-            train_loss=runner.view.train_loss if runner is not None else None,
-            val_loss=runner.view.val_loss if runner is not None else None,
-            optimizer_state=runner.trainer.optimizer.state_dict() if runner is not None else None,
-            dataset=dataset,
-            overwrite=command.overwrite,
-        )
-        view = SavedView(run=runner.view.run if runner is not None else 0, epoch=epoch, file=load.inspect(path))
+        # also of a stale run: its weights are worth what they were, and the file tells what they were trained on
+        subject = self._runner.subject if self._runner is not None and self._stale else self._subject()
+        view = results.saved(subject, command, absolute(command.path, self._files))
         self._progress.done("save")
         self._show(Update(saved=view))
 
     def _load(self, path: Path) -> None:
-        loaded = load.load(path)
+        file = load.load(path, self._model_spec, self._dataset)
         # against an untrained model every good file would look wrong
-        reference = self._model if self._trained else None
-        proof = load.prove(loaded, reference, self._dataset)
-        self._loaded = loaded
+        view = results.loaded(file, self._model if self._trained else None, self._dataset)
+        self._loaded = file
         self._progress.done("load")
-        self._show(Update(loaded=LoadedView(file=loaded.file, before=loaded.before, after=loaded.after, proof=proof)))
-
-    def _path(self, text: str) -> Path:
-        """An absolute path; a relative one means the workspace's own folder, whoever asks from wherever."""
-        if not text or "\0" in text:
-            raise WorkflowError(
-                "Not a file name", "the name of the file is empty or holds a NUL.", "Give another name."
-            )
-        try:
-            return self._files / Path(text).expanduser()
-        except RuntimeError as error:
-            raise WorkflowError("Not a file name", f"{text}: {error}.") from error
+        self._show(Update(loaded=view))
 
     def _show(self, update: Update) -> None:
         """Publish what changed, and the steps where that changed them."""

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from workflow_core.engine.inbox import Answer, Inbox, Job
+from workflow_core.engine.inbox import Inbox, Job
 from workflow_core.errors import Problem, WorkflowError
-from workflow_core.protocol import EngineView, Epochs, Update
+from workflow_core.protocol import Answer, EngineView, Epochs, Update
+from workflow_core.store import Store
 
 if TYPE_CHECKING:
     from workflow_core.engine.session import Session
@@ -29,13 +30,21 @@ class Worker(threading.Thread):
     becomes `failed` and every command is answered with that.
     """
 
-    def __init__(self, inbox: Inbox, view: EngineView, publish: Callable[[Update | Epochs], None], files: Path) -> None:
+    def __init__(
+        self,
+        inbox: Inbox,
+        view: EngineView,
+        publish: Callable[[Update | Epochs], None],
+        files: Path,
+        store: Store | None = None,
+    ) -> None:
         super().__init__(name="worker", daemon=True)
         self.session: Session | None = None
         self._inbox = inbox
         self._view = view
         self._publish = publish
         self._files = files
+        self._store = store
 
     @property
     def unsaved(self) -> bool:
@@ -67,7 +76,7 @@ class Worker(threading.Thread):
     def _load(self) -> None:
         begun = time.monotonic()
         module = importlib.import_module("workflow_core.engine.session")
-        self.session = module.Session(self._publish, self._files)
+        self.session = module.Session(self._publish, self._files, self._store)
         view = module.describe(self._view)
         self._publish(Update(engine=replace(view, load_seconds=time.monotonic() - begun)))
         log.info("torch %s loaded in %.1f s", view.torch_version, time.monotonic() - begun)

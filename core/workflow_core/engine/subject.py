@@ -1,0 +1,25 @@
+"""What evaluation, saving and prediction are about: a model together with what it was made from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import nn, optim
+
+from workflow_core.specs import ModelSpec, TrainSpec
+from workflow_core.steps.data import Dataset
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model with its data and settings, and the run that trained it so far (0 and None where none did)."""
+
+    model: nn.Module
+    model_spec: ModelSpec
+    dataset: Dataset
+    train_spec: TrainSpec
+    run: int = 0
+    epoch: int = 0
+    train_loss: float | None = None
+    val_loss: float | None = None
+    optimizer: optim.Optimizer | None = None
