@@ -66,6 +66,9 @@ def _run(options: Options) -> int:
             reconfigure(errors="backslashreplace")
     # the project does without NumPy, and torch says so each time
     warnings.filterwarnings("ignore", message="Failed to initialize NumPy")
+    if isinstance(options, TrainOptions) and options.print_spec:
+        say(options.spec.to_toml().rstrip("\n"))
+        return 0
     try:
         os.getcwd()
     except OSError as error:

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
-import argparse
-import math
+import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from functools import partial
+from pathlib import Path
+from typing import Any
 
+from msgspec.structs import replace
+
+from workflow_core.errors import WorkflowError
+from workflow_core.flags import FORMULAS, parsers
 from workflow_core.sanitize import sanitize
 from workflow_core.specs import (
-    LOSSES,
-    OPTIMIZERS,
+    LOSS_USES,
+    MODEL_USES,
+    OPTIMIZER_USES,
+    RANGE,
+    SCHEDULER_USES,
+    USES,
     DataSpec,
-    InitSpec,
     ModelSpec,
     SaveKind,
     SplitSpec,
@@ -22,13 +30,18 @@ from workflow_core.specs import (
     WorkflowSpec,
 )
 
-PROGRAM = "workflow-tui"
 _NEGATIVE = re.compile(r"-(\d|\.\d|inf|nan)", re.IGNORECASE)
+_PREDICT_VALUED = ("--model", "--spec")
+_SEEDS = ("data.seed", "data.x_seed", "split.seed", "init.seed", "train.batch_seed")
+_DATA_USES = {kind: (*own, *(RANGE if kind in FORMULAS else ())) for kind, own in USES.items()}
+
+Uses = Mapping[Any, tuple[str, ...]]
+"""The settings that each kind of something has for itself."""
 
 
 @dataclass(frozen=True)
 class TrainOptions:
-    """What `train` was asked for. `every` is None where the report is to choose."""
+    """What `train` was asked for. `every` is None where the report is to choose; `print_spec` asks for nothing else."""
 
     spec: WorkflowSpec
     save: str | None
@@ -36,15 +49,21 @@ class TrainOptions:
     overwrite: bool
     json: bool
     every: int | None
+    print_spec: bool = False
 
 
 @dataclass(frozen=True)
 class PredictOptions:
-    """What `predict` was asked for."""
+    """What `predict` was asked for: all features of every row in `x`.
+
+    `model` is the (file, class) that the user named for a model of their own, `spec` the settings of a bare state_dict.
+    """
 
     file: str
-    x: tuple[float, ...]
+    x: tuple[tuple[float, ...], ...]
     json: bool
+    model: tuple[str, str] | None = None
+    spec: WorkflowSpec | None = None
 
 
 Options = TrainOptions | PredictOptions
@@ -53,52 +72,164 @@ Options = TrainOptions | PredictOptions
 def parse(argv: Sequence[str]) -> Options:
     """The options that `argv` (without the program's name) stands for.
 
-    Raises SystemExit, with one sentence on stderr and status 2 for bad arguments, with status 0 after `--help`.
+    Raises SystemExit, with one sentence on stderr and status 2 for bad arguments, with status 0 after `--help`;
+    WorkflowError where a file of settings cannot be read or does not fit.
     """
-    parser, train = _parsers()
-    given = parser.parse_args(_with_negative_numbers(argv))
-    if given.command == "predict":
-        return PredictOptions(given.file, tuple(given.x), given.json)
+    parser, train = parsers()
+    given = vars(parser.parse_args(_with_negative_numbers(argv)))
+    if given.pop("command") == "predict":
+        return _predict(given)
+    base = read_spec(given.pop("spec")) if "spec" in given else WorkflowSpec()
     try:
-        spec = _spec(given)
+        spec = _Given(given, train.flags).over(base)
     except ValueError as error:
         train.error(str(error))
-    return TrainOptions(spec, given.save, given.kind, given.overwrite, given.json, given.every)
+    return TrainOptions(
+        spec=spec,
+        save=given.get("save"),
+        kind=given.get("save_kind", "state_dict"),
+        overwrite=given.get("overwrite", False),
+        json=given.get("json", False),
+        every=given.get("every"),
+        print_spec=given.get("print_spec", False),
+    )
 
 
-def _spec(given: argparse.Namespace) -> WorkflowSpec:
-    def seed(own: int | None) -> int:
-        return next(value for value in (own, given.seed, 42) if value is not None)
+def _predict(given: Mapping[str, Any]) -> PredictOptions:
+    model = given.get("model")
+    return PredictOptions(
+        file=given["file"],
+        x=tuple(given["x"]),
+        json=given.get("json", False),
+        model=None if model is None else (_absolute(model[0]), model[1]),
+        spec=read_spec(given["spec"]) if "spec" in given else None,
+    )
 
-    split = SplitSpec.parse(
-        given.split, order="shuffled" if given.shuffle else "sequential", seed=seed(given.shuffle_seed)
-    )
-    data = DataSpec(
-        weight=given.weight,
-        bias=given.bias,
-        start=given.start,
-        stop=given.stop,
-        step=given.step,
-        noise=given.noise,
-        seed=seed(given.noise_seed),
-        split=split,
-    )
-    values = {} if given.init is None else InitSpec.parse(given.init)
-    train = TrainSpec(
-        loss=given.loss,
-        optimizer=given.optimizer,
-        learning_rate=given.lr,
-        epochs=given.epochs,
-        device=given.device,
-    )
-    model = ModelSpec(init=InitSpec(seed=seed(given.init_seed), values=values))
-    return WorkflowSpec(data=data, model=model, train=train)
+
+def read_spec(path: str) -> WorkflowSpec:
+    """The settings in the TOML file `path`; files that they name relative to its folder are absolute then.
+
+    Raises WorkflowError.
+    """
+    try:
+        spec = WorkflowSpec.read(Path(path))
+        folder = os.path.dirname(path)
+        return replace(
+            spec,
+            data=replace(spec.data, file=_absolute(spec.data.file, folder)),
+            model=replace(spec.model, file=_absolute(spec.model.file, folder)),
+        )
+    except WorkflowError as error:
+        problem = error.problem
+        named = problem.message if path in problem.message else f"{path}: {problem.message}"
+        raise WorkflowError(problem.title, sanitize(named, 1000), problem.advice) from error
+    except ValueError as error:  # a NUL in the path
+        raise WorkflowError("Cannot read the settings", f"{sanitize(path)} cannot be read: {error}.") from error
+
+
+def _absolute(file: str, folder: str = "") -> str:
+    """`file` in a form that means the same wherever the settings go; no file stays none."""
+    return os.path.abspath(os.path.join(folder, os.path.expanduser(file))) if file else ""
+
+
+class _Given:
+    """The settings that were given on the command line, and what they make of those of a file."""
+
+    def __init__(self, given: Mapping[str, Any], flags: Mapping[str, str]) -> None:
+        self._given = given
+        self._flags = flags
+        seeds = dict.fromkeys(_SEEDS, given["seed"]) if "seed" in given else {}
+        self._settings = {**seeds, **given}
+
+    def over(self, base: WorkflowSpec) -> WorkflowSpec:
+        """`base` with these settings in their place. Raises ValueError."""
+        return WorkflowSpec(data=self._data(base.data), model=self._model(base.model), train=self._train(base.train))
+
+    def _part(self, section: str) -> dict[str, Any]:
+        start = f"{section}."
+        return {name[len(start) :]: value for name, value in self._settings.items() if name.startswith(start)}
+
+    def _refuse(self, section: str, uses: Uses, kind: str, what: str, where: Callable[[list[str]], str]) -> None:
+        """Raises ValueError for a flag whose setting belongs to other kinds; `where` says what chooses those.
+
+        `--seed` is no such flag: it means whatever seeds there are.
+        """
+        for name in self._given:
+            fitting = [each for each, own in uses.items() if name in (f"{section}.{setting}" for setting in own)]
+            if fitting and kind not in fitting:
+                raise ValueError(f"{self._flags[name]} does nothing for {what}; it goes with {where(fitting)}")
+
+    def _data(self, base: DataSpec) -> DataSpec:
+        sources = [name for name in ("data.kind", "data.sample", "data.file") if name in self._given]
+        if len(sources) > 1:
+            first, second = (self._flags[name] for name in sources[:2])
+            raise ValueError(f"{first} and {second} both say where the data come from; give one of them")
+        changes = self._part("data")
+        if "file" in changes:
+            changes |= {"kind": "table", "file": _absolute(changes["file"])}
+        elif "sample" in changes:
+            changes["kind"] = "sample"
+        kind = changes.get("kind", base.kind)
+        self._refuse("data", _DATA_USES, kind, f"{kind} data", _data_flag)
+        return replace(base, **changes, split=self._split(base.split))
+
+    def _split(self, base: SplitSpec) -> SplitSpec:
+        changes = self._part("split")
+        if "shuffle" in self._given:
+            changes["order"] = "shuffled" if self._given["shuffle"] else "sequential"
+        if "split" in self._given:
+            shares = SplitSpec.parse(self._given["split"])
+            changes |= {"train": shares.train, "validation": shares.validation, "test": shares.test}
+        return replace(base, **changes)
+
+    def _model(self, base: ModelSpec) -> ModelSpec:
+        named = dict(self._given.get("model", {}))
+        if "file" in named:
+            named["file"] = _absolute(named["file"])
+        kind = named.get("kind", base.kind)
+        self._refuse("model", MODEL_USES, kind, f"the {kind} model", _model_flag)
+        changes = self._part("model")
+        # arguments in a file belong to the class that it names
+        kept = base.arguments if all(getattr(base, name) == value for name, value in named.items()) else {}
+        if kind == "custom":
+            changes["arguments"] = {**kept, **dict(changes.get("arguments", ()))}
+        init = replace(base.init, **self._given.get("init", {}), **self._part("init"))
+        return replace(base, **named, **changes, init=init)
+
+    def _train(self, base: TrainSpec) -> TrainSpec:
+        changes = self._part("train")
+        uses: dict[str, Uses] = {"optimizer": OPTIMIZER_USES, "scheduler": SCHEDULER_USES, "loss": LOSS_USES}
+        for word, table in uses.items():
+            kind = changes.get(word, getattr(base, word))
+            what = "no scheduler" if kind == "none" else f"the {word} {kind}"
+            self._refuse("train", table, kind, what, partial(_train_flag, word))
+        if "min_delta" in changes and not changes.get("early_stop", base.early_stop):
+            raise ValueError("--min-delta does nothing for a training that has no patience; it goes with --early-stop")
+        return replace(base, **changes)
+
+
+def _data_flag(kinds: Sequence[str]) -> str:
+    flags = [flag for kind, flag in (("table", "--data"), ("sample", "--sample")) if kind in kinds]
+    formulas = [kind for kind in kinds if kind in FORMULAS]
+    return _either([*flags, *([f"--formula {_either(formulas)}"] if formulas else [])])
+
+
+def _model_flag(kinds: Sequence[str]) -> str:
+    return f"--model {_either(['FILE.py:Class' if kind == 'custom' else kind for kind in kinds])}"
+
+
+def _train_flag(word: str, kinds: Sequence[str]) -> str:
+    return f"--{word} {_either(kinds)}"
+
+
+def _either(words: Sequence[str]) -> str:
+    return " or ".join(part for part in (", ".join(words[:-1]), words[-1]) if part)
 
 
 def _with_negative_numbers(argv: Sequence[str]) -> list[str]:
-    """The arguments in a form in which argparse takes -3e-2 for a number, too; it knows -3 and -0.03 only.
+    """The arguments in a form in which argparse takes -3e-2 and -1,2 for values, too; it knows -3 and -0.03 only.
 
-    No option begins as a number does, and those of `predict` take no value: there they may stand before the rest.
+    No flag begins as a number does. Those of `predict` are moved before its values, each with its own.
     """
     command, rest = list(argv[:1]), list(argv[1:])
     end = rest.index("--") if "--" in rest else len(rest)
@@ -112,114 +243,20 @@ def _with_negative_numbers(argv: Sequence[str]) -> list[str]:
                 joined.append(text)
         return command + joined + rest[end:]
     if command == ["predict"]:
-        options = [text for text in before if text.startswith("-") and not _NEGATIVE.match(text)]
-        values = [text for text in before if text not in options] + after
-        return command + options + (["--", *values] if values else [])
+        flags, values = _predict_flags(before)
+        values += after
+        return command + flags + (["--", *values] if values else [])
     return list(argv)
 
 
-class _Parser(argparse.ArgumentParser):
-    """Refuses in one line, and knows no abbreviations."""
-
-    def __init__(self, **settings: Any) -> None:
-        super().__init__(allow_abbrev=False, **settings)
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {sanitize(message, 400)}\n")
-
-
-def _parsers() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
-    parser = _Parser(prog=PROGRAM, description="The PyTorch workflow without the app.")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="train | predict", parser_class=_Parser)
-    train = commands.add_parser(
-        "train",
-        help="make data, build a model, train, evaluate and save it",
-        description="Make data, build a model, train, evaluate and save it.",
-    )
-    _add_data(train.add_argument_group("data: y = weight * X + bias, X = arange(start, stop, step)"))
-    _add_model(train.add_argument_group("model and training"))
-    _add_output(train.add_argument_group("output"))
-    predict = commands.add_parser(
-        "predict",
-        help="predict with a saved model",
-        description="Load a saved model and print `x  y_pred` for every X.",
-    )
-    predict.add_argument("file", metavar="FILE", help="a file that was saved by train or by the app")
-    predict.add_argument("x", metavar="X", type=_finite, nargs="+", help="a number to predict y for")
-    predict.add_argument("--json", action="store_true", help="one JSON object a line")
-    return parser, train
-
-
-def _add_data(group: argparse._ArgumentGroup) -> None:
-    default = DataSpec()
-    for name in ("weight", "bias", "start", "stop", "step"):
-        value = getattr(default, name)
-        group.add_argument(f"--{name}", type=_number, default=value, metavar="NUMBER", help=f"default {value:g}")
-    group.add_argument(
-        "--noise", type=_number, default=0.0, metavar="NUMBER", help="standard deviation of noise on y (default 0)"
-    )
-    group.add_argument(
-        "--split",
-        default="70/15/15",
-        metavar="A/B/C",
-        help="shares of training, validation and test (default 70/15/15)",
-    )
-    group.add_argument("--shuffle", action="store_true", help="deal the rows in random order, not from left to right")
-    group.add_argument("--seed", type=_whole, metavar="N", help="all three seeds at once (default 42)")
-    for name in ("noise", "shuffle", "init"):
-        group.add_argument(f"--{name}-seed", type=_whole, metavar="N", help=f"the {name} seed alone; wins over --seed")
-
-
-def _add_model(group: argparse._ArgumentGroup) -> None:
-    default = TrainSpec()
-    group.add_argument("--init", metavar="NAME=NUMBER,...", help="initial parameters, for example weight=1,bias=0")
-    group.add_argument("--loss", choices=LOSSES, default=default.loss, help="default mse")
-    group.add_argument("--optimizer", choices=OPTIMIZERS, default=default.optimizer, help="default sgd")
-    group.add_argument(
-        "--lr", type=_number, default=default.learning_rate, metavar="NUMBER", help="learning rate (default 0.01)"
-    )
-    group.add_argument("--epochs", type=_whole, default=default.epochs, metavar="N", help="default 100")
-    group.add_argument(
-        "--device", default=default.device, metavar="NAME", help="auto, cpu, mps, cuda or cuda:N (default auto)"
-    )
-
-
-def _add_output(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--save", metavar="FILE", help="save the trained model there")
-    group.add_argument(
-        "--kind",
-        choices=("state_dict", "checkpoint"),
-        default="state_dict",
-        help="what --save writes: the weights alone (default), or everything",
-    )
-    group.add_argument("--overwrite", action="store_true", help="let --save replace a file that is there")
-    group.add_argument("--json", action="store_true", help="JSON lines: started, epoch (with --every) and finished")
-    group.add_argument("--every", type=_positive, metavar="N", help="report every Nth epoch and the last")
-
-
-def _number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text[:60]!r} is not a number") from None
-
-
-def _finite(text: str) -> float:
-    number = _number(text)
-    if not math.isfinite(number):
-        raise argparse.ArgumentTypeError(f"{text[:60]!r} is not a finite number")
-    return number
-
-
-def _whole(text: str) -> int:
-    try:
-        return int(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text[:60]!r} is not a whole number") from None
-
-
-def _positive(text: str) -> int:
-    number = _whole(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text[:60]!r} is not a whole number above 0")
-    return number
+def _predict_flags(texts: Sequence[str]) -> tuple[list[str], list[str]]:
+    flags: list[str] = []
+    values: list[str] = []
+    for text in texts:
+        if flags and flags[-1] in _PREDICT_VALUED:
+            flags[-1] += f"={text}"
+        elif text.startswith("-") and not _NEGATIVE.match(text):
+            flags.append(text)
+        else:
+            values.append(text)
+    return flags, values
