@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from workflow_core import samples
 from workflow_core.errors import WorkflowError
 from workflow_core.sanitize import sanitize
 from workflow_core.specs import SPLITS, DataSpec
-from workflow_core.steps import formulas
+from workflow_core.steps import formulas, tables
 from workflow_core.steps.data_view import view
 from workflow_core.steps.formulas import coefficients, truth
 from workflow_core.steps.scaling import Scaling
@@ -20,6 +21,7 @@ from workflow_core.steps.scaling import Scaling
 __all__ = ["Dataset", "Scaling", "coefficients", "make", "truth", "view"]
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
+SHOWN_NOTES = 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,13 +96,26 @@ def make(spec: DataSpec, folder: Path | None = None) -> Dataset:
     torch.rand(n, features), torch.randperm(n) or torch.randn(n, 1) gives. Raises WorkflowError where the table cannot
     be read, a value is missing, or the dtype cannot hold the values or tell them apart.
     """
-    dataset = _sample(spec) if spec.kind == "sample" else _formula(spec)
+    if spec.kind == "table":
+        dataset = _table(spec, folder)
+    else:
+        dataset = _sample(spec) if spec.kind == "sample" else _formula(spec)
+    dataset = replace(dataset, notes=(*dataset.notes, *_constant(dataset)))
     if not spec.standardize:
         return dataset
     X, y = dataset.source or (dataset.X, dataset.y)
     rows = dataset.indices["train"]
-    scaling = Scaling.fit(dataset.features, dataset.target, X[rows], y[rows])
-    return replace(dataset, scaling=scaling)
+    return replace(dataset, scaling=Scaling.fit(dataset.features, dataset.target, X[rows], y[rows]))
+
+
+def _constant(dataset: Dataset) -> list[str]:
+    """A note for every column that is the same in all training rows: nothing can be learnt from it."""
+    same = [held for part in dataset.split("train") for held in (part.amin(0) == part.amax(0)).tolist()]
+    names = [sanitize(name, 40) for name, held in zip((*dataset.features, dataset.target), same, strict=True) if held]
+    if not names:
+        return []
+    shown = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+    return [f"The same in every training row, so that nothing is learnt from it: {shown}."]
 
 
 def _formula(spec: DataSpec) -> Dataset:
@@ -142,6 +157,35 @@ def _sample(spec: DataSpec) -> Dataset:
     return from_columns(spec, table[:, :-1], table[:, -1:], info.features, info.target)
 
 
+def _table(spec: DataSpec, folder: Path | None) -> Dataset:
+    chosen = tables.choose(spec, folder)
+    X, notes = _imputed(chosen, deal(spec, len(chosen.X))["train"])
+    return from_columns(spec, X, chosen.y, chosen.features, chosen.target, (*chosen.notes, *notes))
+
+
+def _imputed(chosen: tables.Chosen, rows: Tensor) -> tuple[Tensor, list[str]]:
+    """X with the mean of a column's training `rows` where its values are missing, and notes of it."""
+    gaps = torch.isnan(chosen.X)
+    counts = gaps.sum(0).tolist()
+    if not any(counts):
+        return chosen.X, []
+    means = torch.nanmean(chosen.X[rows], 0)
+    notes = []
+    for name, count, mean in zip(chosen.features, counts, means.tolist(), strict=True):
+        if count and math.isnan(mean):
+            raise WorkflowError(
+                "Nothing to impute",
+                f"'{sanitize(name, 60)}' has no value in any training row, so there is no mean to put in.",
+                "Leave the column out, shuffle the rows, or drop those with missing values.",
+            )
+        if count:
+            which = f"{count:,} missing value{'s' * (count > 1)} of {sanitize(name, 40)}"
+            notes.append(f"{which} imputed: {mean:.6g}, the mean of its training rows.")
+    if len(notes) > SHOWN_NOTES:
+        notes = [*notes[:SHOWN_NOTES], f"Values of {len(notes) - SHOWN_NOTES:,} more columns were imputed."]
+    return torch.where(gaps, means, chosen.X), notes
+
+
 def from_columns(
     spec: DataSpec, X: Tensor, y: Tensor, features: tuple[str, ...], target: str, notes: tuple[str, ...] = ()
 ) -> Dataset:
@@ -149,14 +193,9 @@ def from_columns(
 
     Raises WorkflowError where none of the rows is left for training, or the spec's dtype cannot hold a value.
     """
-    try:
-        spec.split.check_rows(len(X), "choose a larger training share")
-    except ValueError as error:
-        message = str(error)
-        raise WorkflowError("No rows to train on", f"{message[0].upper()}{message[1:]}.") from error
     narrow = [part.to(DTYPES[spec.dtype]) for part in (X, y)]
-    finite = torch.isfinite(torch.cat(narrow, 1)).all(0)
-    for name, held in zip((*features, target), finite.tolist(), strict=True):
+    finite = [held for part in narrow for held in torch.isfinite(part).all(0).tolist()]
+    for name, held in zip((*features, target), finite, strict=True):
         if not held:
             raise WorkflowError(
                 "Values too large",
@@ -176,7 +215,12 @@ def from_columns(
 
 
 def deal(spec: DataSpec, n: int) -> dict[str, Tensor]:
-    """For each split the rows, out of `n`, that it is dealt."""
+    """For each split the rows, out of `n`, that it is dealt. Raises WorkflowError where none is left for training."""
+    try:
+        spec.split.check_rows(n, "choose a larger training share")
+    except ValueError as error:
+        message = str(error)
+        raise WorkflowError("No rows to train on", f"{message[0].upper()}{message[1:]}.") from error
     shuffled = spec.split.order == "shuffled"
     order = torch.randperm(n, generator=_seeded(spec.split.seed)) if shuffled else torch.arange(n)
     return dict(zip(SPLITS, torch.split(order, list(spec.split.counts(n))), strict=True))

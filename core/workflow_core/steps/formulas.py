@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from workflow_core.specs import DataSpec
+from workflow_core.specs import MAX_DEGREE, DataSpec
 from workflow_core.views import Point
 
 CURVE_POINTS = 200
@@ -72,7 +72,9 @@ def coefficients(spec: DataSpec) -> dict[str, float]:
         case "quadratic":
             return {"intercept": spec.bias, "x": spec.weight, "x^2": spec.curve}
         case "polynomial":
-            return dict(zip(("intercept", "x", *map("x^{}".format, range(2, 21))), spec.coefficients, strict=False))
+            return dict(
+                zip(("intercept", "x", *map("x^{}".format, range(2, MAX_DEGREE + 1))), spec.coefficients, strict=False)
+            )
         case "plane":
             return {"intercept": spec.bias, **dict(zip(features(spec), spec.weights, strict=True))}
         case _:
@@ -108,6 +110,7 @@ def text(spec: DataSpec) -> str:
         case "step":
             low, high = _number(spec.bias), _number(spec.bias + spec.weight)
             body = f"{low} for x < {_number(spec.threshold)}, else {high}"
+            body = f"({body})" if spec.noise else body
         case "sine":
             turns = "" if spec.frequency == 1 else f"{_number(spec.frequency)}·"
             body = _sum([(spec.weight, f"sin(2π·{turns}x)"), (spec.bias, "")])

@@ -96,8 +96,9 @@ def _mean_and_std(columns: Tensor) -> tuple[Tensor, Tensor]:
     # squares of numbers beyond 1e±150 leave float64: then measured in units of the largest
     unit = torch.maximum(low.abs(), high.abs()).clamp(min=torch.finfo(torch.float64).tiny)
     lost = ~torch.isfinite(mean) | ~torch.isfinite(std) | (std == 0)
-    mean = torch.where(lost, (wide / unit).mean(0) * unit, mean)
-    std = torch.where(lost, (wide / unit).std(0, correction=0) * unit, std)
+    if bool(lost.any()):
+        mean = torch.where(lost, (wide / unit).mean(0) * unit, mean)
+        std = torch.where(lost, (wide / unit).std(0, correction=0) * unit, std)
     # rounding leaves a constant column a mean beside its value, and a deviation that is not 0
     constant = (low == high) | (std == 0)
     return torch.where(low == high, low, mean), torch.where(constant, torch.ones_like(std), std)
