@@ -3,24 +3,35 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
 import torch
-from torch import Tensor, nn, optim
+from torch import Tensor, nn
 
 from workflow_core.devices import available_devices, pick_device
-from workflow_core.specs import Loss, Optimizer, TrainSpec
+from workflow_core.specs import TrainSpec
+from workflow_core.steps.batches import Batches
 from workflow_core.steps.data import Dataset
+from workflow_core.steps.ledger import DIVERGED, EARLY_STOP, make_ledger
+from workflow_core.steps.losses import LOSSES, make_criterion
+from workflow_core.steps.modes import Modes
+from workflow_core.steps.optimizers import OPTIMIZERS, LeanOptimizer, make_optimizer, total_norm
+from workflow_core.steps.schedules import Schedule
+from workflow_core.steps.surroundings import around
+from workflow_core.steps.tracked import Tracked
 
 __all__ = [
     "CHUNK",
+    "DIVERGED",
+    "EARLY_STOP",
     "LOSSES",
     "OPTIMIZERS",
     "EpochRecord",
     "Trainer",
     "available_devices",
+    "make_criterion",
     "pick_device",
     "records",
     "train",
@@ -29,45 +40,39 @@ __all__ = [
 CHUNK = 64
 """Epochs whose figures stay on an accelerator before they are fetched: every fetch waits for the device."""
 
-LOSSES: dict[Loss, Callable[[], nn.Module]] = {
-    "mse": nn.MSELoss,
-    "l1": nn.L1Loss,
-    "huber": nn.HuberLoss,
-    "smooth_l1": nn.SmoothL1Loss,
-}
-OPTIMIZERS: dict[Optimizer, Callable[..., optim.Optimizer]] = {
-    "sgd": optim.SGD,
-    "adam": optim.Adam,
-    "adamw": optim.AdamW,
-    "rmsprop": optim.RMSprop,
-    "adagrad": optim.Adagrad,
-}
-
 
 class EpochRecord(msgspec.Struct, frozen=True):
     """The figures of one epoch, counted from 0.
 
-    `train_loss` is that of the forward pass, before the update; `val_loss` (None without validation rows) and the
-    scalar `parameters` are those after it.
+    `train_loss` is that of the forward passes, each before its update, as the mean over the rows; `val_loss` (None
+    without validation rows) and the tracked `parameters` are those after the epoch. `learning_rate` is the one that its
+    steps used, `grad_norm` the L2 norm of all gradients at the last of them, before clipping.
     """
 
     epoch: int
     train_loss: float
     val_loss: float | None
+    learning_rate: float
+    grad_norm: float
     parameters: dict[str, float]
 
     @property
     def finite(self) -> bool:
-        """False where a loss or a parameter is NaN or infinite."""
-        # float32 figures cannot overflow a float64 sum, and a sum with a NaN or infinity in it is not finite
-        return math.isfinite(self.train_loss + (self.val_loss or 0.0) + sum(self.parameters.values()))
+        """False where any figure is NaN or infinite."""
+        figures = (self.train_loss, self.val_loss or 0.0, self.learning_rate, self.grad_norm)
+        return all(map(math.isfinite, (*figures, *self.parameters.values())))
 
 
 class Trainer:
     """A model in training on the device that `spec` names; it moves `model` there and changes it in place.
 
-    `epoch` is how many epochs the model has behind it already. `done` counts completed epochs. The figures of an epoch
-    stay on the device until `fetch`, so that `epoch()` never waits for an accelerator.
+    `epoch` is how many epochs the model has behind it already; `done` counts completed epochs, `tracked` are the values
+    that are followed. The figures of an epoch stay on the device until `fetch`, so that `epoch()` never waits for an
+    accelerator; only the scheduler `plateau` and the optimizer `lbfgs` do, which cannot go on without the loss.
+
+    `ended` says why the training is over before its last epoch (see `Ledger`); `best` is (epoch, loss) of the best so
+    far. On an accelerator both are those of the last `fetch`. torch's global generators are seeded with `batch_seed`
+    here, once (see `around`). Raises WorkflowError for a device that is not there.
     """
 
     def __init__(self, model: nn.Module, dataset: Dataset, spec: TrainSpec, epoch: int = 0) -> None:
@@ -75,79 +80,180 @@ class Trainer:
         self.device = pick_device(spec.device)
         self.model = model.to(self.device).train()
         dataset = dataset.to(self.device)
-        self.X_train, self.y_train = dataset.split("train")
-        self.X_val, self.y_val = dataset.split("validation")
+        self.batches = Batches(*dataset.inputs("train"), spec.batch_size, spec.batch_seed)
+        self.X_val, self.y_val = dataset.inputs("validation")
         self.validates = len(self.X_val) > 0
-        self.criterion = LOSSES[spec.loss]()
-        # one kernel for each of a few tiny tensors is faster than gathering them first
-        self.optimizer = OPTIMIZERS[spec.optimizer](self.model.parameters(), lr=spec.learning_rate, foreach=False)
+        self.criterion = make_criterion(spec)
+        self.optimizer = make_optimizer(spec, self.model)
+        self.schedule = Schedule(spec, self.optimizer)
         self.done = epoch
-        self._scalars = {name: p for name, p in self.model.named_parameters() if p.numel() == 1}
-        self._names = ["train_loss", *(["val_loss"] if self.validates else []), *self._scalars]
-        # a CPU figure is there at once; elsewhere reading it would wait for the device, so a copy stays there
-        self._on_cpu = self.device.type == "cpu"
-        self._keep: Callable[[Tensor], Any] = Tensor.item if self._on_cpu else Tensor.clone
-        self._pending: list[Any] = []
+        # a CPU figure is there at once; elsewhere reading it would wait for the device
+        self._host = reads_at_once(self.device)
+        self._read: Any = Tensor.item if self._host else Tensor.detach
+        self._ledger: Any = make_ledger(self.model, spec, self.validates, epoch, self._host)
+        self.tracked: Tracked = self._ledger.tracked
+        self._lean = LeanOptimizer(self.optimizer)
+        self._modes = Modes(self.model)
+        self._parameters = list(self.model.parameters())
+        self._few = self._host and all(parameter.numel() == 1 for parameter in self._parameters)
+        self._around = around(spec, self.model, self.device)
+
+    @property
+    def ended(self) -> str:
+        """`early stop`, `diverged`, or "" where neither has happened."""
+        return str(self._ledger.ended)
+
+    @property
+    def first_bad(self) -> int | None:
+        """The first epoch with a NaN or infinite figure; the model holds the weights from before it."""
+        first_bad: int | None = self._ledger.first_bad
+        return first_bad
+
+    @property
+    def best(self) -> tuple[int, float] | None:
+        """The epoch with the least validation loss (without validation rows, training loss), and that loss."""
+        best: tuple[int, float] | None = self._ledger.best
+        return best
+
+    @property
+    def learning_rate(self) -> float:
+        """That of the next step."""
+        return self.schedule.learning_rate
+
+    def set_learning_rate(self, learning_rate: float) -> None:
+        """Go on with another learning rate; a scheduler goes on from it, its later values scaled alike."""
+        self.schedule.set_learning_rate(learning_rate)
 
     def epoch(self) -> None:
-        """One pass over all training rows: five lines, then validation. Does not wait for the device."""
-        model, criterion, optimizer = self.model, self.criterion, self.optimizer
+        """One pass over all training rows, then validation; nothing where the training has ended.
 
-        y_pred = model(self.X_train)
-        loss = criterion(y_pred, self.y_train)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-
-        keep, figures = self._keep, self._pending
-        with torch.inference_mode():
-            figures.append(keep(loss))
+        Raises WorkflowError where the repeatable mode is asked for and not to be had.
+        """
+        if self._ledger.ended:
+            return
+        with self._around:
+            learning_rate = self.schedule.learning_rate
+            losses, grad_norm = self._search() if self.spec.optimizer == "lbfgs" else self._descend()
+            figures = [losses[0] if self.batches.full else self._mean(losses)]
             if self.validates:
-                model.eval()
-                figures.append(keep(criterion(model(self.X_val), self.y_val)))
-                model.train()
-            figures.extend(map(keep, self._scalars.values()))
+                figures.append(self._validate())
+        if not self.schedule.idle:
+            self.schedule.step(figures[-1])
+        self._ledger.note(figures, learning_rate, grad_norm)
         self.done += 1
+
+    def _descend(self) -> tuple[list[Any], Any]:
+        """The loop: the loss of every batch, and the gradient norm of the last."""
+        model, criterion, optimizer, clip = self.model, self.criterion, self._lean, self.spec.clip
+        read, losses, norm = self._read, [], None
+
+        for X, y in self.batches:
+            y_pred = model(X)
+            loss = criterion(y_pred, y)
+            optimizer.zero_grad()
+            loss.backward()
+            if clip:
+                norm = nn.utils.clip_grad_norm_(self._parameters, clip)
+            optimizer.step()
+            losses.append(read(loss))
+
+        return losses, self._grad_norm() if norm is None else read(norm)
+
+    def _search(self) -> tuple[list[Any], Any]:
+        """The loop of an optimizer that evaluates loss and gradient several times a step.
+
+        Loss and gradient norm are those of the first evaluation, at the weights from before the step: what the other
+        optimizers' are, too.
+        """
+        model, criterion, optimizer = self.model, self.criterion, self._lean
+        losses: list[Any] = []
+        norms: list[Any] = []
+
+        for X, y in self.batches:
+            norms.clear()
+
+            def closure(X: Tensor = X, y: Tensor = y) -> Any:
+                y_pred = model(X)
+                loss = criterion(y_pred, y)
+                optimizer.zero_grad()
+                loss.backward()
+                if not norms:
+                    norms.append(self._grad_norm())
+                if self.spec.clip:
+                    nn.utils.clip_grad_norm_(self._parameters, self.spec.clip)
+                return loss
+
+            losses.append(self._read(optimizer.step(closure)))
+
+        return losses, norms[0]
+
+    def _validate(self) -> Any:
+        with torch.inference_mode():
+            self._modes.eval()
+            loss = self._read(self.criterion(self.model(self.X_val), self.y_val))
+            self._modes.train()
+        return loss
+
+    def _grad_norm(self) -> Any:
+        if self._few:
+            # of a few numbers torch's own takes longer than the rest of the loop
+            return math.hypot(*[p.grad.item() for p in self._parameters if p.grad is not None])
+        return self._read(total_norm(self._parameters))
+
+    def _mean(self, losses: list[Any]) -> Any:
+        """The mean loss over the rows, out of those of the batches."""
+        sizes, rows = self.batches.sizes, self.batches.rows
+        if self._host:
+            total = 0.0
+            for loss, size in zip(losses, sizes, strict=True):
+                total += loss * size
+            return total / rows
+        stacked = torch.stack(losses)
+        return stacked.dot(torch.tensor(sizes, dtype=stacked.dtype).to(stacked.device, non_blocking=True)) / rows
 
     def fetch(self) -> dict[str, list[float]]:
         """The figures of all epochs since the last fetch, in one transfer: a column each, oldest first.
 
-        The columns are `train_loss`, `val_loss` (absent without validation rows) and the scalar parameters by name.
+        The columns are `train_loss`, `val_loss` (absent without validation rows), `learning_rate`, `grad_norm`, and the
+        tracked values by name. The last row is that of the epoch in which the training `ended`, if it did: what an
+        accelerator had trained beyond it is dropped, and `done` set back.
         """
-        pending, self._pending = self._pending, []
-        if pending and not self._on_cpu:
-            values = torch.cat([figure.reshape(1) for figure in pending]).tolist()
-        else:
-            values = pending
-        return {name: values[at :: len(self._names)] for at, name in enumerate(self._names)}
+        columns: dict[str, list[float]]
+        columns, dropped = self._ledger.fetch()
+        self.done -= dropped
+        return columns
+
+
+def reads_at_once(device: torch.device) -> bool:
+    """Does reading a number from `device` wait for nothing?"""
+    return device.type == "cpu"
 
 
 def train(model: nn.Module, dataset: Dataset, spec: TrainSpec) -> Iterator[EpochRecord]:
     """Train `model` in place and yield the record of every epoch.
 
-    Ends after `spec.epochs` epochs, or after the first whose record is not finite. On an accelerator records come
-    in chunks, so the model may be up to CHUNK - 1 epochs ahead of the record last yielded. Raises WorkflowError for a
-    device that is not there.
+    Ends after `spec.epochs` epochs, with an early stop, or after the first whose record is not finite. On an
+    accelerator records come in chunks, so the model may be up to CHUNK - 1 epochs ahead of the record last yielded.
+    Raises WorkflowError for a device that is not there.
     """
     yield from records(Trainer(model, dataset, spec))
 
 
 def records(trainer: Trainer) -> Iterator[EpochRecord]:
     """The records of `trainer` from where it stands to the end of its spec, as `train` yields them."""
-    chunk = 1 if trainer.device.type == "cpu" else CHUNK
-    while trainer.done < trainer.spec.epochs:
+    chunk = 1 if reads_at_once(trainer.device) else CHUNK
+    while trainer.done < trainer.spec.epochs and not trainer.ended:
         start = trainer.done
         for _ in range(min(chunk, trainer.spec.epochs - start)):
             trainer.epoch()
-        for record in _rows(start, trainer.fetch()):
-            yield record
-            if not record.finite:
-                return
+        yield from _rows(start, trainer.fetch())
 
 
 def _rows(start: int, columns: dict[str, list[float]]) -> Iterator[EpochRecord]:
-    train_loss = columns.pop("train_loss")
+    train_loss, learning_rate, grad_norm = (columns.pop(name) for name in ("train_loss", "learning_rate", "grad_norm"))
     val_loss = columns.pop("val_loss", None)
     for at, loss in enumerate(train_loss):
         parameters = {name: column[at] for name, column in columns.items()}
-        yield EpochRecord(start + at, loss, val_loss[at] if val_loss else None, parameters)
+        yield EpochRecord(
+            start + at, loss, val_loss[at] if val_loss else None, learning_rate[at], grad_norm[at], parameters
+        )

@@ -1,0 +1,184 @@
+"""The figures of every epoch, and what follows from them: the best epoch, an early stop, the last good weights."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from workflow_core.specs import TrainSpec
+from workflow_core.steps.snapshot import Snapshot
+from workflow_core.steps.tracked import MAX_SCALARS, Tracked
+
+EARLY_STOP = "early stop"
+DIVERGED = "diverged"
+
+
+class Ledger:
+    """What both kinds of ledger share.
+
+    A row is train_loss, val_loss (with validation rows only), learning_rate, grad_norm, then the tracked values.
+    `ended` is "" while the training goes on; it becomes EARLY_STOP, the model then holding the weights of the best
+    epoch, or DIVERGED, the model then holding the last good weights, those from before the epoch `first_bad`.
+
+    The best epoch has the least validation loss (training loss, without validation rows). With early stopping only
+    one that is lower by more than `min_delta` counts as better, so that `best` is always what would be put back.
+    """
+
+    def __init__(self, model: nn.Module, spec: TrainSpec, validates: bool, epoch: int) -> None:
+        self.tracked = Tracked(model)
+        self.names = ("train_loss", *(("val_loss",) if validates else ()), "learning_rate", "grad_norm")
+        self.names += self.tracked.names
+        self.ended = ""
+        self.best: tuple[int, float] | None = None
+        self.first_bad: int | None = None
+        self._watched = int(validates)
+        self._rate_at = 1 + validates
+        self._patience = spec.early_stop
+        self._min_delta = spec.min_delta if spec.early_stop else 0.0
+        self._best_weights = Snapshot(model) if spec.early_stop else None
+        self._epoch = epoch
+
+    def columns(self, rows: Sequence[Sequence[float]]) -> dict[str, list[float]]:
+        """`rows` by name, oldest first."""
+        if not rows:
+            return {name: [] for name in self.names}
+        return dict(zip(self.names, map(list, zip(*rows, strict=True)), strict=True))
+
+    def _diverged(self, epoch: int) -> None:
+        self.first_bad = epoch
+        self.ended = DIVERGED
+
+    def _stopped(self) -> None:
+        assert self._best_weights is not None
+        self._best_weights.put_back()
+        self.ended = EARLY_STOP
+
+
+class HostLedger(Ledger):
+    """On a CPU, where a figure can be read at once: every epoch is judged as soon as it is over."""
+
+    def __init__(self, model: nn.Module, spec: TrainSpec, validates: bool, epoch: int) -> None:
+        super().__init__(model, spec, validates, epoch)
+        self._rows: list[list[float]] = []
+        self._waited = 0
+        self._least = math.inf
+        # a model that is tracked to the last number needs no copy: its last good weights are in the last good row
+        scalars = sum(parameter.numel() for parameter in model.parameters())
+        self._whole = scalars <= MAX_SCALARS and not any(True for _ in model.buffers())
+        self._good_weights = None if self._whole else Snapshot(model)
+        self._good_row = [0.0] * (self._rate_at + 2) + [tensor.item() for tensor in self.tracked.tensors()]
+
+    def note(self, losses: list[float], learning_rate: float, grad_norm: float) -> None:
+        """An epoch is over; `losses` are those of training and, with validation rows, validation."""
+        row = [*losses, learning_rate, grad_norm, *[tensor.item() for tensor in self.tracked.tensors()]]
+        epoch = self._epoch
+        self._epoch += 1
+        self._rows.append(row)
+        # one sum tells nearly always: with a NaN or infinity in it, it is not finite
+        if not math.isfinite(sum(row)) and not all(map(math.isfinite, row)):
+            self._diverged(epoch)
+            self._put_back_good()
+            return
+        if self._good_weights is None:
+            self._good_row = row
+        else:
+            self._good_weights.take()
+        if row[self._watched] < self._least - self._min_delta:
+            self._least, self._waited = row[self._watched], 0
+            self.best = epoch, self._least
+            if self._best_weights is not None:
+                self._best_weights.take()
+        elif self._patience:
+            self._waited += 1
+            if self._waited >= self._patience:
+                self._stopped()
+
+    def fetch(self) -> tuple[dict[str, list[float]], int]:
+        """The columns of all epochs since the last fetch, and how many of the epochs noted do not count: none."""
+        rows, self._rows = self._rows, []
+        return self.columns(rows), 0
+
+    def _put_back_good(self) -> None:
+        if self._good_weights is not None:
+            self._good_weights.put_back()
+            return
+        for tensor, value in zip(self.tracked.tensors(), self._good_row[self._rate_at + 2 :], strict=True):
+            tensor.fill_(value)
+
+
+class DeviceLedger(Ledger):
+    """On an accelerator, where reading a figure waits for the device: figures, decisions and copies stay there.
+
+    An epoch is judged on the device by the same rules, which freezes the copies of the weights at the end of the
+    training; that it is over is known only at the next `fetch`, which drops what was trained beyond it.
+    """
+
+    def __init__(self, model: nn.Module, spec: TrainSpec, validates: bool, epoch: int) -> None:
+        super().__init__(model, spec, validates, epoch)
+        self._rows: list[Tensor] = []
+        self._rates: list[float] = []
+        self._good_weights = Snapshot(model)
+        device = next(model.parameters()).device
+        self._going = torch.ones((), dtype=torch.bool, device=device)
+        self._waited = torch.zeros((), dtype=torch.int64, device=device)
+        self._least: Tensor | None = None
+
+    def note(self, losses: list[Tensor], learning_rate: float, grad_norm: Tensor) -> None:
+        """An epoch is over, and so on as on a CPU; the tensors, of shape [], are copied."""
+        row = torch.stack([*losses, grad_norm, *self.tracked.tensors()])
+        self._epoch += 1
+        self._rates.append(learning_rate)
+        self._going = self._going & row.isfinite().all()
+        self._good_weights.take_where(self._going)
+        if self._best_weights is None:
+            self._rows.append(row)
+            return
+        loss = row[self._watched]
+        if self._least is None:
+            self._least = torch.full_like(loss, math.inf)
+        better = self._going & (loss < self._least - self._min_delta)
+        self._least = torch.where(better, loss, self._least)
+        self._best_weights.take_where(better)
+        self._waited = torch.where(better, 0, self._waited + 1)
+        self._going = self._going & (self._waited < self._patience)
+        self._rows.append(torch.cat([row, torch.stack([better, self._going]).to(row.dtype)]))
+
+    def fetch(self) -> tuple[dict[str, list[float]], int]:
+        """The columns of all epochs since the last fetch, in one transfer, and how many of those noted do not count."""
+        rows, rates, self._rows, self._rates = self._rows, self._rates, [], []
+        start = self._epoch - len(rows)
+        counted: list[list[float]] = []
+        values = torch.stack(rows).tolist() if rows else []
+        for figures, rate in zip(values, rates, strict=True):
+            counted.append([*figures[: self._rate_at], rate, *figures[self._rate_at : len(self.names) - 1]])
+            self._judge(start + len(counted) - 1, figures)
+            if self.ended:
+                break
+        dropped = len(rows) - len(counted)
+        self._epoch -= dropped
+        return self.columns(counted), dropped
+
+    def _judge(self, epoch: int, figures: list[float]) -> None:
+        """Follow what was decided on the device."""
+        count, loss = len(self.names) - 1, figures[self._watched]
+        if not all(map(math.isfinite, figures[:count])):
+            self._diverged(epoch)
+            self._good_weights.put_back()
+        elif self._best_weights is not None:
+            better, going = figures[count:]
+            if better:
+                self.best = epoch, loss
+            if not going:
+                self._stopped()
+        elif self.best is None or loss < self.best[1]:
+            self.best = epoch, loss
+
+
+def make_ledger(
+    model: nn.Module, spec: TrainSpec, validates: bool, epoch: int, host: bool
+) -> HostLedger | DeviceLedger:
+    """The ledger of a training that has `epoch` epochs behind it; read at once on a `host`."""
+    return (HostLedger if host else DeviceLedger)(model, spec, validates, epoch)

@@ -1,0 +1,67 @@
+"""The learning rate over the epochs: what the scheduler makes of it, and what the user changes while it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import Tensor, optim
+from torch.optim import lr_scheduler
+
+from workflow_core.specs import Scheduler, TrainSpec
+
+AnyScheduler = lr_scheduler.LRScheduler | lr_scheduler.ReduceLROnPlateau
+
+
+def _plateau(spec: TrainSpec, optimizer: optim.Optimizer) -> AnyScheduler | None:
+    if spec.scheduler_factor == 1.0:
+        return None  # torch refuses a factor that changes nothing
+    return lr_scheduler.ReduceLROnPlateau(optimizer, factor=spec.scheduler_factor, patience=spec.scheduler_epochs)
+
+
+SCHEDULERS: dict[Scheduler, Callable[[TrainSpec, optim.Optimizer], AnyScheduler | None]] = {
+    "none": lambda spec, optimizer: None,
+    "step": lambda spec, optimizer: lr_scheduler.StepLR(
+        optimizer, step_size=spec.scheduler_epochs, gamma=spec.scheduler_factor
+    ),
+    "cosine": lambda spec, optimizer: lr_scheduler.CosineAnnealingLR(optimizer, T_max=spec.epochs),
+    "plateau": _plateau,
+    "warmup": lambda spec, optimizer: lr_scheduler.LinearLR(
+        optimizer, start_factor=spec.scheduler_factor, total_iters=spec.scheduler_epochs
+    ),
+}
+
+
+class Schedule:
+    """The learning rate of `optimizer`; make it before the first step, and `step` it after every epoch."""
+
+    def __init__(self, spec: TrainSpec, optimizer: optim.Optimizer) -> None:
+        self._group = optimizer.param_groups[0]
+        self._scheduler = SCHEDULERS[spec.scheduler](spec, optimizer)
+        self._plateau = isinstance(self._scheduler, lr_scheduler.ReduceLROnPlateau)
+
+    @property
+    def learning_rate(self) -> float:
+        """That of the next step."""
+        return float(self._group["lr"])
+
+    @property
+    def idle(self) -> bool:
+        """Is there nothing to be done after an epoch?"""
+        return self._scheduler is None
+
+    def step(self, loss: float | Tensor) -> None:
+        """An epoch is over. Only `plateau` looks at `loss`, and then waits for the device that it is on."""
+        if isinstance(self._scheduler, lr_scheduler.ReduceLROnPlateau):
+            self._scheduler.step(loss)
+        elif self._scheduler is not None:
+            self._scheduler.step()
+
+    def set_learning_rate(self, learning_rate: float) -> None:
+        """Go on with another learning rate; the schedule goes on from it, as if it had all been scaled to fit."""
+        before = self.learning_rate
+        ratio = learning_rate / before if before else 1.0
+        self._group["lr"] = learning_rate
+        if self._scheduler is None or self._plateau:
+            return
+        self._scheduler.base_lrs = [base * ratio if before else learning_rate for base in self._scheduler.base_lrs]
+        self._group["initial_lr"] = self._scheduler.base_lrs[0]
