@@ -5,9 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from workflow_core.protocol import TensorView
+from workflow_core.specs import Dtype
+from workflow_core.views import TensorView
 
 SHOWN = 8
+DTYPES: dict[Dtype, torch.dtype] = {"float32": torch.float32, "float64": torch.float64}
 
 
 def tensor_view(name: str, tensor: Tensor) -> TensorView:
@@ -16,7 +18,7 @@ def tensor_view(name: str, tensor: Tensor) -> TensorView:
     return TensorView(
         name=name,
         shape=tuple(tensor.shape),
-        dtype=str(tensor.dtype).removeprefix("torch."),
+        dtype=dtype_name(tensor.dtype),
         device=str(tensor.device),
         size=tensor.numel() * tensor.element_size(),
         values=tuple(map(float, values.tolist())),
@@ -24,6 +26,17 @@ def tensor_view(name: str, tensor: Tensor) -> TensorView:
     )
 
 
+def dtype_name(dtype: torch.dtype) -> str:
+    """`float32` for torch.float32."""
+    return str(dtype).removeprefix("torch.")
+
+
 def device_of(model: nn.Module) -> torch.device:
     """Where the model's parameters lie."""
     return next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+
+
+def dtype_of(model: nn.Module) -> torch.dtype:
+    """The dtype that the model computes in: that of its first parameter of floating point numbers."""
+    found = (parameter.dtype for parameter in model.parameters() if parameter.is_floating_point())
+    return next(found, torch.float32)
