@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import msgspec
@@ -15,7 +15,7 @@ from workflow_core.specs import TrainSpec
 from workflow_core.steps.batches import Batches
 from workflow_core.steps.data import Dataset
 from workflow_core.steps.ledger import DIVERGED, EARLY_STOP, make_ledger
-from workflow_core.steps.losses import LOSSES, make_criterion
+from workflow_core.steps.losses import LOSSES, make_criterion, make_lean_criterion
 from workflow_core.steps.modes import Modes
 from workflow_core.steps.optimizers import OPTIMIZERS, LeanOptimizer, make_optimizer, total_norm
 from workflow_core.steps.schedules import Schedule
@@ -83,7 +83,7 @@ class Trainer:
         self.batches = Batches(*dataset.inputs("train"), spec.batch_size, spec.batch_seed)
         self.X_val, self.y_val = dataset.inputs("validation")
         self.validates = len(self.X_val) > 0
-        self.criterion = make_criterion(spec)
+        self.criterion: Callable[..., Any] = make_lean_criterion(spec)
         self.optimizer = make_optimizer(spec, self.model)
         self.schedule = Schedule(spec, self.optimizer)
         self.done = epoch
