@@ -1,0 +1,90 @@
+"""The 2-parameter model, full batch: what recording everything costs beside a bare training loop, in one thread."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import time
+import warnings
+from pathlib import Path
+
+import torch
+from harness import compare, table
+from torch import nn
+
+from workflow_core import devices
+from workflow_core.engine.inbox import Inbox
+from workflow_core.engine.runner import CHUNK, Runner
+from workflow_core.specs import DataSpec, ModelSpec, TrainSpec
+from workflow_core.steps import build, data
+from workflow_core.steps.train import Trainer
+from workflow_core.store import Store
+
+EPOCHS = 3000
+DATASET = data.make(DataSpec())
+
+
+def bare(foreach: bool | None) -> float:
+    """The five lines, both losses, and the four figures that one looks at: nothing else."""
+    model = build.build(ModelSpec())
+    criterion = nn.MSELoss()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01, foreach=foreach)
+    X_train, y_train = DATASET.split("train")
+    X_val, y_val = DATASET.split("validation")
+    weight, bias = model.parameters()
+    figures = []
+    for _ in range(EPOCHS):
+        y_pred = model(X_train)
+        loss = criterion(y_pred, y_train)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        with torch.inference_mode():
+            val_loss = criterion(model(X_val), y_val)
+        figures.append((loss.item(), val_loss.item(), weight.item(), bias.item()))
+    return len(figures)
+
+
+def trained() -> float:
+    """The same by a Trainer, whose figures are fetched as often as the engine does."""
+    trainer = Trainer(build.build(ModelSpec()), DATASET, TrainSpec(epochs=EPOCHS, device="cpu"))
+    epochs, fetch_at = 0, time.monotonic() + CHUNK
+    while trainer.done < EPOCHS and not trainer.ended:
+        trainer.epoch()
+        if time.monotonic() >= fetch_at:
+            epochs += len(trainer.fetch()["train_loss"])
+            fetch_at = time.monotonic() + CHUNK
+    return epochs + len(trainer.fetch()["train_loss"])
+
+
+def engine(store: Store) -> float:
+    """The same by the engine's own loop: flat out, views made, every epoch handed to the store on disk."""
+    trainer = Trainer(build.build(ModelSpec()), DATASET, TrainSpec(epochs=EPOCHS, device="cpu"))
+    published = []
+    runner = Runner(trainer, DATASET, ModelSpec(), 1, None, published.append)
+    runner.record(store)
+    runner.begin(None)
+    runner.advance(Inbox())
+    return runner.view.epoch
+
+
+def main(rounds: int = 30) -> str:
+    """The table; `rounds` of about two seconds each."""
+    warnings.filterwarnings("ignore", message="Failed to initialize NumPy")
+    devices.set_threads(len(DATASET.X))
+    with tempfile.TemporaryDirectory() as folder:
+        store = Store(Path(folder) / "workspace.sqlite")
+        contestants = {
+            "bare loop": lambda: bare(None),
+            "bare loop, foreach=False": lambda: bare(False),
+            "Trainer, everything recorded": trained,
+            "engine, everything recorded and stored": lambda: engine(store),
+        }
+        try:
+            return table("Epochs of the 2-parameter model, full batch", "epochs/s", compare(contestants, rounds))
+        finally:
+            store.close()
+
+
+if __name__ == "__main__":
+    print(main(*map(int, sys.argv[1:])))
