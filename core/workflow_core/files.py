@@ -32,9 +32,10 @@ def read(path: str | os.PathLike[str], most: int, title: str = "Cannot read the 
         # O_NONBLOCK: opening a pipe must not wait for somebody to write to it
         descriptor = os.open(name, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
         try:
-            _check(name, os.fstat(descriptor), most, title)
+            size = _size(name, os.fstat(descriptor), most, title)
             with open(descriptor, "rb", closefd=False) as file:
-                return file.read(most + 1)
+                # room for that much is taken at once: not for the most that is allowed
+                return file.read(size + 1)
         finally:
             os.close(descriptor)
     except OSError as error:
@@ -48,10 +49,11 @@ def unreadable(name: str, reason: str, title: str = "Cannot read the file") -> W
     return WorkflowError(title, f"{sanitize(name)} cannot be read: {reason}.", "Choose another file.")
 
 
-def _check(name: str, status: os.stat_result, most: int, title: str) -> None:
+def _size(name: str, status: os.stat_result, most: int, title: str) -> int:
     if stat.S_ISDIR(status.st_mode):
         raise unreadable(name, "it is a folder", title)
     if not stat.S_ISREG(status.st_mode):
         raise unreadable(name, "it is a device, a pipe or a socket, not a file", title)
     if status.st_size > most:
         raise unreadable(name, f"it is larger than {most // 1024**2:,} MiB, the most that is read here", title)
+    return status.st_size

@@ -17,6 +17,7 @@ from workflow_core.steps import formulas, tables
 from workflow_core.steps.data_view import view
 from workflow_core.steps.formulas import coefficients, truth
 from workflow_core.steps.scaling import Scaling
+from workflow_core.threads import one_thread
 
 __all__ = ["Dataset", "Scaling", "coefficients", "make", "truth", "view"]
 
@@ -88,6 +89,7 @@ class Dataset:
         return low.item(), high.item()
 
 
+@one_thread()
 def make(spec: DataSpec, folder: Path | None = None) -> Dataset:
     """The data of `spec`, on the CPU whatever trains on it later, so that every device sees the same numbers.
 
@@ -105,7 +107,15 @@ def make(spec: DataSpec, folder: Path | None = None) -> Dataset:
         return dataset
     X, y = dataset.source or (dataset.X, dataset.y)
     rows = dataset.indices["train"]
-    return replace(dataset, scaling=Scaling.fit(dataset.features, dataset.target, X[rows], y[rows]))
+    scaled = replace(dataset, scaling=Scaling.fit(dataset.features, dataset.target, X[rows], y[rows]))
+    for name in SPLITS:
+        if not all(bool(torch.isfinite(part).all()) for part in scaled.inputs(name)):
+            raise WorkflowError(
+                "Values too large",
+                f"Some {name} rows lie so far from the training rows that {spec.dtype} cannot hold them standardised.",
+                "Shuffle the rows before they are split, choose float64, or do not standardise.",
+            )
+    return scaled
 
 
 def _constant(dataset: Dataset) -> list[str]:
@@ -191,17 +201,9 @@ def from_columns(
 ) -> Dataset:
     """A dataset of columns that were read: float64, [rows, features] and [rows, 1], without missing values.
 
-    Raises WorkflowError where none of the rows is left for training, or the spec's dtype cannot hold a value.
+    Raises WorkflowError where none of the rows is left for training.
     """
     narrow = [part.to(DTYPES[spec.dtype]) for part in (X, y)]
-    finite = [held for part in narrow for held in torch.isfinite(part).all(0).tolist()]
-    for name, held in zip((*features, target), finite, strict=True):
-        if not held:
-            raise WorkflowError(
-                "Values too large",
-                f"Some values of {sanitize(name, 60)} are too large for {spec.dtype}.",
-                "Measure it in a larger unit" + (", or choose float64." if spec.dtype == "float32" else "."),
-            )
     return Dataset(
         spec=spec,
         X=narrow[0],

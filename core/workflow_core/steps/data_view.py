@@ -13,6 +13,7 @@ from workflow_core.sanitize import sanitize
 from workflow_core.specs import SPLITS
 from workflow_core.steps import formulas
 from workflow_core.steps.tensors import tensor_view
+from workflow_core.threads import one_thread
 
 if TYPE_CHECKING:
     from workflow_core.steps.data import Dataset
@@ -22,6 +23,7 @@ HEAD = 10
 SHOWN_NAMES = 4
 
 
+@one_thread()
 def view(dataset: Dataset) -> DataView:
     """What the Data screen shows of it, in the user's own units."""
     spec = dataset.spec

@@ -137,7 +137,7 @@ def _records(name: str, data: bytes, separator: str, first: int) -> pl.DataFrame
         records = pl.read_csv(
             data, separator=separator, has_header=False, infer_schema=False, n_rows=MAX_ROWS + 2, glob=False
         )
-    except pl.exceptions.PolarsError as error:
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
         raise _fault(name, data, separator, first) from error
     except MemoryError as error:
         raise broken(name, "it does not fit into the memory of this machine", "Choose fewer rows.") from error

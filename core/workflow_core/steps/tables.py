@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import array
+import contextlib
 import difflib
+import functools
 import io
 import os
-import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,47 +22,18 @@ from workflow_core.protocol import TableAnswer, TableColumn
 from workflow_core.sanitize import sanitize
 from workflow_core.specs import MAX_FEATURES, MAX_ROWS, DataSpec
 from workflow_core.steps import delimited
+from workflow_core.steps.columns import Column, from_numbers, from_text, kind_of, tensor
 from workflow_core.steps.delimited import MAX_COLUMNS, TITLE, broken, check_names
 
 if TYPE_CHECKING:
     import polars as pl
 
 MAX_BYTES = 8 * 2**30
-SLICE = 2**20
-"""Values moved from polars to torch at a time: as Python numbers they need five times the room."""
-
-# what pandas takes as missing; see pandas.read_csv, na_values
-MISSING = (
-    *("na", "n/a", "nan", "null", "none", "<na>", "#na", "#n/a", "#n/a n/a"),
-    *("+nan", "-nan", "1.#ind", "-1.#ind", "1.#qnan", "-1.#qnan"),
-)
-
-_DATE = re.compile(
-    r"(\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}[-/.]\d{1,2}[-/.](\d{2}|\d{4}))([T ].*)?|\d{1,2}:\d{2}(:\d{2}(\.\d+)?)?"
-)
-_DRESSED = re.compile(r"[-+]?\d+,\d+([eE][-+]?\d+)?|[-+]?\d{1,3}([ '’.,\u00a0\u202f]\d{3})+([.,]\d+)?|[-+]?\d+(\.\d+)?")
-_DRESS = "%$€£¥ \u00a0"
-
-
-@dataclass(frozen=True, eq=False)
-class Column:
-    """A column as numbers: `values` float64, null where one is missing or where `bad` says that it is no number.
-
-    `kind` is `number`, or what else it holds: `text`, `date`, `formatted number` (1,5 or 5%), `mixed` (mostly
-    numbers), `empty`, or what polars calls its type.
-    """
-
-    name: str
-    kind: str
-    values: pl.Series
-    missing: pl.Series
-    bad: pl.Series | None = None
-    cells: pl.Series | None = None
-
-    @property
-    def wanted(self) -> bool:
-        """Is it one of the columns that are features where nobody chose any? Numbers that are not clean are meant."""
-        return self.kind in ("number", "mixed", "formatted number")
+BYTES = 40
+"""What a value takes up at most: as polars reads it, in float64, in the spec's dtype, in its split, standardised."""
+CHUNK = 2**24
+"""Values of a Parquet file read at a time."""
+LARGEST = {"float32": torch.finfo(torch.float32).max, "float64": torch.finfo(torch.float64).max}
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,7 +72,8 @@ def inspect(path: str | os.PathLike[str], header: bool = True) -> TableAnswer:
 def read(path: str | os.PathLike[str], header: bool = True) -> Table:
     """The table in a CSV, TSV or Parquet file, told by its content. Raises WorkflowError for what is no table."""
     name = expand(path, TITLE)
-    data = files.read(name, MAX_BYTES, TITLE)
+    # parsing takes about twice the room of the text itself
+    data = files.read(name, min(MAX_BYTES, _memory() // 3), TITLE)
     table = _parquet(name, data) if data.startswith(b"PAR1") else _delimited(name, data, header)
     if table.rows > MAX_ROWS:
         raise broken(name, f"it has more than {MAX_ROWS:,} rows", "Choose fewer of them.")
@@ -118,12 +90,13 @@ def choose(spec: DataSpec, folder: Path | None = None) -> Chosen:
     """
     path = Path(expand(spec.file, TITLE))
     table = read(folder / path if folder else path, spec.header)
+    _check_memory(table, len(spec.features) + 1 if spec.features else len(table.names))
     target, features, notes = _columns(spec, table)
     for column in (*features, target):
-        _check_numbers(table, column)
+        _check_numbers(spec, table, column, "choose another target" if column is target else "leave the column out")
     keep, dropped = _rows(spec, table, features, target)
-    X = torch.stack([_tensor(column.values.filter(keep)) for column in features], 1)
-    y = _tensor(target.values.filter(keep)).unsqueeze(1)
+    X = torch.stack([tensor(column.values.filter(keep)) for column in features], 1)
+    y = tensor(target.values.filter(keep)).unsqueeze(1)
     names = tuple(column.name for column in features)
     return Chosen(X, y, names, target.name, (*table.notes, *notes, *dropped))
 
@@ -132,7 +105,7 @@ def _delimited(name: str, data: bytes, header: bool) -> Table:
     found = delimited.read(name, data, header)
 
     def column(wanted: str) -> Column:
-        return _from_text(wanted, found.cells.to_series(found.names.index(wanted)))
+        return from_text(wanted, found.cells.to_series(found.names.index(wanted)))
 
     return Table(name, found.names, found.cells.height, column, found.where, found.notes)
 
@@ -140,73 +113,59 @@ def _delimited(name: str, data: bytes, header: bool) -> Table:
 def _parquet(name: str, data: bytes) -> Table:
     import polars as pl
 
-    try:
+    with _parquet_faults(name):
         schema = pl.read_parquet_schema(io.BytesIO(data))
         rows = int(pl.scan_parquet(io.BytesIO(data)).select(pl.len()).collect().item())
-    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError, ValueError) as error:
-        raise _damaged(name) from error
     names = list(schema)
     if not names or len(names) > MAX_COLUMNS:
         raise broken(name, f"it has {len(names):,} columns", f"Choose a table with 1 to {MAX_COLUMNS:,}.")
     check_names(name, names)
+    readable = [each for each in names if schema[each].is_numeric() or schema[each] in (pl.Boolean, pl.String, pl.Null)]
+    size = max(1, CHUNK // max(rows, 1))
+    chunk_of = {each: index // size for index, each in enumerate(readable)}
+
+    # a file with thousands of columns is opened once a chunk: its schema alone takes long to read
+    @functools.lru_cache(maxsize=1)
+    def chunk(index: int) -> pl.DataFrame:
+        with _parquet_faults(name):
+            return pl.read_parquet(io.BytesIO(data), columns=readable[index * size : (index + 1) * size])
 
     def column(wanted: str) -> Column:
-        if not (schema[wanted].is_numeric() or schema[wanted] in (pl.Boolean, pl.String, pl.Null)):
+        if wanted not in chunk_of:
             kind = "date" if schema[wanted].is_temporal() else str(schema[wanted]).lower()
             nothing = pl.repeat(None, rows, dtype=pl.Float64, eager=True)
             return Column(wanted, sanitize(kind, 40), nothing, pl.repeat(False, rows, eager=True))
-        try:
-            values = pl.read_parquet(io.BytesIO(data), columns=[wanted]).to_series()
-        except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError, ValueError) as error:
-            raise _damaged(name) from error
-        return _from_text(wanted, values) if values.dtype == pl.String else _from_numbers(wanted, values)
+        values = chunk(chunk_of[wanted]).get_column(wanted)
+        return from_text(wanted, values) if values.dtype == pl.String else from_numbers(wanted, values)
 
     return Table(name, tuple(names), rows, column, lambda row: f"row {row + 1:,}")
 
 
-def _damaged(name: str) -> WorkflowError:
-    return broken(name, "its Parquet data are damaged", "Write it again, or export the table as CSV.")
-
-
-def _from_numbers(name: str, column: pl.Series) -> Column:
+@contextlib.contextmanager
+def _parquet_faults(name: str) -> Iterator[None]:
+    """Whatever polars raises over a damaged file becomes one WorkflowError, and what it prints goes nowhere."""
     import polars as pl
 
-    values = column.cast(pl.Float64).fill_nan(None)
-    missing = values.is_null()
-    return Column(name, "empty" if missing.all() else "number", values, missing)
+    try:
+        with _silent():
+            yield
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError, ValueError, MemoryError) as error:
+        reason = "its Parquet data are damaged"
+        raise broken(name, reason, "Write it again, or export the table as CSV.") from error
 
 
-def _from_text(name: str, cells: pl.Series) -> Column:
-    import polars as pl
-
-    values = cells.cast(pl.Float64, strict=False)
-    if values.null_count() or values.is_nan().any():
-        cells = cells.str.strip_chars()
-        values = cells.cast(pl.Float64, strict=False).fill_nan(None)
-    missing = values.is_null()
-    if not missing.any():
-        return Column(name, "number", values, missing)
-    unread = cells.filter(missing).str.to_lowercase()
-    gone = unread.is_null() | (unread == "") | unread.is_in(MISSING)
-    bad = missing.clone().scatter(missing.arg_true(), ~gone)
-    missing = missing & ~bad
-    if not bad.any():
-        return Column(name, "empty" if missing.all() else "number", values, missing)
-    return Column(name, _kind(cells.filter(bad), values), values, missing, bad, cells)
-
-
-def _kind(bad: pl.Series, values: pl.Series) -> str:
-    if len(bad) < len(values) - values.null_count():
-        return "mixed"
-    kinds = {_kind_of(cell) for cell in bad.head(100)}
-    return kinds.pop() if len(kinds) == 1 else "text"
-
-
-def _kind_of(cell: str) -> str:
-    cell = cell[:100]
-    if _DATE.fullmatch(cell):
-        return "date"
-    return "formatted number" if _DRESSED.fullmatch(cell.strip(_DRESS)) else "text"
+@contextlib.contextmanager
+def _silent() -> Iterator[None]:
+    """Nothing reaches stderr: a panic in Rust prints a backtrace there before it becomes an exception."""
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError):
+            kept = os.dup(2)
+            stack.callback(os.close, kept)
+            nowhere = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+            stack.callback(os.close, nowhere)
+            os.dup2(nowhere, 2)
+            stack.callback(os.dup2, kept, 2)
+        yield
 
 
 def _columns(spec: DataSpec, table: Table) -> tuple[Column, list[Column], list[str]]:
@@ -250,44 +209,65 @@ def _listing(names: Sequence[str], most: int = 8) -> str:
     return ", ".join(names[:most]) + (f" and {more:,} more" if more > 0 else "")
 
 
-def _check_numbers(table: Table, column: Column) -> None:
+def _check_numbers(spec: DataSpec, table: Table, column: Column, other: str) -> None:
+    """Raises WorkflowError for a column that is not numbers of the dtype throughout; missing ones may be."""
     name = sanitize(column.name, 60)
     if column.bad is not None and column.cells is not None:
-        row = column.bad.arg_true()[0]
-        raise _no_number(table, column, column.cells[row], table.where(row))
+        raise _no_number(spec, table, column, other)
     if column.kind == "empty":
-        raise WorkflowError("An empty column", f"'{name}' holds no values.", "Leave the column out.")
+        raise WorkflowError("An empty column", f"'{name}' holds no values.", f"{other.capitalize()}.")
     if column.kind != "number":
         raise WorkflowError(
             "Not a column of numbers",
             f"'{name}' holds {column.kind} values, from {table.where(0)} on, and a model needs numbers.",
-            "Leave the column out, or turn it into numbers.",
+            f"Turn it into numbers, or {other}.",
         )
-    if (infinite := column.values.is_infinite().fill_null(False)).any():
-        where = table.where(infinite.arg_true()[0])
+    large = column.values.abs() > LARGEST[spec.dtype]
+    if large.any():
+        row = large.arg_true()[0]
         raise WorkflowError(
-            "Infinite values",
-            f"'{name}' is infinite, or too large for float64, in {where}.",
-            "Mend it, or measure the column in a larger unit.",
+            "Values too large",
+            f"'{name}' holds {column.values[row]:g} in {table.where(row)}, which is too large for {spec.dtype}.",
+            "Mend it, or measure the column in a larger unit"
+            + ("." if spec.dtype == "float64" else ", or choose float64."),
         )
 
 
-def _no_number(table: Table, column: Column, cell: str, where: str) -> WorkflowError:
-    kind = _kind_of(cell)
+def _no_number(spec: DataSpec, table: Table, column: Column, other: str) -> WorkflowError:
+    assert column.bad is not None
+    assert column.cells is not None
+    row = column.bad.arg_true()[0]
+    cell = column.cells[row]
+    kind = kind_of(cell)
     what, advice = {
-        "date": ("a date or time", "Turn it into a number, such as days since the first one, or leave the column out."),
+        "date": ("a date or time", f"Turn it into a number, such as days since the first one, or {other}."),
         "formatted number": (
             "not a plain number",
             "Write numbers as 1234.5: a point before the decimals, nothing between the thousands, no unit.",
         ),
-        "text": ("text", "Leave the column out, or turn its texts into numbers."),
+        "text": ("text", f"Turn its texts into numbers, or {other}."),
     }[kind]
     if column.kind == "mixed" and kind == "text":
         advice = "Mend it; or leave the cell empty, and drop rows with missing values or impute them."
-    if where == "line 1" and column.bad is not None and column.bad.sum() == 1:
-        advice = "If the first line holds the names of the columns, say that the table has a header."
-    message = f"'{sanitize(column.name, 60)}' holds '{sanitize(cell, 40)}' in {where}, which is {what}."
+    if row == 0 and not spec.header:
+        advice = "If this row holds the names of the columns, say that the table has a header."
+    message = f"'{sanitize(column.name, 60)}' holds '{sanitize(cell, 40)}' in {table.where(row)}, which is {what}."
     return WorkflowError("Not a number", message, advice)
+
+
+def _check_memory(table: Table, columns: int) -> None:
+    """Raises WorkflowError for a table that this machine cannot hold: a few bytes of Parquet may stand for millions."""
+    need, have = table.rows * columns * BYTES, _memory()
+    if need > have:
+        raise WorkflowError(
+            "Too large for this machine",
+            f"{table.rows:,} rows of {columns:,} columns need about {need / 2**30:.1f} GiB; it has {have / 2**30:.1f}.",
+            "Choose fewer columns, or a part of the rows.",
+        )
+
+
+def _memory() -> int:
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def _rows(spec: DataSpec, table: Table, features: list[Column], target: Column) -> tuple[pl.Series, list[str]]:
@@ -320,13 +300,3 @@ def _gaps(table: Table, gaps: list[Column]) -> Iterator[str]:
         count = int(column.missing.sum())
         more = f" and in {count - 1:,} more row{'s' * (count > 2)}" if count > 1 else ""
         yield f"'{sanitize(column.name, 60)}' in {table.where(column.missing.arg_true()[0])}{more}"
-
-
-def _tensor(values: pl.Series) -> Tensor:
-    """The values as a float64 tensor [rows], NaN where one is missing; without NumPy, which polars would ask for."""
-    values = values.fill_null(float("nan"))
-    tensor = torch.empty(len(values), dtype=torch.float64)
-    for start in range(0, len(values), SLICE):
-        part = array.array("d", values.slice(start, SLICE).to_list())
-        tensor[start : start + len(part)] = torch.frombuffer(part, dtype=torch.float64)
-    return tensor
