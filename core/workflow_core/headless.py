@@ -14,11 +14,14 @@ import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
 from workflow_core import atomic
 from workflow_core.errors import WorkflowError
 from workflow_core.options import Options, PredictOptions, TrainOptions, parse
 from workflow_core.report import JsonReport, OutputError, PlainReport, Result, prediction_line, say
 from workflow_core.sanitize import sanitize
+from workflow_core.specs import Dtype, ModelSpec, WorkflowSpec
 from workflow_core.stopping import Stopping
 
 if TYPE_CHECKING:
@@ -78,6 +81,8 @@ def _run(options: Options) -> int:
         ) from error
     if isinstance(options, TrainOptions) and options.save is not None:
         atomic.check(options.save, overwrite=options.overwrite)
+    if options.spec is not None:
+        _check_files(options.spec)
     _load_torch()
     return _predict(options) if isinstance(options, PredictOptions) else _train(options)
 
@@ -92,68 +97,118 @@ def _load_torch() -> None:
         ) from error
 
 
-def _predict(options: PredictOptions) -> int:
-    from workflow_core.steps import build, load
+def _check_files(spec: WorkflowSpec) -> None:
+    """Raises WorkflowError where a file that the settings name is not there: to say so needs no torch."""
+    used = [spec.data.file] if spec.data.kind == "table" else []
+    used += [spec.model.file] if spec.model.kind == "custom" else []
+    for file in used:
+        if os.path.isdir(file):
+            raise WorkflowError("No such file", f"{sanitize(file)} cannot be read: it is a folder.", "Name a file.")
+        if not os.path.exists(file):
+            raise WorkflowError("No such file", f"{sanitize(file)} cannot be read: there is no such file.")
 
-    model = load.load(options.file).model
-    for x, y_pred in zip(options.x, build.predict(model, options.x), strict=True):
-        say(prediction_line(x, y_pred, json=options.json))
+
+def _predict(options: PredictOptions) -> int:
+    import torch
+
+    from workflow_core.steps import build, data, load
+    from workflow_core.steps.tensors import dtype_of
+
+    spec = options.spec
+    model_spec = spec.model if spec else None
+    if options.model is not None:
+        file, class_name = options.model
+        model_spec = replace(model_spec or ModelSpec(), kind="custom", file=file, class_name=class_name)
+    loaded = load.load(options.file, model_spec, data.make(spec.data) if spec else None)
+    _check_rows(options.x, loaded.features)
+    dtype: Dtype = "float64" if dtype_of(loaded.model) == torch.float64 else "float32"
+    for x, y_pred in zip(options.x, build.predict(loaded.model, options.x, loaded.scaling), strict=True):
+        say(prediction_line(x, y_pred, dtype, json=options.json))
     return 0
 
 
-def _train(options: TrainOptions) -> int:
-    import torch
+def _check_rows(rows: Sequence[Sequence[float]], features: Sequence[str]) -> None:
+    for row in rows:
+        if len(row) != len(features):
+            text = ",".join(f"{number:g}" for number in row[:8]) + (",..." if len(row) > 8 else "")
+            names = ", ".join(sanitize(name, 40) for name in features[:20]) + (", ..." if len(features) > 20 else "")
+            raise WorkflowError(
+                "Another number of features",
+                f"{text} is {_count(len(row), 'number')}; the model predicts from {_count(len(features), 'feature')}: "
+                f"{names}.",
+                "Give all of them in this order, with commas between." if len(features) > 1 else "Give one number.",
+            )
 
-    from workflow_core import devices
-    from workflow_core.steps import build, data, evaluate
+
+def _count(number: int, word: str) -> str:
+    return f"{number} {word}{'s' * (number != 1)}"
+
+
+def _train(options: TrainOptions) -> int:
+    from workflow_core import devices, outcome
+    from workflow_core.steps import build, data
     from workflow_core.steps.train import Trainer
 
     spec = options.spec
     dataset = data.make(spec.data)
     devices.set_threads(len(dataset.X))
-    model = build.build(spec.model)
-    initial = build.scalars(model)
+    model = build.build(spec.model, len(dataset.features), spec.data.dtype)
     trainer = Trainer(model, dataset, spec.train)
 
     report = JsonReport(options.every) if options.json else PlainReport(options.every)
-    rows = {name: len(part) for name, part in dataset.indices.items()}
-    report.started(spec, str(trainer.device), str(torch.__version__), rows, initial)
+    report.started(outcome.start(spec, dataset, trainer))
     with Stopping() as stopping:
         start = time.perf_counter()
-        last = _epochs(trainer, report, stopping)
+        last, held = _epochs(trainer, report, stopping)
         elapsed = time.perf_counter() - start
         report.last(last)
-        reason = _reason(last, stopping)
-        path, failure = _save(options, trainer, last, dataset) if last.finite else (None, None)
-    report.finished(Result(last, elapsed, evaluate.evaluate(model, dataset), spec.data, path, reason))
+        reason = _reason(trainer, stopping)
+        path, failure = (None, None) if trainer.first_bad is not None else _save(options, trainer, held, dataset)
+    result = outcome.result(spec, dataset, trainer, last, elapsed, reason, path)
+    report.finished(result)
     if failure is not None:
         raise failure
-    if not last.finite:
-        unsaved = " Nothing was saved." if options.save else ""
-        _complain(f"The training diverged at epoch {last.epoch}.{unsaved} Try a smaller learning rate (--lr).")
+    if trainer.first_bad is not None:
+        _complain(_advice(options, result))
         return 1
     return stopping.exit_status
 
 
-def _epochs(trainer: Trainer, report: PlainReport, stopping: Stopping) -> EpochRecord:
-    from workflow_core.steps.train import records
+def _reason(trainer: Trainer, stopping: Stopping) -> str:
+    if trainer.first_bad is not None:
+        return f"diverged at epoch {trainer.first_bad}"
+    return trainer.ended or ("interrupted" if stopping.asked else "epochs")
 
+
+def _advice(options: TrainOptions, result: Result) -> str:
+    """What to say to a run that blew up."""
+    train, stable = options.spec.train, result.stable_learning_rate
+    unsaved = " Nothing was saved." if options.save else ""
+    if stable is not None and stable < train.learning_rate:
+        rate = f"Try a learning rate (--lr) below {stable:.4g}, the largest that is stable here"
+    else:
+        rate = "Try a smaller learning rate (--lr)"
+    scaled = "" if options.spec.data.standardize else ", or standardise the data (--standardize)"
+    return f"The training {result.reason}.{unsaved} {rate}{scaled}."
+
+
+def _epochs(trainer: Trainer, report: PlainReport, stopping: Stopping) -> tuple[EpochRecord, EpochRecord]:
+    """Train, and return the last epoch and the one whose weights the model holds at the end."""
+    from workflow_core.steps.train import EARLY_STOP, records
+
+    best = None
     for record in records(trainer):
         report.epoch(record)
+        if trainer.best is not None and trainer.best[0] == record.epoch:
+            best = record
         # on an accelerator the model is ahead of the record: go on until they meet again
         if stopping.asked and record.epoch + 1 == trainer.done:
             break
-    return record
-
-
-def _reason(last: EpochRecord, stopping: Stopping) -> str:
-    if not last.finite:
-        return f"diverged at epoch {last.epoch}"
-    return "interrupted" if stopping.asked else "epochs"
+    return record, best if best is not None and trainer.ended == EARLY_STOP else record
 
 
 def _save(
-    options: TrainOptions, trainer: Trainer, last: EpochRecord, dataset: Dataset
+    options: TrainOptions, trainer: Trainer, held: EpochRecord, dataset: Dataset
 ) -> tuple[str | None, WorkflowError | None]:
     """The file that was written, or why it was not: the figures must be reported all the same."""
     from workflow_core.steps.save import save
@@ -166,9 +221,9 @@ def _save(
             options.kind,
             trainer.model,
             workflow=options.spec,
-            epoch=last.epoch + 1,
-            train_loss=last.train_loss,
-            val_loss=last.val_loss,
+            epoch=held.epoch + 1,
+            train_loss=held.train_loss,
+            val_loss=held.val_loss,
             optimizer_state=trainer.optimizer.state_dict(),
             dataset=dataset,
             overwrite=options.overwrite,

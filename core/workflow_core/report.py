@@ -4,21 +4,39 @@ from __future__ import annotations
 
 import json as jsonlib
 import math
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from workflow_core.protocol import Metrics
 from workflow_core.sanitize import sanitize
-from workflow_core.specs import DataSpec, WorkflowSpec
+from workflow_core.specs import Dtype, TrainSpec, WorkflowSpec
 
 if TYPE_CHECKING:
     from workflow_core.steps.train import EpochRecord
 
 LINES = 10
 """About so many epochs are shown where nobody says how many."""
+FEW = 4
+"""Up to so many tracked values fit into a line."""
+MAX_COEFFICIENTS = 20
+WIDTH = 100
+"""Sentences are broken into lines of so many characters."""
+WORSE = 1.01
+"""An end whose loss is greater than the least by this factor is worth a line."""
+METRICS = ("mse", "mae", "rmse", "r2")
+SIGNIFICANT = {"float32": 7, "float64": 13}
+"""The digits of coefficients that a dtype can tell apart, with little room for rounding."""
+
+Numbers = float | list[Any]
+"""What a parameter holds: a number, or nested lists of them."""
+
+_SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹", "0123456789")
+_SIGNS = str.maketrans({"·": "*", "π": "*pi", "−": "-", "…": "..."})
 
 
 class OutputError(Exception):
@@ -30,15 +48,66 @@ class OutputError(Exception):
 
 
 @dataclass(frozen=True)
+class Start:
+    """What is known before the first epoch.
+
+    `source` says in one line where the data come from, `notes` what was done to them; `scaled` whether the model sees
+    standardised columns. `count` is the number of trainable scalars, `tracked` the values that are followed, and
+    `parameters` all of them (None where they are too many).
+    """
+
+    spec: WorkflowSpec
+    device: str
+    torch: str
+    rows: Mapping[str, int]
+    source: str
+    notes: Sequence[str]
+    scaled: bool
+    model: str
+    count: int
+    tracked: Mapping[str, float]
+    parameters: Mapping[str, Numbers] | None
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How near a model that is linear in its parameters came: coefficients in the user's own units.
+
+    `closed_form` is empty where least squares have no single answer, `true` where the data come from no formula.
+    """
+
+    true: Mapping[str, float]
+    learnt: Mapping[str, float]
+    closed_form: Mapping[str, float]
+    convergence: str
+
+
+@dataclass(frozen=True)
 class Result:
-    """How a training ended: its last epoch, the seconds its loop took, the metrics, and the file, if any."""
+    """How a training ended: its last epoch, the seconds its loop took, what the model holds, the metrics, the file.
+
+    `best` is the epoch with the least validation loss (without validation rows, training loss), and that loss.
+    """
 
     last: EpochRecord
     elapsed: float
-    metrics: dict[str, Metrics | None]
-    data: DataSpec
-    path: str | None
     reason: str
+    best: tuple[int, float] | None
+    parameters: Mapping[str, Numbers] | None
+    metrics: Mapping[str, Metrics | None]
+    fit: Fit | None
+    stable_learning_rate: float | None
+    path: str | None
+
+    @property
+    def epochs(self) -> int:
+        """How many epochs were trained."""
+        return self.last.epoch + 1
+
+    @property
+    def epochs_per_second(self) -> float:
+        """The rate of the whole loop."""
+        return self.epochs / max(self.elapsed, 1e-9)
 
 
 class PlainReport:
@@ -47,21 +116,29 @@ class PlainReport:
     def __init__(self, every: int | None) -> None:
         self.every = every
         self._shown = -1
+        self._scheduled = False
+        self._tracks = False
+        self._digits = SIGNIFICANT["float32"]
 
-    def started(
-        self, spec: WorkflowSpec, device: str, torch_version: str, rows: Mapping[str, int], initial: dict[str, float]
-    ) -> None:
-        """The settings, before the first epoch; `initial` holds the scalar parameters."""
-        data, train = spec.data, spec.train
-        self.every = self.every or max(1, train.epochs // LINES)
-        noise = f" + {data.noise:g} noise (seed {data.seed})" if data.noise else ""
-        order = f"shuffled with seed {data.split.seed}" if data.split.order == "shuffled" else "sequential"
-        split = "/".join(map(str, rows.values()))
-        line = f"y = {data.weight:g} x + {data.bias:g}{noise}"
-        say(f"data      {sum(rows.values()):,} rows, {line}, split {split} {order}")
-        say(f"model     {_pairs(initial)} (seed {spec.model.init.seed})")
-        say(f"training  {train.loss}, {train.optimizer}, lr {train.learning_rate:g}, {train.epochs:,} epochs, {device}")
-        say(f"torch     {torch_version}")
+    def started(self, start: Start) -> None:
+        """The settings, before the first epoch."""
+        spec, split = start.spec, start.spec.data.split
+        self.every = self.every or max(1, spec.train.epochs // LINES)
+        self._scheduled = spec.train.scheduler != "none"
+        self._digits = SIGNIFICANT[spec.data.dtype]
+        order = f"shuffled with seed {split.seed}" if split.order == "shuffled" else "sequential"
+        rows = "/".join(map(str, start.rows.values()))
+        say(f"data      {sum(start.rows.values()):,} rows, {ascii_formula(start.source)}, split {rows} {order}")
+        for note in start.notes:
+            say(f"          {sanitize(note, 400)}")
+        if start.scaled:
+            say("          standardised for the model: losses and parameters are of standardised values")
+        self._tracks = start.count <= FEW and len(start.tracked) <= FEW
+        values = f": {_pairs(start.tracked)}" if self._tracks else ""
+        count = f"{start.count:,} parameter{'s' * (start.count != 1)}"
+        say(f"model     {sanitize(start.model, 80)}, {count} (seed {spec.model.init.seed}){values}")
+        say(f"training  {_training(spec.train)}, {start.device}")
+        say(f"torch     {start.torch}")
         say("")
 
     def epoch(self, record: EpochRecord) -> None:
@@ -76,47 +153,68 @@ class PlainReport:
             self._show(record)
 
     def _show(self, record: EpochRecord) -> None:
+        values = dict(record.parameters) if self._tracks else {"gradient": record.grad_norm}
+        if self._scheduled:
+            values = {"lr": record.learning_rate, **values}
         say(
             f"epoch {record.epoch:<8}  train {_figure(record.train_loss)}  val {_figure(record.val_loss)}  "
-            f"{_pairs(record.parameters)}"
+            f"{_pairs(values)}".rstrip()
         )
 
     def finished(self, result: Result) -> None:
-        """The metrics of each split, the parameters beside the true ones, and the file."""
+        """How it ended, the metrics of each split, the coefficients beside the true ones, and the file."""
         say("")
-        done = result.last.epoch + 1
-        ended = {"epochs": "", "interrupted": "interrupted, "}.get(result.reason, f"{result.reason}, ")
-        say(f"{ended}{done:,} epochs in {result.elapsed:.3g} s")
+        ended = "" if result.reason == "epochs" else f"{result.reason}, "
+        rate = f"{result.epochs_per_second:,.0f} a second"
+        say(f"{ended}{result.epochs:,} epochs in {result.elapsed:.3g} s ({rate})")
+        if (kept := _kept(result)) is not None:
+            say(kept)
         say("")
-        say(f"{'split':<12}{'rows':>8}  {'mse':<9}  {'mae':<9}  {'rmse':<9}  R2")
+        say(f"{'split':<12}{'rows':>8}  {'mse':<10}  {'mae':<10}  {'rmse':<10}  R2")
         for name, metrics in result.metrics.items():
-            figures = (metrics.mse, metrics.mae, metrics.rmse, metrics.r2) if metrics else (None,) * 4
-            cells = "  ".join(map(_figure, figures))
+            cells = "  ".join(_figure(getattr(metrics, each, None)) for each in METRICS)
             say(f"{name:<12}{metrics.count if metrics else 0:>8}  {cells}".rstrip())
-        say("")
-        say(f"{'parameter':<12}{'true':<9}  {'learnt':<9}  gap")
-        for name, value in result.last.parameters.items():
-            true = float(getattr(result.data, name))
-            say(f"{name:<12}{_figure(true)}  {_figure(value)}  {_figure(abs(true - value))}".rstrip())
+        if result.fit is not None:
+            self._coefficients(result.fit)
         if result.path is not None:
             say("")
             say(f"saved {sanitize(result.path, 4096)}")
+
+    def _coefficients(self, fit: Fit) -> None:
+        """True, learnt and closed-form coefficients side by side, as far as there are any."""
+        columns = {"true": fit.true, "learnt": fit.learnt, "closed form": fit.closed_form}
+        columns = {title: values for title, values in columns.items() if values}
+        names = list(dict.fromkeys([*fit.learnt, *fit.true]))
+        shown = {name: sanitize(name, 40) for name in names[:MAX_COEFFICIENTS]}
+        width = max(map(len, ("coefficient", *shown.values())))
+        digits = self._digits
+        say("")
+        say("  ".join([f"{'coefficient':<{width}}", *(f"{title:<{digits + 6}}" for title in columns)]).rstrip())
+        for name, text in shown.items():
+            # a formula without a term has 0 of it
+            cells = [
+                _figure(values.get(name, 0.0 if values is fit.true else None), digits) for values in columns.values()
+            ]
+            say("  ".join([f"{text:<{width}}", *cells]).rstrip())
+        if len(names) > len(shown):
+            say(f"and {len(names) - len(shown):,} more")
+        for line in wrap(fit.convergence, WIDTH):
+            say(line)
 
 
 class JsonReport(PlainReport):
     """One JSON object a line; epochs only where `every` says which. NaN and infinity are null, which JSON lacks."""
 
-    def started(
-        self, spec: WorkflowSpec, device: str, torch_version: str, rows: Mapping[str, int], initial: dict[str, float]
-    ) -> None:
+    def started(self, start: Start) -> None:
         """The complete spec, so that the line alone is enough to repeat the training."""
         _emit(
             "started",
-            spec=msgspec.to_builtins(spec),
-            device=device,
-            torch=torch_version,
-            rows=dict(rows),
-            parameters=initial,
+            spec=msgspec.to_builtins(start.spec),
+            device=start.device,
+            torch=start.torch,
+            rows=dict(start.rows),
+            notes=list(start.notes),
+            parameters=start.parameters,
         )
 
     def last(self, record: EpochRecord) -> None:
@@ -125,34 +223,53 @@ class JsonReport(PlainReport):
             super().last(record)
 
     def _show(self, record: EpochRecord) -> None:
-        _emit(
-            "epoch",
-            epoch=record.epoch,
-            train_loss=record.train_loss,
-            val_loss=record.val_loss,
-            parameters=record.parameters,
-        )
+        _emit("epoch", **msgspec.structs.asdict(record))
 
     def finished(self, result: Result) -> None:
-        """The last epoch's figures and the test metrics, null where there are no test rows."""
+        """The last epoch's losses, what the model holds now, and the test metrics: null without test rows."""
         test = result.metrics["test"]
-        names = ("mse", "mae", "rmse", "r2")
+        epoch, loss = result.best or (None, None)
+        fit = result.fit
+        linear: dict[str, Any] = {}
+        if fit is not None:
+            linear = {
+                "coefficients": fit.learnt,
+                "closed_form": fit.closed_form or None,
+                "convergence": fit.convergence or None,
+            }
         _emit(
             "finished",
-            epochs=result.last.epoch + 1,
+            reason=result.reason,
+            epochs=result.epochs,
             elapsed=result.elapsed,
+            epochs_per_second=result.epochs_per_second,
             train_loss=result.last.train_loss,
             val_loss=result.last.val_loss,
-            test={name: getattr(test, name) if test else None for name in names},
-            parameters=result.last.parameters,
+            best_epoch=epoch,
+            best_loss=loss,
+            stable_learning_rate=result.stable_learning_rate,
+            test={name: getattr(test, name, None) for name in METRICS},
+            parameters=result.parameters,
+            **linear,
             path=result.path,
-            reason=result.reason,
         )
 
 
-def prediction_line(x: float, y_pred: float, *, json: bool) -> str:
-    """One prediction as a line of output: `x` reads back as it was given, `y_pred` as the float32 that it is."""
-    return _json({"x": x, "y_pred": y_pred}) if json else f"{repr(x).removesuffix('.0')}  {y_pred:.9g}"
+def prediction_line(x: Sequence[float], y_pred: float, dtype: Dtype, *, json: bool) -> str:
+    """One prediction of a model of `dtype` as a line of output: the features as they were given, then y_pred.
+
+    Nine digits tell any float32 from its neighbours, seventeen any float64.
+    """
+    if json:
+        return _json({"x": x[0] if len(x) == 1 else list(x), "y_pred": y_pred})
+    figure = f"{y_pred:.9g}" if dtype == "float32" else repr(y_pred).removesuffix(".0")
+    return f"{','.join(repr(each).removesuffix('.0') for each in x)}  {figure}"
+
+
+def ascii_formula(text: str) -> str:
+    """A formula in characters that every terminal and log file has: `x²` is `x^2`."""
+    powers = re.sub("[⁰¹²³⁴⁵⁶⁷⁸⁹]+", lambda found: f"^{found.group().translate(_SUPERSCRIPTS)}", text)
+    return powers.translate(_SIGNS)
 
 
 def say(line: str) -> None:
@@ -161,6 +278,40 @@ def say(line: str) -> None:
         print(line, flush=True)
     except OSError as error:
         raise OutputError(error) from error
+
+
+def _training(train: TrainSpec) -> str:
+    """How it is trained, in one line: only what is not left as it is by default goes beside the main figures."""
+    extras = [f"momentum {train.momentum:g}"] if train.momentum and train.optimizer in ("sgd", "rmsprop") else []
+    extras += ["nesterov"] if train.nesterov and train.optimizer == "sgd" else []
+    if train.weight_decay is not None and train.optimizer != "lbfgs":
+        extras += [f"weight decay {train.weight_decay:g}"]
+    optimizer = f"{train.optimizer} ({', '.join(extras)})" if extras else train.optimizer
+    schedule = "" if train.scheduler == "none" else f" ({train.scheduler})"
+    parts = [train.loss, optimizer, f"lr {train.learning_rate:g}{schedule}"]
+    parts += [f"batches of {train.batch_size:,}"] if train.batch_size else []
+    parts += [f"gradients clipped at {train.clip:g}"] if train.clip else []
+    parts += ["repeatable"] if train.deterministic else []
+    parts += [f"{train.epochs:,} epochs"]
+    parts += [f"early stop after {train.early_stop:,} without progress"] if train.early_stop else []
+    return ", ".join(parts)
+
+
+def _kept(result: Result) -> str | None:
+    """Which epoch was best, where the end was clearly worse, and whose weights the model has, where not the last's."""
+    if result.reason.startswith("diverged"):
+        return "what follows is of the weights from before that epoch"
+    if result.best is None:
+        return None
+    which, last = "validation", result.last.val_loss
+    if last is None:
+        which, last = "training", result.last.train_loss
+    epoch, loss = result.best
+    stopped = result.reason == "early stop"
+    if not stopped and not last > WORSE * loss:
+        return None
+    weights = ", whose weights the model has" if stopped else ""
+    return f"the {which} loss was least at epoch {epoch:,}{weights}: {_figure(loss).rstrip()}"
 
 
 def _emit(event: str, **fields: Any) -> None:
@@ -172,15 +323,17 @@ def _json(item: Any) -> str:
 
 
 def _finite(item: Any) -> Any:
-    if isinstance(item, dict):
+    if isinstance(item, Mapping):
         return {key: _finite(part) for key, part in item.items()}
+    if isinstance(item, list | tuple):
+        return [_finite(part) for part in item]
     return None if isinstance(item, float) and not math.isfinite(item) else item
 
 
-def _figure(value: float | None) -> str:
-    """Four significant digits, nine wide; a dash where there is no figure."""
-    return f"{'-' if value is None else format(value, '#.4g').rstrip('.'):<9}"
+def _figure(value: float | None, digits: int = 4) -> str:
+    """So many significant digits, in a column of six more; a dash where there is no figure."""
+    return f"{'-' if value is None else format(value, f'#.{digits}g').rstrip('.'):<{digits + 6}}"
 
 
 def _pairs(parameters: Mapping[str, float]) -> str:
-    return "  ".join(f"{name} {_figure(value)}" for name, value in parameters.items()).rstrip()
+    return "  ".join(f"{sanitize(name, 40)} {_figure(value)}" for name, value in parameters.items()).rstrip()
