@@ -66,11 +66,11 @@ def test_predictions_are_at_most_so_many_from_first_to_last() -> None:
     for name, found in rows.items():
         X, y = (part.flatten().tolist() for part in dataset.split(name))
         assert len(found) == 50
-        assert (found[0].x, found[0].y, found[-1].x, found[-1].y) == (X[0], y[0], X[-1], y[-1])
+        assert (found[0].x, found[0].y, found[-1].x, found[-1].y) == ((X[0],), y[0], (X[-1],), y[-1])
         for row in found:
-            assert row.y_pred == pytest.approx(2 * row.x + 1)
+            assert row.y_pred == pytest.approx(2 * row.x[0] + 1)
     everything = evaluate.predictions(model(2, 1), dataset, limit=10_000)["test"]
-    assert [row.x for row in everything] == dataset.split("test")[0].flatten().tolist()
+    assert [row.x[0] for row in everything] == dataset.split("test")[0].flatten().tolist()
 
 
 def test_predictions_of_a_split_without_rows_are_none() -> None:

@@ -26,6 +26,7 @@ from workflow_core.specs import DataSpec, InitSpec, ModelSpec, WorkflowSpec
 from workflow_core.steps import build, data
 from workflow_core.steps.load import inspect, load, prove
 from workflow_core.steps.save import save
+from workflow_core.steps.tracked import Tracked
 
 GOOD = {"weight": torch.tensor([0.5]), "bias": torch.tensor([0.25])}
 
@@ -87,7 +88,7 @@ def test_a_checkpoint_comes_back_and_proves_itself(tmp_path: Path) -> None:
     other = prove(loaded, model, data.make(DataSpec()))
     assert other is not None
     assert (other.against, other.rows, other.equal) == ("this model", 50, False)
-    assert other.max_difference == pytest.approx(9 - build.scalars(loaded.model)["bias"], rel=1e-5)
+    assert other.max_difference == pytest.approx(9 - Tracked(loaded.model).read()["bias"], rel=1e-5)
     assert len(other.samples) == 8
 
 
@@ -96,8 +97,8 @@ def test_a_foreign_state_dict_loads_into_a_fresh_model(tmp_path: Path) -> None:
     path.write_bytes(saved(OrderedDict(GOOD)))
     loaded = load(path)
     assert not loaded.file.verified
-    assert loaded.before == build.scalars(build.build(ModelSpec()))
-    assert loaded.after == build.scalars(loaded.model) == {"weight": 0.5, "bias": 0.25}
+    assert loaded.before == Tracked(build.build(ModelSpec())).read()
+    assert loaded.after == Tracked(loaded.model).read() == {"weight": 0.5, "bias": 0.25}
     assert loaded.workflow is None
     assert loaded.epoch is None
     assert prove(loaded, None, None) is None
@@ -107,7 +108,7 @@ def test_a_state_dict_of_a_module_with_its_metadata_loads(tmp_path: Path) -> Non
     path = tmp_path / "foreign.pt"
     model = build.build(ModelSpec())
     torch.save(model.state_dict(), path)
-    assert load(path).after == build.scalars(model)
+    assert load(path).after == Tracked(model).read()
     torch.save({"model_state_dict": model.state_dict(), "epoch": 3, "loss": 0.5, "torch_version": "2.13"}, path)
     loaded = load(path)
     assert loaded.file.kind == "checkpoint"
@@ -127,8 +128,8 @@ def test_differences_are_those_of_every_row_whatever_the_slices(
     assert whole is not None
     assert whole.max_difference == max(abs(a - b) for a, b in pairs)
     assert not whole.equal
-    assert whole.samples[0] == (x[0], *pairs[0])
-    assert whole.samples[-1] == (x[-1], *pairs[-1])
+    assert whole.samples[0] == ((x[0],), *pairs[0])
+    assert whole.samples[-1] == ((x[-1],), *pairs[-1])
     for size in (1, 7, 50):
         monkeypatch.setattr("workflow_core.steps.load.SLICE", size)
         assert prove(loaded, reference, dataset) == whole

@@ -21,17 +21,10 @@ from workflow_core.errors import WorkflowError
 from workflow_core.sanitize import sanitize
 from workflow_core.specs import Dtype, ModelSpec
 from workflow_core.steps import userfile
-from workflow_core.steps.tensors import DTYPES, dtype_name
+from workflow_core.steps.tensors import DTYPES, SAVED_DTYPES, dtype_name
 
 ROWS = 3
 MAX_SOURCE = 100_000
-SAVED_DTYPES = frozenset(
-    (
-        *(torch.float64, torch.float32, torch.float16, torch.bfloat16),
-        *(torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool),
-    )
-)
-"""What files of weights may hold."""
 
 _SOURCE = "_workflow_source"
 _SHAPE = "Its forward must give one number for each row, of shape [n, 1]"

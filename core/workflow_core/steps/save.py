@@ -15,10 +15,12 @@ from torch import Tensor, nn
 from workflow_core import atomic
 from workflow_core.archive import seal
 from workflow_core.specs import SaveKind, WorkflowSpec
-from workflow_core.steps.build import predict
+from workflow_core.steps import custom
+from workflow_core.steps.build import predict, spread
 from workflow_core.steps.data import Dataset
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""1 had one feature `x`, and neither scaling nor the text of a class."""
 PROOF_ROWS = 16
 
 
@@ -37,8 +39,9 @@ def save(
 ) -> Path:
     """Write `model` to `path` and return the real file; `epoch` counts the epochs it has been trained for.
 
-    `state_dict` is the plain state_dict. `checkpoint` also holds the optimizer's state, the losses, all settings, and a
-    record of predictions over the data's range, by which a fresh process can prove that it predicts the same.
+    `state_dict` is the plain state_dict. `checkpoint` also holds the optimizer's state, the losses, all settings, what
+    the model predicts from and how that is scaled, the text of a class of the user's own (to read, never to run), and a
+    record of predictions, by which a fresh process can prove that it predicts the same.
     Everything is a plain value or a CPU tensor, so that torch.load(path) reads both with its safe defaults on any
     machine. Raises WorkflowError; then a file that was there is as it was.
     """
@@ -54,6 +57,8 @@ def save(
             "model_state_dict": weights,
             "optimizer_state_dict": _on_cpu(optimizer_state),
             "workflow": msgspec.to_builtins(workflow),
+            **_columns(dataset),
+            "class_text": custom.source(model),
             "proof": _proof(model, dataset),
         }
     buffer = io.BytesIO()
@@ -72,8 +77,20 @@ def _on_cpu(item: Any) -> Any:
     return item
 
 
-def _proof(model: nn.Module, dataset: Dataset | None) -> dict[str, list[float]] | None:
+def _columns(dataset: Dataset | None) -> dict[str, Any]:
+    if dataset is None:
+        return {}
+    scaling = dataset.scaling.to_builtins() if dataset.scaling else None
+    return {"features": list(dataset.features), "target": dataset.target, "scaling": scaling}
+
+
+def _proof(model: nn.Module, dataset: Dataset | None) -> dict[str, Any] | None:
+    """Some rows of features (numbers over the range of a single one) with y_pred, in the user's own units."""
     if dataset is None:
         return None
-    x = torch.linspace(*dataset.x_range, PROOF_ROWS).tolist()
-    return {"x": x, "y_pred": predict(model, x)}
+    x: list[Any]
+    if len(dataset.features) == 1:
+        x = torch.linspace(*dataset.x_range, PROOF_ROWS).tolist()
+    else:
+        x = dataset.X[spread(len(dataset.X), PROOF_ROWS).to(dataset.X.device)].tolist()
+    return {"x": x, "y_pred": predict(model, x, dataset.scaling)}

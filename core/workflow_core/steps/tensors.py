@@ -10,6 +10,13 @@ from workflow_core.views import TensorView
 
 SHOWN = 8
 DTYPES: dict[Dtype, torch.dtype] = {"float32": torch.float32, "float64": torch.float64}
+SAVED_DTYPES = frozenset(
+    (
+        *(torch.float64, torch.float32, torch.float16, torch.bfloat16),
+        *(torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool),
+    )
+)
+"""What files of weights may hold."""
 
 
 def tensor_view(name: str, tensor: Tensor) -> TensorView:
