@@ -78,8 +78,10 @@ class Dataset:
         """The same data on `device`; this very object where it is there already."""
         if self.X.device == torch.device(device):
             return self
-        indices = {name: rows.to(device) for name, rows in self.indices.items()}
         home = self.home or self
+        if home.X.device == torch.device(device):
+            return home
+        indices = {name: rows.to(device) for name, rows in home.indices.items()}
         return replace(self, X=home.X.to(device), y=home.y.to(device), indices=indices, source=None, home=home)
 
     @property
@@ -221,8 +223,9 @@ def deal(spec: DataSpec, n: int) -> dict[str, Tensor]:
     try:
         spec.split.check_rows(n, "choose a larger training share")
     except ValueError as error:
-        message = str(error)
-        raise WorkflowError("No rows to train on", f"{message[0].upper()}{message[1:]}.") from error
+        message, _, advice = str(error).rpartition("; ")
+        sentences = (f"{part[0].upper()}{part[1:]}." for part in (message, advice))
+        raise WorkflowError("No rows to train on", *sentences) from error
     shuffled = spec.split.order == "shuffled"
     order = torch.randperm(n, generator=_seeded(spec.split.seed)) if shuffled else torch.arange(n)
     return dict(zip(SPLITS, torch.split(order, list(spec.split.counts(n))), strict=True))

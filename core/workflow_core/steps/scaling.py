@@ -115,7 +115,7 @@ def _numbers(item: object) -> list[float]:
         raise ValueError("the scaling holds something else than numbers")
     numbers = []
     for number in item:
-        if type(number) not in (int, float) or not math.isfinite(number):
+        if type(number) is not float or not math.isfinite(number):
             raise ValueError("the scaling holds something else than finite numbers")
-        numbers.append(float(number))
+        numbers.append(number)
     return numbers
