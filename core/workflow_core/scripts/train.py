@@ -1,0 +1,193 @@
+"""The lines of step 3: criterion, optimizer, schedule and the loop, with no line that the settings do not need."""
+
+from __future__ import annotations
+
+from textwrap import indent
+
+from workflow_core.scripts.data import rows, splits
+from workflow_core.scripts.text import number
+from workflow_core.specs import OPTIMIZER_USES, Loss, Optimizer, TrainSpec, WorkflowSpec
+
+CRITERIA: dict[Loss, str] = {"mse": "MSELoss", "l1": "L1Loss", "huber": "HuberLoss", "smooth_l1": "SmoothL1Loss"}
+OPTIMIZERS: dict[Optimizer, str] = {
+    "sgd": "SGD",
+    "adam": "Adam",
+    "adamw": "AdamW",
+    "rmsprop": "RMSprop",
+    "adagrad": "Adagrad",
+    "lbfgs": "LBFGS",
+}
+
+BEST_DEVICE = """\
+device = (
+    "cuda" if torch.cuda.is_available()
+    else "mps" if torch.backends.mps.is_available()
+    else "cpu"
+)
+"""
+
+SEARCH = """\
+def closure():
+    y_pred = model({X})
+    loss = criterion(y_pred, {y})
+    optimizer.zero_grad()
+    loss.backward()
+{clip}    return loss
+
+loss = optimizer.step(closure)
+"""
+
+DESCEND = """\
+y_pred = model({X})
+loss = criterion(y_pred, {y})
+optimizer.zero_grad()
+loss.backward()
+{clip}optimizer.step()
+"""
+
+VALIDATE = """
+    model.eval()
+    with torch.inference_mode():
+        val_loss = criterion(model(X_val), y_val).item()
+"""
+
+EARLY_STOP = """
+    if {watched} < best_loss{margin}:
+        best_loss, waited = {watched}, 0
+        best_weights = copy.deepcopy(model.state_dict())
+    else:
+        waited += 1
+    if waited == {patience}:
+        model.load_state_dict(best_weights)
+        break
+"""
+
+
+def train(spec: WorkflowSpec, report: str = "") -> str:
+    """The lines of the step; `report` is what the loop's body says of an epoch before it may stop early."""
+    settings = spec.train
+    text = _device(spec) + f"\n{_criterion(settings)}{_optimizer(settings)}{_scheduler(settings)}"
+    text += _before_the_loop(spec)
+    return text + f"\nfor epoch in range({settings.epochs}):\n" + loop(spec) + report + _early_stop(spec)
+
+
+def loop(spec: WorkflowSpec) -> str:
+    """What is done in an epoch: the lines of the loop's body, indented, up to where it may stop early."""
+    text = "    model.train()\n" + (_in_batches(spec) if in_batches(spec) else _at_once(spec.train))
+    if validates(spec):
+        text += VALIDATE
+    scheduler = spec.train.scheduler
+    if scheduler == "plateau":
+        text += f"\n    scheduler.step({_watched(spec)})\n" if spec.train.scheduler_factor < 1 else ""
+    elif scheduler != "none":
+        text += "\n    scheduler.step()\n"
+    return text
+
+
+def validates(spec: WorkflowSpec) -> bool:
+    """Are there validation rows?"""
+    return "val" in splits(spec.data)
+
+
+def in_batches(spec: WorkflowSpec) -> bool:
+    """Are the rows dealt to batches? A table is taken to have more rows than one of them."""
+    count = rows(spec.data)
+    size = spec.train.batch_size
+    return size > 0 and (count is None or size < spec.data.split.counts(count)[0])
+
+
+def may_be_cuda(train: TrainSpec) -> bool:
+    """Could the training be on a CUDA device?"""
+    return train.device == "auto" or train.device.startswith("cuda")
+
+
+def _watched(spec: WorkflowSpec) -> str:
+    return "val_loss" if validates(spec) else "train_loss"
+
+
+def _device(spec: WorkflowSpec) -> str:
+    text = BEST_DEVICE if spec.train.device == "auto" else f"device = {spec.train.device!r}\n"
+    text += "model.to(device)\nX_train, y_train = X_train.to(device), y_train.to(device)\n"
+    if validates(spec):
+        text += "X_val, y_val = X_val.to(device), y_val.to(device)\n"
+    if spec.train.deterministic:
+        if may_be_cuda(spec.train):
+            text += 'os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # what CUDA needs to repeat itself\n'
+        text += "torch.use_deterministic_algorithms(True)\n"
+    return text
+
+
+def _criterion(train: TrainSpec) -> str:
+    setting = ""
+    if train.delta != 1.0 and train.loss in ("huber", "smooth_l1"):
+        setting = f"{'delta' if train.loss == 'huber' else 'beta'}={number(train.delta)}"
+    return f"criterion = nn.{CRITERIA[train.loss]}({setting})\n"
+
+
+def _optimizer(train: TrainSpec) -> str:
+    settings = [f"lr={number(train.learning_rate)}"]
+    uses = OPTIMIZER_USES[train.optimizer]
+    if "momentum" in uses and train.momentum:
+        settings.append(f"momentum={number(train.momentum)}")
+    if "nesterov" in uses and train.nesterov:
+        settings.append("nesterov=True")
+    default = 0.01 if train.optimizer == "adamw" else 0.0
+    if "weight_decay" in uses and train.weight_decay not in (None, default):
+        settings.append(f"weight_decay={number(train.weight_decay or 0.0)}")
+    return f"optimizer = torch.optim.{OPTIMIZERS[train.optimizer]}(model.parameters(), {', '.join(settings)})\n"
+
+
+def _scheduler(train: TrainSpec) -> str:
+    epochs, factor = train.scheduler_epochs, number(train.scheduler_factor)
+    match train.scheduler:
+        case "step":
+            call = f"StepLR(optimizer, step_size={epochs}, gamma={factor})"
+        case "cosine":
+            call = f"CosineAnnealingLR(optimizer, T_max={train.epochs})"
+        case "plateau" if train.scheduler_factor < 1:
+            call = f"ReduceLROnPlateau(optimizer, factor={factor}, patience={epochs})"
+        case "warmup":
+            call = f"LinearLR(optimizer, start_factor={factor}, total_iters={epochs})"
+        case _:
+            return ""
+    return f"scheduler = torch.optim.lr_scheduler.{call}\n"
+
+
+def _before_the_loop(spec: WorkflowSpec) -> str:
+    train, text = spec.train, ""
+    if (spec.model.kind == "mlp" and spec.model.dropout) or spec.model.kind == "custom":
+        text += f"torch.manual_seed({train.batch_seed})  # for what the model draws while it is trained\n"
+    if in_batches(spec):
+        text += f"generator = torch.Generator().manual_seed({train.batch_seed})\n"
+    if train.early_stop:
+        text += "best_loss, waited = math.inf, 0\n"
+    return text
+
+
+def _step(train: TrainSpec, X: str, y: str) -> str:
+    clip = f"nn.utils.clip_grad_norm_(model.parameters(), {number(train.clip)})\n" if train.clip else ""
+    if train.optimizer == "lbfgs":
+        return SEARCH.format(X=X, y=y, clip=indent(clip, "    "))
+    return DESCEND.format(X=X, y=y, clip=clip)
+
+
+def _at_once(train: TrainSpec) -> str:
+    return indent(_step(train, "X_train", "y_train") + "train_loss = loss.item()\n", "    ")
+
+
+def _in_batches(spec: WorkflowSpec) -> str:
+    size = spec.train.batch_size
+    batch = _step(spec.train, "X_batch", "y_batch") + "train_loss += loss.item() * len(X_batch)\n"
+    return (
+        "    train_loss = 0.0\n"
+        "    order = torch.randperm(len(X_train), generator=generator)\n"
+        f"    batches = zip(X_train[order].split({size}), y_train[order].split({size}))\n"
+        "    for X_batch, y_batch in batches:\n" + indent(batch, "        ") + "    train_loss /= len(X_train)\n"
+    )
+
+
+def _early_stop(spec: WorkflowSpec) -> str:
+    if not spec.train.early_stop:
+        return ""
+    margin = f" - {number(spec.train.min_delta)}" if spec.train.min_delta else ""
+    return EARLY_STOP.format(watched=_watched(spec), margin=margin, patience=spec.train.early_stop)

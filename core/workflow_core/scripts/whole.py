@@ -1,0 +1,96 @@
+"""The six steps as one program that needs nothing of workflow-tui."""
+
+from __future__ import annotations
+
+from workflow_core.scripts.build import build, by_path
+from workflow_core.scripts.data import deal, read, rows
+from workflow_core.scripts.evaluate import evaluate, tells_coefficients
+from workflow_core.scripts.load import load
+from workflow_core.scripts.save import save
+from workflow_core.scripts.train import may_be_cuda, train, validates
+from workflow_core.specs import SaveKind, WorkflowSpec
+
+REPORTS = 10  # epochs that the script prints while it trains, besides the last
+ONE_THREAD_ROWS = 50_000  # up to so many rows the steps train on one thread
+
+ONE_THREAD = "\ntorch.set_num_threads(1)  # the fastest for so few rows\n"
+DATA_ON_ONE_THREAD = """
+threads = torch.get_num_threads()
+torch.set_num_threads(1)  # sums depend on the number of threads; the data are not to
+"""
+
+
+def imports(spec: WorkflowSpec) -> str:
+    """The import lines that the lines of the six steps need, the standard library's first."""
+    table, model, training = spec.data.kind == "table", spec.model, spec.train
+    needed = {
+        "copy": training.early_stop > 0,
+        "math": True,
+        "os": (training.deterministic and may_be_cuda(training))
+        or (model.kind == "custom" and model.file.startswith("~")),
+        "runpy": by_path(model),
+        "sys": model.kind == "custom",
+    }
+    text = "".join(f"import {name}\n" for name, wanted in needed.items() if wanted)
+    if table:
+        text += "from pathlib import Path\n\nimport polars as pl"
+    return f"{text}\nimport torch\nfrom torch import nn\n"
+
+
+def script(spec: WorkflowSpec, *, path: str = "model.pt", kind: SaveKind = "state_dict") -> str:
+    """The whole workflow as one program that gives the same numbers as the steps, bit for bit.
+
+    It needs only torch, for a table polars as well, and for a model of the user's own their file. It prints its
+    progress and every final figure in full, saves the model to `path`, loads it into a fresh model and checks that both
+    predict the same; a training that diverges ends it, as it ends the step. On another machine, device or version of
+    torch the last digits may differ.
+    """
+    few = (rows(spec.data) or ONE_THREAD_ROWS + 1) <= ONE_THREAD_ROWS
+    parts = [
+        '"""The PyTorch workflow, from data to a loaded model, in one script. Written by workflow-tui."""\n',
+        imports(spec) + (ONE_THREAD if few else DATA_ON_ONE_THREAD),
+        f"# 1. Data\n{read(spec.data)}\n{deal(spec.data)}{_threads(spec)}"
+        'print("rows:", len(train), len(val), len(test))\n',
+        "# 2. Build\n" + build(spec) + _show(spec, "initial parameters"),
+        "# 3. Train\n" + train(spec, _report(spec)) + "\n" + _show(spec, "trained parameters"),
+        "# 4. Evaluate\n" + evaluate(spec) + _results(spec),
+        "# 5. Save\n" + save(spec, path, kind),
+        "# 6. Load\n" + load(spec, path, kind) + 'print("saved and loaded, predictions equal:", equal)\nassert equal\n',
+    ]
+    return "\n".join(parts)
+
+
+def _threads(spec: WorkflowSpec) -> str:
+    count = rows(spec.data)
+    if count is None:
+        return f"torch.set_num_threads(1 if len(X) <= {ONE_THREAD_ROWS:_} else threads)  # one is faster for few rows\n"
+    return "" if count <= ONE_THREAD_ROWS else "torch.set_num_threads(threads)\n"
+
+
+def _show(spec: WorkflowSpec, title: str) -> str:
+    if spec.model.kind in ("mlp", "custom"):
+        norms = "{name: p.norm().item() for name, p in model.named_parameters()}"
+        return f'print("{title}, their norms:", {norms})\n'
+    value = "p.item()" if spec.model.kind == "parameter" else "p.tolist()"
+    return f'print("{title}:", {{name: {value} for name, p in model.named_parameters()}})\n'
+
+
+def _report(spec: WorkflowSpec) -> str:
+    """The end of an epoch: stop where figures are no longer finite, and print some of them."""
+    epochs = spec.train.epochs
+    losses, text = "train_loss", "train loss {train_loss:.4g}"
+    if validates(spec):
+        losses, text = "train_loss + val_loss", f"{text}  validation loss {{val_loss:.4g}}"
+    return f"""
+    if not (math.isfinite({losses}) and all(p.isfinite().all() for p in model.parameters())):
+        raise SystemExit(f"epoch {{epoch}}: training diverged; a smaller learning rate may help")
+    if epoch % {-(-epochs // REPORTS)} == 0 or epoch == {epochs - 1}:
+        print(f"epoch {{epoch:>5}}  {text}")
+"""
+
+
+def _results(spec: WorkflowSpec) -> str:
+    text = "for name, figures in results.items():\n    print(name, figures)\n"
+    if tells_coefficients(spec):
+        text += 'print("in the units of the data: intercept", intercept, "slopes", slopes.tolist())\n'
+    return text
