@@ -6,7 +6,6 @@ import errno
 import json
 import os
 import signal
-import struct
 import subprocess
 import sys
 import threading
@@ -16,13 +15,10 @@ from typing import IO, Any
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
-from workflow_core import headless, options
-from workflow_core.options import PredictOptions, TrainOptions
-from workflow_core.report import JsonReport, prediction_line
-from workflow_core.specs import DataSpec, InitSpec, ModelSpec, SplitSpec, TrainSpec, WorkflowSpec
+from workflow_core import headless
+from workflow_core.report import JsonReport
+from workflow_core.specs import DataSpec, SplitSpec, TrainSpec, WorkflowSpec
 from workflow_core.steps.load import load
 from workflow_core.steps.train import EpochRecord, Trainer
 from workflow_core.stopping import Stopping
@@ -38,16 +34,6 @@ def lines(capsys: pytest.CaptureFixture[str], *arguments: str, status: int = 0) 
     """The JSON lines of `train --json` with these arguments."""
     assert headless.main(["train", "--json", *arguments]) == status
     return [json.loads(line, parse_constant=pytest.fail) for line in capsys.readouterr().out.splitlines()]
-
-
-def usage(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
-    """The one sentence with which bad arguments are refused."""
-    assert headless.main(arguments) == 2
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    assert captured.err.count("\n") == 1
-    assert captured.err.startswith("workflow-tui")
-    return captured.err
 
 
 def failure(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
@@ -84,6 +70,13 @@ def test_json_lines_of_the_courses_run(capsys: pytest.CaptureFixture[str]) -> No
     assert set(finished["test"]) == {"mse", "mae", "rmse", "r2"}
     assert finished["parameters"] == epochs[-1]["parameters"]
     assert finished["elapsed"] > 0
+    assert finished["epochs_per_second"] == pytest.approx(100 / finished["elapsed"])
+    weight, bias = finished["parameters"].values()
+    assert finished["coefficients"] == {"intercept": bias, "x": weight}
+    assert finished["closed_form"] == pytest.approx({"intercept": 0.3, "x": 0.7}, rel=1e-6)
+    assert finished["convergence"].startswith("Not converged: x is 0.26 ")
+    assert (finished["best_epoch"], finished["best_loss"]) == (99, finished["val_loss"])
+    assert all(line["learning_rate"] == 0.01 for line in epochs)
 
 
 def test_figures_that_do_not_exist_are_null(capsys: pytest.CaptureFixture[str]) -> None:
@@ -104,19 +97,33 @@ def test_a_diverged_run_is_valid_json_and_a_failure(capsys: pytest.CaptureFixtur
     assert finished["reason"] == f"diverged at epoch {last['epoch']}"
     assert finished["epochs"] == last["epoch"] + 1 < 500
     assert None in (last["train_loss"], last["val_loss"], *last["parameters"].values())
+    assert None not in (*finished["parameters"].values(), *finished["coefficients"].values())
+    assert "Not converged" in finished["convergence"]
     assert finished["path"] is None
     assert not path.exists()
-    assert headless.main(["train", "--lr", "1e6", "--epochs", "500"]) == 1
-    assert "diverged at epoch" in capsys.readouterr().err
 
 
-def test_plain_lines_tell_settings_epochs_metrics_and_gaps(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_who_diverges_is_told_the_largest_stable_learning_rate(capsys: pytest.CaptureFixture[str]) -> None:
+    finished = lines(capsys, "--lr", "1.5", "--epochs", "5000", status=1)[-1]
+    stable = finished["stable_learning_rate"]
+    said = failure(capsys, "train", "--lr", "1.5", "--epochs", "5000")
+    assert f"diverged at epoch {finished['epochs'] - 1}. " in said
+    assert f"(--lr) below {stable:.4g}, the largest that is stable here" in said
+    assert lines(capsys, "--lr", str(stable * 0.99), "--epochs", "5000")[-1]["reason"] == "epochs"
+    assert lines(capsys, "--lr", str(stable * 1.05), "--epochs", "5000", status=1)[-1]["reason"].startswith("diverged")
+    sigmoid = ["--model", "mlp", "--lr", "1e6", "--activation", "leaky_relu"]
+    assert "Try a smaller learning rate" in failure(capsys, "train", *sigmoid)
+
+
+def test_plain_lines_tell_settings_epochs_metrics_and_coefficients(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     path = tmp_path / "model.pt"
     assert headless.main(["train", "--save", str(path), "--device", "cpu"]) == 0
     out = capsys.readouterr().out
     assert out.isascii()
     rows = {line.split()[0]: line.split()[1:] for line in out.splitlines() if line}
-    assert "split 35/7/8 sequential" in out
+    assert "50 rows, y = 0.7*x + 0.3, split 35/7/8 sequential" in out
     assert rows["training"] == ["mse,", "sgd,", "lr", "0.01,", "100", "epochs,", "cpu"]
     assert [line.split()[1] for line in out.splitlines() if line.startswith("epoch ")] == [
         *map(str, range(0, 100, 10)),
@@ -124,7 +131,8 @@ def test_plain_lines_tell_settings_epochs_metrics_and_gaps(capsys: pytest.Captur
     ]
     assert rows["epoch"] == ["99", "train", "0.003579", "val", "0.01888", "weight", "0.4398", "bias", "0.3607"]
     assert rows["test"][:2] == ["8", "0.03113"]
-    assert rows["weight"] == ["0.7000", "0.4398", "0.2602"]
+    assert [float(cell) for cell in rows["x"]] == pytest.approx([0.7, COURSE["04"]["final"][0], 0.7], rel=1e-5)
+    assert "Not converged: x is 0.26 " in out
     assert rows["saved"] == [str(path.resolve())]
     assert headless.main(["train", "--split", "100/0/0", "--epochs", "1"]) == 0
     assert [line.split() for line in capsys.readouterr().out.splitlines() if line.startswith("test")] == [
@@ -132,110 +140,134 @@ def test_plain_lines_tell_settings_epochs_metrics_and_gaps(capsys: pytest.Captur
     ]
 
 
-# --- options ---------------------------------------------------------------------------------------
+# --- what it trains --------------------------------------------------------------------------------
 
 
-def spec_of(*arguments: str) -> WorkflowSpec:
-    found = options.parse(["train", *arguments])
-    assert isinstance(found, TrainOptions)
-    return found.spec
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    """score = 2·a - b + 1, with a column that nobody asked for."""
+    path = tmp_path / "table.csv"
+    rows = [f"{a},n{a},{b},{2 * a - b + 1}" for a in range(8) for b in range(5)]
+    path.write_text("a,name,b,score\n" + "\n".join(rows) + "\n")
+    return path
 
 
-def test_defaults_are_those_of_the_specs() -> None:
-    assert spec_of() == WorkflowSpec()
+def test_a_table_and_a_model_of_several_features(capsys: pytest.CaptureFixture[str], table: Path) -> None:
+    arguments = ["--data", str(table), "--features", "a,b", "--target", "score", "--standardize", "--shuffle"]
+    _, finished = lines(capsys, *arguments, "--model", "linear", "--lr", "0.5", "--epochs", "200")
+    expected = {"intercept": 1.0, "a": 2.0, "b": -1.0}
+    assert finished["coefficients"] == pytest.approx(expected, abs=1e-4)
+    assert finished["closed_form"] == pytest.approx(expected, abs=1e-9)
+    assert finished["convergence"].startswith("Converged")
+    assert finished["parameters"]["linear.weight"][0] == pytest.approx(finished["parameters"]["linear.weight"][0])
+    assert len(finished["parameters"]["linear.weight"][0]) == 2
+    assert isinstance(finished["parameters"]["linear.bias"], float)
+    assert finished["test"]["r2"] == pytest.approx(1, abs=1e-6)
+    assert finished["stable_learning_rate"] > 0.5
 
 
-def test_every_option_reaches_the_spec() -> None:
-    arguments = """--weight -1.5 --bias -3e-2 --start -1 --stop 2 --step .5 --noise 0.1 --seed 5 --split 0.5/0.25/0.25
-        --shuffle --loss huber --optimizer adam --lr 1e-3 --epochs 7 --device cpu --init weight=-1,bias=0"""
-    assert spec_of(*arguments.split()) == WorkflowSpec(
-        data=DataSpec(
-            weight=-1.5,
-            bias=-0.03,
-            start=-1,
-            stop=2,
-            step=0.5,
-            noise=0.1,
-            seed=5,
-            split=SplitSpec(train=0.5, validation=0.25, test=0.25, order="shuffled", seed=5),
-        ),
-        model=ModelSpec(init=InitSpec(seed=5, values={"weight": -1, "bias": 0})),
-        train=TrainSpec(loss="huber", optimizer="adam", learning_rate=1e-3, epochs=7, device="cpu"),
+def test_text_columns_are_refused_by_name(capsys: pytest.CaptureFixture[str], table: Path) -> None:
+    assert "name" in failure(capsys, "train", "--data", str(table), "--features", "a,name", "--model", "linear")
+
+
+def test_a_spec_from_a_file_in_another_folder(capsys: pytest.CaptureFixture[str], table: Path) -> None:
+    spec = table.parent / "run.toml"
+    spec.write_text(
+        "[data]\nkind = 'table'\nfile = 'table.csv'\nfeatures = ['a', 'b']\n"
+        "[model]\nkind = 'mlp'\nhidden = [4]\n[train]\noptimizer = 'adam'\nbatch_size = 8\nepochs = 3\n"
     )
+    started, finished = lines(capsys, str(spec), "--epochs", "4")
+    assert started["spec"]["data"]["file"] == str(table)
+    assert finished["epochs"] == 4
+    assert "coefficients" not in finished
+    assert {name: len(value) for name, value in finished["parameters"].items() if isinstance(value, list)} == {
+        "layers.0.weight": 4,
+        "layers.0.bias": 4,
+        "layers.2.weight": 1,
+    }
+    again = WorkflowSpec.from_builtins(started["spec"])
+    spec.write_text(again.to_toml())
+    assert lines(capsys, str(spec))[-1]["parameters"] == finished["parameters"]
 
 
-@pytest.mark.parametrize("number", ["-3", "-3e-2", "-.5", "-1.5E+3", "-0"])
-def test_negative_numbers_are_values_however_they_are_written(number: str) -> None:
-    for arguments in (["--bias", number], [f"--bias={number}"], ["--shuffle", "--bias", number, "--json"]):
-        assert spec_of(*arguments).data.bias == float(number)
-    for arguments in (
-        ["model.pt", "1", number],
-        ["model.pt", "1", "--", number],
-        ["model.pt", "--json", "1", number],
-        ["--json", "model.pt", "1", number],
-        ["--json", "--", "model.pt", "1", number],
-    ):
-        found = options.parse(["predict", *arguments])
-        assert found == PredictOptions("model.pt", (1.0, float(number)), "--json" in arguments)
-    assert options.parse(["predict", "--", "-1.pt", number]) == PredictOptions("-1.pt", (float(number),), False)
+def test_a_large_models_parameters_are_not_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    started, finished = lines(capsys, "--model", "mlp", "--hidden", "100,100", "--epochs", "1")
+    assert started["parameters"] is finished["parameters"] is None
 
 
-@pytest.mark.parametrize("order", [1, -1])
-def test_own_seeds_win_over_the_common_one(order: int) -> None:
-    seeds = ["--seed=1", "--noise-seed=2", "--shuffle-seed=3", "--init-seed=4"][::order]
-    spec = spec_of(*seeds)
-    assert (spec.data.seed, spec.data.split.seed, spec.model.init.seed) == (2, 3, 4)
-    assert spec_of("--seed", "0", "--init-seed", "4").data.seed == 0
+NET = """
+import torch
+from torch import nn
+class Net(nn.Module):
+    def __init__(self, width=4):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(1, width), nn.Tanh(), nn.Linear(width, 1))
+    def forward(self, x):
+        return self.layers(x)
+class Broken(Net):
+    def forward(self, x):
+        return self.layer(x)
+"""
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ("", "required"),
-        ("fly", "invalid choice"),
-        ("train --lr", "expected one argument"),
-        ("train --lr much", "'much' is not a number"),
-        ("train --lr 0", "the learning rate is 0"),
-        ("train --lr nan", "finite"),
-        ("train --bias -inf", "finite"),
-        ("train --epochs 1.5", "not a whole number"),
-        ("train --epochs 0", "epochs is 0"),
-        ("train --every 0", "above 0"),
-        ("train --split 70/20/20", "add up to 110"),
-        ("train --split 0/50/50", "no rows"),
-        ("train --split -1/50/51", "not a plain number"),
-        ("train --step 0", "greater than 0"),
-        ("train --start 1 --stop -1", "not above start"),
-        ("train --seed -1", "whole number from 0"),
-        ("train --init slope=1", "no parameter 'slope'"),
-        ("train --init weight", "NAME=NUMBER"),
-        ("train --optimizer lion", "invalid choice"),
-        ("train --device gpu", "not known"),
-        ("train --kind pickle", "invalid choice"),
-        ("train --epoch 5", "unrecognized arguments"),
-        ("train --eval 5\x1b[31m\n", "unrecognized arguments"),
-        ("train extra", "unrecognized arguments"),
-        ("train -5", "unrecognized arguments"),
-        ("train --json -5", "--json"),
-        ("train --seed=1 -5", "unrecognized arguments"),
-        ("predict --lr 1 2", "unrecognized arguments"),
-        ("predict model.pt -inf", "not a finite number"),
-        ("predict", "FILE"),
-        ("predict model.pt", "X"),
-        ("predict model.pt 1 two", "'two' is not a number"),
-        ("predict model.pt inf", "not a finite number"),
-    ],
-)
-def test_bad_usage_is_one_sentence(capsys: pytest.CaptureFixture[str], arguments: str, message: str) -> None:
-    said = usage(capsys, *arguments.split(" ")) if arguments else usage(capsys)
-    assert message in said
-    assert "\x1b" not in said
+def test_a_class_of_ones_own_from_training_to_prediction(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    net, path = tmp_path / "net.py", tmp_path / "model.pt"
+    net.write_text(NET)
+    arguments = ["--model", f"{net}:Net", "--model-arg", "width=3", "--epochs", "3", "--every", "1"]
+    *_, finished = lines(capsys, *arguments, "--save", str(path), "--kind", "checkpoint")
+    assert len(finished["parameters"]["layers.0.weight"]) == 3
+    assert "--model" in failure(capsys, "predict", str(path), "0.5")
+    assert headless.main(["predict", str(path), "0.5", "--model", f"{net}:Net"]) == 0
+    assert len(capsys.readouterr().out.split()) == 2
 
 
-@pytest.mark.parametrize("command", [[], ["train"], ["predict"]])
-def test_help(capsys: pytest.CaptureFixture[str], command: list[str]) -> None:
-    assert headless.main([*command, "--help"]) == 0
-    assert f"usage: {' '.join(['workflow-tui', *command])}" in capsys.readouterr().out
+def test_what_is_wrong_in_the_users_own_file_is_one_sentence(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    net = tmp_path / "net.py"
+    net.write_text(NET)
+    said = failure(capsys, "train", "--model", f"{net}:Broken")
+    assert "net.py" in said
+    assert "line 12" in said
+    assert "no such file" in failure(capsys, "train", "--model", f"{tmp_path / 'none.py'}:Net")
+
+
+def test_early_stopping_ends_it_with_the_best_weights(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    path = tmp_path / "model.pt"
+    arguments = ["--formula", "sine", "--model", "polynomial", "--degree", "3", "--epochs", "5000", "--lr", "0.1"]
+    arguments += ["--early-stop", "7", "--every", "1", "--save", str(path), "--kind", "checkpoint"]
+    _, *epochs, finished = lines(capsys, *arguments)
+    assert finished["reason"] == "early stop"
+    best = finished["best_epoch"]
+    assert finished["epochs"] == best + 1 + 7 == len(epochs)
+    assert finished["best_loss"] == min(line["val_loss"] for line in epochs) == epochs[best]["val_loss"]
+    loaded = load(path)
+    assert loaded.epoch == best + 1
+    assert loaded.contents["val_loss"] == finished["best_loss"]
+    assert loaded.after == epochs[best]["parameters"]
+    assert finished["parameters"]["linear.weight"][0][0] == epochs[best]["parameters"]["linear.weight[0]"]
+
+
+def test_a_scheduled_learning_rate_is_told_with_every_epoch(capsys: pytest.CaptureFixture[str]) -> None:
+    _, *epochs, _ = lines(capsys, "--scheduler", "step", "--scheduler-epochs", "2", "--epochs", "5", "--every", "1")
+    assert [line["learning_rate"] for line in epochs] == pytest.approx([1e-2, 1e-2, 1e-3, 1e-3, 1e-4])
+    assert all(line["grad_norm"] > 0 for line in epochs)
+
+
+def test_a_missing_file_is_refused_before_torch_is_loaded(tmp_path: Path) -> None:
+    (tmp_path / "torch.py").write_text("raise SystemExit('torch was loaded')")
+    for arguments in (["--data", "none.csv"], ["--data", "."], ["--model", "none.py:Net"]):
+        done = subprocess.run(
+            [*PROGRAM, "train", *arguments],
+            env={**os.environ, "PYTHONPATH": str(tmp_path)},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert (done.returncode, done.stdout) == (1, "")
+        assert "cannot be read" in done.stderr
+        assert done.stderr.count("\n") == 1
 
 
 # --- files -----------------------------------------------------------------------------------------
@@ -261,20 +293,47 @@ def test_save_then_predict(capsys: pytest.CaptureFixture[str], tmp_path: Path, k
     ]
 
 
-@given(st.floats(allow_nan=False, allow_infinity=False, width=32), st.floats(allow_nan=False, allow_infinity=False))
-def test_every_prediction_reads_back_to_the_last_bit(y_pred: float, x: float) -> None:
-    said = prediction_line(x, y_pred, json=False).split()
-    assert float(said[0]) == x
-    assert struct.pack("f", float(said[1])) == struct.pack("f", y_pred)
-    assert json.loads(prediction_line(x, y_pred, json=True)) == {"x": x, "y_pred": y_pred}
-
-
 def test_a_checkpoint_knows_the_run(tmp_path: Path) -> None:
     path = tmp_path / "run.pt"
     assert headless.main(["train", "--epochs", "3", "--save", str(path), "--kind", "checkpoint", "--seed", "9"]) == 0
     loaded = load(path)
     assert loaded.epoch == 3
-    assert loaded.workflow == spec_of("--epochs", "3", "--seed", "9")
+    assert loaded.workflow is not None
+    assert loaded.workflow.train == TrainSpec(epochs=3, batch_seed=9)
+    assert loaded.workflow.data == DataSpec(seed=9, x_seed=9, split=SplitSpec(seed=9))
+
+
+def test_predicting_from_several_features(capsys: pytest.CaptureFixture[str], table: Path, tmp_path: Path) -> None:
+    path = tmp_path / "model.pt"
+    arguments = ["--data", str(table), "--features", "a,b", "--target", "score", "--standardize"]
+    arguments += ["--model", "linear", "--lr", "0.5", "--epochs", "300", "--split", "100/0/0"]
+    lines(capsys, *arguments, "--save", str(path), "--kind", "checkpoint")
+    assert headless.main(["predict", str(path), "1,2", "-3,0.5"]) == 0
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert [row[0] for row in rows] == ["1,2", "-3,0.5"]
+    assert [float(row[1]) for row in rows] == pytest.approx([1.0, -5.5], abs=1e-3)
+    said = failure(capsys, "predict", str(path), "1,2", "3")
+    assert "3 is 1 number; the model predicts from 2 features: a, b." in said
+    assert "1 feature: x." in failure(capsys, "predict", str(saved_line(tmp_path)), "1,2")
+
+
+def saved_line(folder: Path) -> Path:
+    path = folder / "line.pt"
+    assert headless.main(["train", "--json", "--epochs", "1", "--save", str(path), "--overwrite"]) == 0
+    return path
+
+
+def test_a_bare_state_dict_of_another_model_needs_its_settings(
+    capsys: pytest.CaptureFixture[str], table: Path, tmp_path: Path
+) -> None:
+    path, spec = tmp_path / "model.pt", tmp_path / "run.toml"
+    arguments = ["--data", str(table), "--features", "a,b", "--standardize", "--model", "mlp", "--dtype", "float64"]
+    assert headless.main(["train", *arguments, "--print-spec"]) == 0
+    spec.write_text(capsys.readouterr().out)
+    lines(capsys, str(spec), "--epochs", "2", "--save", str(path))
+    assert "does not fit" in failure(capsys, "predict", str(path), "1,2")
+    assert headless.main(["predict", str(path), "1,2", "--spec", str(spec), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["x"] == [1, 2]
 
 
 @pytest.fixture

@@ -104,7 +104,7 @@ def _model_spec(path: str | os.PathLike[str], saved: ModelSpec, named: ModelSpec
         raise WorkflowError(
             "A model of somebody's own",
             f"{sanitize(os.fspath(path))} holds the weights of {wanted}, whose code is not in it.",
-            f"Choose this class as the model, from a file that you trust (path/to/{wanted}), then load it again.",
+            f"Choose this class as the model (--model path/to/{wanted}), from a file that you trust.",
         )
     return msgspec.structs.replace(saved, file=named.file)
 
