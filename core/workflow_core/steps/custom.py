@@ -188,10 +188,10 @@ def explain(error: BaseException, path: Path | None = None) -> WorkflowError | N
     None where it did not pass through code of theirs; with `path` it is theirs in any case.
     """
     place = _place(error, path)
-    if place is None and path is None:
+    if not place and path is None:
         return None
-    at = f"{place}: " if place else f"{sanitize(path.name) if path else 'the model'}: "
-    return _problem(f"{at}{_what(error)}", "Mend it there; the file is read anew at every build.")
+    where = place or (sanitize(path.name) if path else "")
+    return _problem(f"{where}: {_what(error)}", "Mend it there; the file is read anew at every build.")
 
 
 def _what(error: BaseException) -> str:
