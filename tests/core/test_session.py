@@ -41,6 +41,7 @@ from workflow_core.protocol import (
 from workflow_core.specs import DataSpec, InitSpec, ModelSpec, SplitSpec, TrainSpec
 from workflow_core.steps import build, data
 from workflow_core.steps.train import train
+from workflow_core.store import Store
 
 COURSE = json.loads((Path(__file__).parents[1] / "data" / "course_runs.json").read_text())["04"]
 
@@ -48,8 +49,8 @@ COURSE = json.loads((Path(__file__).parents[1] / "data" / "course_runs.json").re
 class Bench:
     """A session without a process: commands in, what was published out."""
 
-    def __init__(self, folder: Path) -> None:
-        self.session = Session(self.take, folder)
+    def __init__(self, folder: Path, store: Store | None = None) -> None:
+        self.session = Session(self.take, folder, store)
         self.inbox = Inbox()
         self.state: dict[str, Any] = {"training": None}
         self.history = History()
@@ -186,10 +187,10 @@ def test_an_earlier_step_makes_later_ones_stale(bench: Bench, command: Command, 
     # what was learnt stays to be seen until there is something newer, but is not passed off as new
     assert bench.view == trained
     assert bench.history.to_data() == figures
-    for refused in (Evaluate(), Predict(x=(1.0,))):
+    for refused in (Evaluate(), Predict(x=((1.0,),))):
         with pytest.raises(WorkflowError, match="changed after this training"):
             bench(refused)
-    bench(Predict(x=(1.0,), source="loaded"))
+    bench(Predict(x=((1.0,),), source="loaded"))
     view = bench.train()
     assert (view.run, view.epoch, bench.history.epochs) == (2, 100, 100)
     assert bench.steps("train", "evaluate") == ["done", "stale"]
@@ -340,15 +341,22 @@ def test_without_a_validation_split_there_are_no_validation_figures(bench: Bench
 
 def test_predictions_with_the_true_values_beside_them(bench: Bench) -> None:
     bench.train()
-    answer = bench(Predict(x=(0.5, 2.0)))
+    answer = bench(
+        Predict(
+            x=(
+                (0.5,),
+                (2.0,),
+            )
+        )
+    )
     assert isinstance(answer, Predictions)
     weight, bias = bench.view.parameters.values()
     assert [y for _, y in answer.points] == pytest.approx([weight * 0.5 + bias, weight * 2 + bias], rel=1e-6)
     assert answer.truth == pytest.approx((0.65, 1.7))
     with pytest.raises(WorkflowError, match="step 6"):
-        bench(Predict(x=(1.0,), source="loaded"))
+        bench(Predict(x=((1.0,),), source="loaded"))
     with pytest.raises(WorkflowError):
-        bench(Predict(x=(math.nan,)))
+        bench(Predict(x=((math.nan,),)))
 
 
 def test_saving_and_loading_go_through_the_workspaces_folder(bench: Bench, tmp_path: Path) -> None:
@@ -393,9 +401,9 @@ def test_the_truth_beside_a_loaded_model_is_that_of_the_data_it_was_trained_on(b
     bench.train()
     bench(Save(path="whole.pt", kind="checkpoint"), Save(path="weights.pt"))
     bench(MakeData(spec=DataSpec(weight=100.0)), Load(path="whole.pt"))
-    assert bench(Predict(x=(0.5,), source="loaded")).truth == pytest.approx((0.65,))
+    assert bench(Predict(x=((0.5,),), source="loaded")).truth == pytest.approx((0.65,))
     bench(Load(path="weights.pt"))
-    assert bench(Predict(x=(0.5,), source="loaded")).truth is None
+    assert bench(Predict(x=((0.5,),), source="loaded")).truth is None
 
 
 def test_control_overtakes_only_work_it_does_not_depend_on() -> None:
@@ -426,7 +434,7 @@ def test_a_fault_in_an_epoch_ends_the_run_and_not_the_session(bench: Bench, monk
 
 
 @pytest.mark.parametrize("command", [Run(), Reset()])
-@pytest.mark.parametrize("culprit", ["train.Trainer", "build.line"])
+@pytest.mark.parametrize("culprit", ["session.train.Trainer", "runner.build.line"])
 @pytest.mark.parametrize(
     ("error", "words"),
     [
@@ -444,7 +452,7 @@ def test_a_run_that_cannot_begin_leaves_the_one_there_is(
     bench(SetTraining(spec=TrainSpec(learning_rate=0.1)), Evaluate())
     before, figures = dict(bench.state), bench.history.to_data()
     with monkeypatch.context() as patch:
-        patch.setattr(f"workflow_core.engine.session.{culprit}", fail)
+        patch.setattr(f"workflow_core.engine.{culprit}", fail)
         with pytest.raises(WorkflowError, match=words) as caught:
             bench(command)
     assert caught.value.problem.line().isprintable()
@@ -452,7 +460,7 @@ def test_a_run_that_cannot_begin_leaves_the_one_there_is(
     assert bench.state | {"steps": None} == before | {"steps": None}
     assert bench.history.to_data() == figures
     assert bench.steps("train", "evaluate") == ["done", "done"]
-    (point,) = bench(Predict(x=(0.5,))).points
+    (point,) = bench(Predict(x=((0.5,),))).points
     assert point[1] == pytest.approx(before["training"].parameters["weight"] * 0.5 + bench.view.parameters["bias"])
     bench(command)
     assert bench.view.run == 2

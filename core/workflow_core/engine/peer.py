@@ -11,11 +11,11 @@ from collections.abc import Callable
 
 from workflow_core import __version__, sockets
 from workflow_core.engine.board import Board, Subscription
-from workflow_core.engine.inbox import Answer
 from workflow_core.errors import Problem
 from workflow_core.protocol import (
     HEADER,
     PROTOCOL_VERSION,
+    Answer,
     Event,
     Hello,
     Message,

@@ -13,19 +13,21 @@ from workflow_core.errors import WorkflowError
 from workflow_core.protocol import EvaluationView, LoadedView, Predict, Predictions, Save, SavedView
 from workflow_core.specs import WorkflowSpec
 from workflow_core.steps import build, data, evaluate, linear, load, save
+from workflow_core.steps.convergence import convergence
 
 
 def evaluation(subject: Subject) -> EvaluationView:
     """The metrics on all splits, and for a model that is linear in its parameters how near it is to the closed form."""
     model, dataset, spec = subject.model, subject.dataset, subject.model_spec
+    reference = linear.reference(spec, dataset, subject.train_spec)
     return EvaluationView(
         run=subject.run,
         epoch=subject.epoch,
         metrics=evaluate.evaluate(model, dataset),
         predictions=evaluate.predictions(model, dataset),
         coefficients=linear.coefficients(model, spec, dataset.features, dataset.scaling),
-        reference=linear.reference(spec, dataset, subject.train_spec),
-        convergence=linear.convergence(model, spec, dataset, subject.train_spec),
+        reference=reference,
+        convergence=convergence(model, spec, dataset, subject.train_spec, reference),
     )
 
 

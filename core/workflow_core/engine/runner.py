@@ -19,6 +19,7 @@ from workflow_core.history import RECORDED
 from workflow_core.protocol import Epochs, RunState, TrainingView
 from workflow_core.specs import ModelSpec, TrainSpec, WorkflowSpec
 from workflow_core.steps import build, linear
+from workflow_core.steps.custom import explained
 from workflow_core.steps.data import Dataset, Scaling
 from workflow_core.steps.train import Trainer
 from workflow_core.store import Store
@@ -157,9 +158,10 @@ class Runner:
         self._clock = time.monotonic()
         self._flush_at = max(self._flush_at, self._clock)
         try:
-            while self.running and not inbox.waiting:
-                self._next(inbox)
-            self._flush()
+            with explained():
+                while self.running and not inbox.waiting:
+                    self._next(inbox)
+                self._flush()
         except WorkflowError as error:
             self.fail(error.problem.message)
         except Exception as error:

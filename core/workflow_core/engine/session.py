@@ -10,6 +10,7 @@ import logging
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 import torch
@@ -50,12 +51,14 @@ from workflow_core.protocol import (
 )
 from workflow_core.specs import DataSpec, ModelSpec, TrainSpec
 from workflow_core.steps import build, data, load, tables, train
+from workflow_core.steps.custom import explained
 from workflow_core.store import Store
 
 log = logging.getLogger(__name__)
 
 MAX_LEARNING_RATE = 1e6
 NO_EPOCHS = HistoryData(epochs=0, width=1, series={})
+Spec = TypeVar("Spec", DataSpec, ModelSpec)
 Made = tuple[DataSpec, Stamp, ModelSpec, Stamp]
 """What a run is trained on: settings, and the state of the files that they name."""
 REFERRED = ("loss", "delta", "optimizer", "momentum", "nesterov")
@@ -131,7 +134,8 @@ class Session:
     def handle(self, command: Command) -> Answer:
         """Carry out one command. Raises WorkflowError for what the user can mend."""
         try:
-            return self._handle(command)
+            with explained():
+                return self._handle(command)
         except FAULTS as error:
             log.exception("%s failed", type(command).__name__)
             raise problem_of(error) from error
@@ -139,9 +143,9 @@ class Session:
     def _handle(self, command: Command) -> Answer:
         match command:
             case MakeData(spec=spec):
-                self._make_data(spec or self._data_spec, anew=True)
+                self._make_data(self._placed(spec) if spec else self._data_spec, anew=True)
             case BuildModel(spec=spec):
-                self._build_model(spec or self._model_spec, anew=True)
+                self._build_model(self._placed(spec) if spec else self._model_spec, anew=True)
             case SetTraining(spec=spec):
                 self._set_training(spec)
             case SetLearningRate(learning_rate=learning_rate):
@@ -172,13 +176,19 @@ class Session:
 
     # steps 1 and 2
 
+    def _placed(self, spec: Spec) -> Spec:
+        """`spec` with the whole path of the file that it names: whoever reads it later may be somewhere else."""
+        if spec.kind not in ("table", "custom"):
+            return spec
+        return replace(spec, file=str(absolute(spec.file, self._files)))
+
     def _make_data(self, spec: DataSpec, anew: bool = False) -> None:
         """Make the data where they are not those of `spec`; with `anew` also where its file has changed since."""
-        read = stamp(absolute(spec.file, self._files)) if spec.kind == "table" else None
+        read = stamp(Path(spec.file)) if spec.kind == "table" else None
         if self._dataset is not None and spec == self._data_spec and not (anew and read != self._data_stamp):
             return
         self._refuse_while_running("data")
-        dataset = data.make(spec, self._files)
+        dataset = data.make(spec)
         # the same number as without a UI: on larger data it changes the last bits of every sum
         devices.set_threads(len(dataset.X))
         update = Update(data_spec=spec, data=data.view(dataset))
@@ -203,7 +213,7 @@ class Session:
     def _build_model(self, spec: ModelSpec, anew: bool = False) -> None:
         """Build the model where it is not that of `spec`; with `anew` also where its file has changed since."""
         self._make_data(self._data_spec)
-        read = stamp(absolute(spec.file, self._files)) if spec.kind == "custom" else None
+        read = stamp(Path(spec.file)) if spec.kind == "custom" else None
         if self._model is not None and spec == self._model_spec and not (anew and read != self._model_stamp):
             return
         self._refuse_while_running("model")
@@ -215,8 +225,6 @@ class Session:
         self._outdate("the model changed", Update(model_spec=spec, model=view))
 
     def _built(self, spec: ModelSpec, dataset: data.Dataset) -> torch.nn.Module:
-        if spec.kind == "custom":
-            spec = replace(spec, file=str(absolute(spec.file, self._files)))
         return build.build(spec, len(dataset.features), dataset.spec.dtype)
 
     def _refuse_while_running(self, what: str) -> None:
