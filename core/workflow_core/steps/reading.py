@@ -6,17 +6,15 @@ more. Messages of torch and raw bytes of the file are never shown.
 
 from __future__ import annotations
 
-import errno
 import io
 import os
-import stat
 from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from workflow_core import atomic
+from workflow_core import atomic, files
 from workflow_core.archive import MAX_BYTES, Refused, open_archive
 from workflow_core.errors import WorkflowError
 from workflow_core.pickles import outline, walk
@@ -28,15 +26,6 @@ from workflow_core.views import FileView, TensorView
 MAX_VALUES = 500
 
 _TITLE = "Cannot read the file"
-_REASONS = {
-    errno.ENOENT: "there is no such file",
-    errno.ENOTDIR: "there is no such file",
-    errno.EACCES: "permission is denied",
-    errno.EPERM: "permission is denied",
-    errno.ENAMETOOLONG: "the name is too long",
-    errno.ELOOP: "its symbolic links go round in a circle",
-    errno.EIO: "the disk reports an error",
-}
 
 
 def read(path: str | os.PathLike[str]) -> tuple[FileView, dict[str, Any]]:
@@ -45,7 +34,7 @@ def read(path: str | os.PathLike[str]) -> tuple[FileView, dict[str, Any]]:
     Raises WorkflowError for a file that cannot be read, or holds anything but weights and plain values.
     """
     name = atomic.expand(path, _TITLE)
-    data = _bytes(name)
+    data = files.read(name, MAX_BYTES, _TITLE)
     try:
         archive = open_archive(data)
         outline(archive.pickle, archive.storages)
@@ -55,35 +44,6 @@ def read(path: str | os.PathLike[str]) -> tuple[FileView, dict[str, Any]]:
         message = f"{sanitize(name)} cannot be loaded: {refused.reason}."
         raise WorkflowError(refused.title, message, refused.advice) from refused
     return file, contents
-
-
-def _bytes(name: str) -> bytes:
-    try:
-        # O_NONBLOCK: opening a pipe must not wait for somebody to write to it
-        descriptor = os.open(name, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
-        try:
-            _check_status(name, os.fstat(descriptor))
-            with open(descriptor, "rb", closefd=False) as file:
-                return file.read(MAX_BYTES + 1)
-        finally:
-            os.close(descriptor)
-    except OSError as error:
-        code = error.errno or 0
-        reason = "it is no regular file" if code == errno.ENXIO else _REASONS.get(code, "the system refused")
-        raise _unreadable(name, reason) from error
-
-
-def _check_status(name: str, status: os.stat_result) -> None:
-    if stat.S_ISDIR(status.st_mode):
-        raise _unreadable(name, "it is a folder")
-    if not stat.S_ISREG(status.st_mode):
-        raise _unreadable(name, "it is a device, a pipe or a socket, not a file")
-    if status.st_size > MAX_BYTES:
-        raise _unreadable(name, f"it is larger than {MAX_BYTES // 1024**2} MiB, the most that is loaded here")
-
-
-def _unreadable(name: str, reason: str) -> WorkflowError:
-    return WorkflowError(_TITLE, f"{sanitize(name)} cannot be read: {reason}.", "Choose another file.")
 
 
 def _load(data: bytes) -> dict[str, Any]:
