@@ -226,8 +226,7 @@ class JsonReport(PlainReport):
         _emit("epoch", **msgspec.structs.asdict(record))
 
     def finished(self, result: Result) -> None:
-        """The last epoch's losses, what the model holds now, and the test metrics: null without test rows."""
-        test = result.metrics["test"]
+        """The last epoch's losses, what the model holds now, and the metrics of each split: null without rows."""
         epoch, loss = result.best or (None, None)
         fit = result.fit
         linear: dict[str, Any] = {}
@@ -248,7 +247,9 @@ class JsonReport(PlainReport):
             best_epoch=epoch,
             best_loss=loss,
             stable_learning_rate=result.stable_learning_rate,
-            test={name: getattr(test, name, None) for name in METRICS},
+            **{
+                split: {name: getattr(found, name, None) for name in METRICS} for split, found in result.metrics.items()
+            },
             parameters=result.parameters,
             **linear,
             path=result.path,

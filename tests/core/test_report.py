@@ -93,6 +93,8 @@ def test_the_finished_line_holds_everything(capsys: pytest.CaptureFixture[str]) 
         "best_epoch": 99,
         "best_loss": 0.2,
         "stable_learning_rate": 0.8,
+        "train": {"mse": 0.25, "mae": 0.5, "rmse": 0.5, "r2": None},
+        "validation": {"mse": None, "mae": None, "rmse": None, "r2": None},
         "test": {"mse": None, "mae": None, "rmse": None, "r2": None},
         "parameters": {"weight": [[0.5]], "bias": None},
         "coefficients": FIT.learnt,
