@@ -103,9 +103,10 @@ def choose(spec: DataSpec, folder: Path | None = None) -> Chosen:
 
 def _delimited(name: str, data: bytes, header: bool) -> Table:
     found = delimited.read(name, data, header)
+    place = {each: index for index, each in enumerate(found.names)}
 
     def column(wanted: str) -> Column:
-        return from_text(wanted, found.cells.to_series(found.names.index(wanted)))
+        return from_text(wanted, found.cells.to_series(place[wanted]))
 
     return Table(name, found.names, found.cells.height, column, found.where, found.notes)
 
