@@ -175,9 +175,9 @@ class TrainingView(msgspec.Struct, frozen=True, kw_only=True):
     counted from 0.
 
     `pace` is epochs per second asked for (None is flat out), `rate` those measured over the last second, `elapsed` the
-    seconds spent training. `lr_changes` are the learning rates that were set by hand, with the epoch they were first used
-    in. `first_bad` is the first epoch with a NaN or infinite figure; `reason` says why the training
-    ended, `advice` what to try.
+    seconds spent training. `lr_changes` are the learning rates that were set by hand, each with the epoch it was first
+    used in. `first_bad` is the first epoch with a NaN or infinite figure; `reason` says why the training ended, `advice`
+    what to try.
     """
 
     run: int

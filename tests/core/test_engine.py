@@ -131,7 +131,7 @@ async def test_the_whole_workflow_over_the_socket(engine: Workspace, attach: Att
     assert Path(ui.state["saved"].file.path) == engine.checkpoints / "walk.pt"
     await ui.request(Load(path="walk.pt"))
     assert ui.state["loaded"].proof.equal
-    answer = await ui.request(Predict(x=(0.5,), source="loaded"))
+    answer = await ui.request(Predict(x=((0.5,),), source="loaded"))
     assert isinstance(answer, Predictions)
     assert answer.points[0][1] == pytest.approx(view.parameters["weight"] * 0.5 + view.parameters["bias"], rel=1e-6)
     assert {getattr(ui.steps, name) for name in ("data", "build", "train", "evaluate", "save", "load")} == {"done"}
@@ -143,7 +143,7 @@ async def test_what_changed_is_told_before_the_reply(engine: Workspace, attach: 
     ui = await fresh(engine, attach)
     for weight in (0.1, 0.2, 0.3):
         await ui.request(MakeData(spec=DataSpec(weight=weight)))
-        assert ui.state["data"].truth["weight"] == weight
+        assert ui.state["data"].coefficients["x"] == weight
 
 
 async def test_two_uis_see_the_same(engine: Workspace, attach: Attach) -> None:
@@ -293,8 +293,8 @@ async def test_a_ui_that_does_not_read_costs_nothing_and_catches_up(engine: Work
     deaf = Raw(engine)
     deaf.hello()
     # one answer larger than all buffers on the way, so that nothing gets through until it is read
-    deaf.socket.sendall(encode(Request(id=1, command=Predict(x=(0.5,) * 50_000))))
-    await ui.request(Predict(x=(0.5,)))
+    deaf.socket.sendall(encode(Request(id=1, command=Predict(x=((0.5,),) * 50_000))))
+    await ui.request(Predict(x=((0.5,),)))
     await ui.request(Run())
     await ui.until(lambda: ui.history.epochs > BACKLOG + 1_000, 60)
     rate = ui.training.rate
@@ -400,7 +400,7 @@ class TestProcess:
         assert number.name in ui.lost[0]
         assert number.name in ui.notices[0]
         left = {path.name for path in workspace.path.iterdir()}
-        assert left == {"engine.lock", "engine.log", "checkpoints"}
+        assert left == {"engine.lock", "engine.log", "checkpoints", "workspace.sqlite"}
 
     async def test_of_many_engines_one_stays(self, workspace: Workspace) -> None:
         command = [sys.executable, "-P", "-m", "workflow_core.engine", "--workspace", str(workspace.path)]

@@ -33,6 +33,7 @@ def store(tmp_path: Path, problems: list[Problem]) -> Iterator[Store]:
 
 
 def test_every_epoch_comes_back_exactly(store: Store) -> None:
+    assert store.path.stat().st_mode & 0o777 == 0o600
     run = store.begin("[data]\n", ["train_loss", "weight"])
     other = store.begin("", ["train_loss"])
     at = 0
