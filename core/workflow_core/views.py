@@ -176,8 +176,8 @@ class TrainingView(msgspec.Struct, frozen=True, kw_only=True):
 
     `pace` is epochs per second asked for (None is flat out), `rate` those measured over the last second, `elapsed` the
     seconds spent training. `lr_changes` are the learning rates that were set by hand, each with the epoch it was first
-    used in. `first_bad` is the first epoch with a NaN or infinite figure; `reason` says why the training ended, `advice`
-    what to try.
+    used in. `first_bad` is the first epoch with a NaN or infinite figure; `reason` says why the training ended and
+    `advice` what to try.
     """
 
     run: int
