@@ -146,7 +146,7 @@ def _count(number: int, word: str) -> str:
 
 def _train(options: TrainOptions) -> int:
     from workflow_core import devices, outcome
-    from workflow_core.steps import build, data
+    from workflow_core.steps import build, custom, data
     from workflow_core.steps.train import Trainer
 
     spec = options.spec
@@ -157,7 +157,8 @@ def _train(options: TrainOptions) -> int:
 
     report = JsonReport(options.every) if options.json else PlainReport(options.every)
     report.started(outcome.start(spec, dataset, trainer))
-    with Stopping() as stopping:
+    # a model of the user's own may raise anything in the middle of a training
+    with custom.explained(), Stopping() as stopping:
         start = time.perf_counter()
         last, held = _epochs(trainer, report, stopping)
         elapsed = time.perf_counter() - start

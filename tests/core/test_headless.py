@@ -207,6 +207,13 @@ class Net(nn.Module):
 class Broken(Net):
     def forward(self, x):
         return self.layer(x)
+class Tired(Net):
+    calls = 0
+    def forward(self, x):
+        Tired.calls += 1
+        if Tired.calls > 20:
+            raise SystemExit(3)
+        return self.layers(x)
 """
 
 
@@ -229,6 +236,7 @@ def test_what_is_wrong_in_the_users_own_file_is_one_sentence(
     said = failure(capsys, "train", "--model", f"{net}:Broken")
     assert "net.py" in said
     assert "line 12" in said
+    assert "line 18" in failure(capsys, "train", "--json", "--model", f"{net}:Tired"), "in the middle of the training"
     assert "no such file" in failure(capsys, "train", "--model", f"{tmp_path / 'none.py'}:Net")
 
 

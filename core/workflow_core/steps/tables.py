@@ -249,9 +249,12 @@ def _no_number(spec: DataSpec, table: Table, column: Column, other: str) -> Work
         "text": ("text", f"Turn its texts into numbers, or {other}."),
     }[kind]
     if column.kind == "mixed" and kind == "text":
-        advice = "Mend it; or leave the cell empty, and drop rows with missing values or impute them."
+        advice = (
+            "Mend it; or leave the cell empty, and drop rows with missing values (--missing drop) "
+            "or impute them (--missing impute)."
+        )
     if row == 0 and not spec.header:
-        advice = "If this row holds the names of the columns, say that the table has a header."
+        advice = "If this row holds the names of the columns, say that the table has a header (--header)."
     message = f"'{sanitize(column.name, 60)}' holds '{sanitize(cell, 40)}' in {table.where(row)}, which is {what}."
     return WorkflowError("Not a number", message, advice)
 
@@ -279,7 +282,7 @@ def _rows(spec: DataSpec, table: Table, features: list[Column], target: Column) 
         raise WorkflowError(
             "Missing values",
             f"{sanitize(table.name)} has missing values: {_listing(parts, 4)}.",
-            "Drop rows with missing values, or impute them (the mean of the training rows is put in).",
+            "Drop their rows (--missing drop), or put in the mean of the training rows (--missing impute).",
         )
     keep = ~target.missing
     if spec.missing == "drop":
