@@ -83,10 +83,16 @@ class Series:
                 self._halve()
                 continue
             take = min(self.width - filled, len(values) - at)
+            if self.width == 1:
+                take = min(self.cap - len(self.low), len(values) - at)
             chunk = values[at : at + take]
             if self.first_bad is None and not all(map(math.isfinite, chunk)):
                 bad = next(i for i, value in enumerate(chunk) if not math.isfinite(value))
                 self.first_bad = self.epochs + bad
+            if self.width == 1:
+                self._append_each(chunk)
+                at += take
+                continue
             good = chunk if self.first_bad is None else [value for value in chunk if math.isfinite(value)]
             low, high = (min(good), max(good)) if good else (_NAN, _NAN)
             if filled:
@@ -100,6 +106,17 @@ class Series:
                 self.last.append(chunk[-1])
             self.epochs += take
             at += take
+
+    def _append_each(self, values: Sequence[float]) -> None:
+        """A bucket for every value."""
+        extremes = values
+        if self.first_bad is not None:
+            extremes = [value if math.isfinite(value) else _NAN for value in values]
+        self.low.extend(extremes)
+        self.high.extend(extremes)
+        self.first.extend(values)
+        self.last.extend(values)
+        self.epochs += len(values)
 
     def _halve(self) -> None:
         self.low = [_least(a, b) for a, b in zip(self.low[::2], self.low[1::2], strict=True)]
