@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -84,3 +85,21 @@ def test_evaluating_leaves_the_mode_alone() -> None:
     assert fresh.training
     evaluate.evaluate(fresh.eval(), data.make(DataSpec()))
     assert not fresh.training
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("noise", [0.0, 5.0])
+def test_metrics_and_predictions_of_standardised_data_are_in_the_users_own_units(dtype: Any, noise: float) -> None:
+    spec = DataSpec(kind="plane", weights=(30.0, -20.0), bias=400.0, noise=noise, standardize=True, dtype=dtype)
+    dataset = data.make(spec)
+    fitted = build.build(ModelSpec(kind="linear"), 2, dtype)
+    found, rows = evaluate.evaluate(fitted, dataset), evaluate.predictions(fitted, dataset)
+    for name, metrics in found.items():
+        X, y = (part.double() for part in dataset.split(name))
+        y_pred = torch.tensor(build.predict(fitted, X, dataset.scaling), dtype=torch.float64).unsqueeze(1)
+        assert metrics is not None
+        assert metrics.mse == pytest.approx((y_pred - y).square().mean().item(), rel=1e-5)
+        assert metrics.mae == pytest.approx((y_pred - y).abs().mean().item(), rel=1e-5)
+        assert metrics.r2 == pytest.approx(1 - ((y_pred - y).square().sum() / (y - y.mean()).square().sum()).item())
+        assert [row.x for row in rows[name]] == [tuple(x) for x in X.tolist()]
+        assert [row.y_pred for row in rows[name]] == pytest.approx(y_pred.flatten().tolist(), rel=1e-5)

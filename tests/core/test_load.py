@@ -28,6 +28,7 @@ from workflow_core.steps.load import inspect, load, prove
 from workflow_core.steps.save import save
 from workflow_core.steps.tracked import Tracked
 
+SCALING = {"features": ["x"], "target": "y", "X_mean": [0.0], "X_std": [1.0], "y_mean": 0.0, "y_std": 1.0}
 GOOD = {"weight": torch.tensor([0.5]), "bias": torch.tensor([0.25])}
 
 
@@ -219,6 +220,167 @@ def test_names_in_a_file_are_shown_harmless(tmp_path: Path) -> None:
     refused(path)
 
 
+# --- models, scalings and settings of every kind ----------------------------------------------------
+
+
+def store(path: Path, workflow: WorkflowSpec) -> tuple[torch.nn.Module, data.Dataset]:
+    """Save a checkpoint of a fresh model for these data."""
+    dataset = data.make(workflow.data)
+    model = build.build(workflow.model, len(dataset.features), workflow.data.dtype)
+    save(
+        path,
+        "checkpoint",
+        model,
+        workflow=workflow,
+        epoch=3,
+        train_loss=0.5,
+        val_loss=None,
+        optimizer_state=None,
+        dataset=dataset,
+        overwrite=True,
+    )
+    return model, dataset
+
+
+@pytest.mark.parametrize("kind", ["parameter", "linear", "polynomial", "mlp"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("standardize", [False, True])
+@pytest.mark.parametrize("source", ["line", "plane", "sample"])
+def test_everything_that_is_saved_comes_back_and_proves_itself(
+    tmp_path: Path, kind: Any, dtype: Any, standardize: bool, source: Any
+) -> None:
+    if (kind, source) == ("parameter", "plane"):
+        return
+    workflow = WorkflowSpec(
+        data=DataSpec(kind=source, dtype=dtype, standardize=standardize, noise=0.1),
+        model=ModelSpec(kind=kind, hidden=(5, 3), dropout=0.25, degree=3, init=InitSpec(seed=9)),
+    )
+    model, dataset = store(tmp_path / "run.pt", workflow)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.125)
+    save_again = dict(epoch=4, train_loss=None, val_loss=None, optimizer_state=None, dataset=dataset, overwrite=True)
+    save(tmp_path / "run.pt", "checkpoint", model, workflow=workflow, **save_again)  # type: ignore[arg-type]
+    loaded = load(tmp_path / "run.pt")
+    assert (loaded.features, loaded.target) == (dataset.features, dataset.target)
+    assert (loaded.scaling is None) == (not standardize)
+    assert loaded.before != loaded.after == Tracked(model).read()
+    for proof in (prove(loaded, model, dataset), prove(loaded, None, None)):
+        assert proof is not None
+        assert proof.equal
+        assert len(proof.samples[0][0]) == len(dataset.features)
+    rows = dataset.X[:5].tolist()
+    assert build.predict(loaded.model, rows, loaded.scaling) == build.predict(model, rows, dataset.scaling)
+
+
+def test_a_state_dict_goes_into_the_model_and_data_at_hand(tmp_path: Path) -> None:
+    dataset = data.make(DataSpec(kind="plane", standardize=True, dtype="float64"))
+    spec = ModelSpec(kind="mlp", hidden=(3,))
+    model = build.build(ModelSpec(kind="mlp", hidden=(3,), init=InitSpec(seed=1)), 2, "float64")
+    path = tmp_path / "weights.pt"
+    torch.save(model.state_dict(), path)
+    loaded = load(path, spec, dataset)
+    assert loaded.scaling is dataset.scaling
+    assert (loaded.features, loaded.target) == (("x1", "x2"), "y")
+    proof = prove(loaded, model, dataset)
+    assert proof is not None
+    assert proof.equal
+    with pytest.raises(WorkflowError, match="this model wants weight"):
+        load(path)
+    with pytest.raises(WorkflowError, match="over one feature"):
+        load(path, ModelSpec(), dataset)
+
+
+def test_other_features_are_compared_with_the_record_alone(tmp_path: Path) -> None:
+    model, _ = store(tmp_path / "run.pt", WorkflowSpec(data=DataSpec(kind="plane"), model=ModelSpec(kind="linear")))
+    loaded = load(tmp_path / "run.pt")
+    for other in (DataSpec(), DataSpec(kind="plane", weights=(1.0, 2.0, 3.0)), DataSpec(kind="sample")):
+        proof = prove(loaded, model, data.make(other))
+        assert proof is not None
+        assert (proof.against, proof.equal) == ("the saved record", True)
+
+
+def test_a_checkpoint_of_format_1_still_loads(tmp_path: Path) -> None:
+    """As the first version wrote it: no features, no scaling, settings of a line and an nn.Parameter model."""
+    contents = {
+        "format_version": 1,
+        "torch_version": "2.13.0",
+        "epoch": 100,
+        "train_loss": 0.25,
+        "val_loss": None,
+        "model_state_dict": GOOD,
+        "optimizer_state_dict": None,
+        "workflow": {
+            "data": {
+                **{"weight": 0.7, "bias": 0.3, "start": 0.0, "stop": 1.0, "step": 0.02, "noise": 0.0, "seed": 42},
+                "split": {"train": 0.7, "validation": 0.15, "test": 0.15, "order": "sequential", "seed": 42},
+            },
+            "model": {"kind": "parameter", "init": {"seed": 42, "values": {"weight": 1.5}}},
+            "train": {"loss": "mse", "optimizer": "sgd", "learning_rate": 0.01, "epochs": 100, "device": "auto"},
+        },
+        "proof": {"x": [0.0, 1.0], "y_pred": [0.25, 0.75]},
+    }
+    path = tmp_path / "old.pt"
+    path.write_bytes(saved(contents))
+    loaded = load(path)
+    assert loaded.after == {"weight": 0.5, "bias": 0.25}
+    assert loaded.before["weight"] == 1.5
+    assert (loaded.features, loaded.target, loaded.scaling, loaded.epoch) == (("x",), "y", None, 100)
+    proof = prove(loaded, None, None)
+    assert proof is not None
+    assert (proof.rows, proof.equal) == (2, True)
+    assert loaded.workflow is not None
+    assert not loaded.workflow.data.standardize
+
+
+OWN = """\
+import pathlib
+import torch
+from torch import nn
+
+pathlib.Path(__file__).with_suffix(".ran").touch()
+
+
+class Net(nn.Module):
+    def __init__(self, hidden=2):
+        super().__init__()
+        self.first = nn.Linear(1, hidden)
+        self.last = nn.Linear(hidden, 1)
+
+    def forward(self, x):
+        return self.last(torch.tanh(self.first(x)))
+"""
+
+
+def test_a_class_of_somebodys_own_is_run_only_from_the_file_that_is_named(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    (tmp_path / "here").mkdir()
+    there, here, ran = tmp_path / "there" / "net.py", tmp_path / "here" / "net.py", tmp_path / "there" / "net.ran"
+    there.write_text(OWN)
+    here.write_text(OWN)
+    spec = ModelSpec(kind="custom", file=str(there), class_name="Net", arguments={"hidden": 5})
+    model, dataset = store(tmp_path / "own.pt", WorkflowSpec(model=spec))
+    ran.unlink()
+    other = (ModelSpec(kind="custom", file=str(here), class_name="Other"), ModelSpec(kind="mlp"), None)
+    elsewhere = ModelSpec(kind="custom", file=str(tmp_path / "other.py"), class_name="Net")
+    for named in (*other, elsewhere):
+        with pytest.raises(WorkflowError) as caught:
+            load(tmp_path / "own.pt", named, dataset)
+        assert "net.py:Net" in caught.value.problem.message
+        assert "trust" in caught.value.problem.advice
+    view = inspect(tmp_path / "own.pt")
+    assert view.values["class_text"].startswith("class Net(nn.Module):")
+    loaded = load(tmp_path / "own.pt", ModelSpec(kind="custom", file=str(here), class_name="Net"))
+    assert not ran.exists()
+    proof = prove(loaded, model, dataset)
+    assert proof is not None
+    assert proof.equal
+    assert loaded.model.get_parameter("first.weight").shape == (5, 1)
+    here.write_text(OWN.replace("self.last = nn", "self.final = nn").replace("self.last(", "self.final("))
+    with pytest.raises(WorkflowError, match="does not fit"):
+        load(tmp_path / "own.pt", ModelSpec(kind="custom", file=str(here), class_name="Net"))
+
+
 # --- bad files -------------------------------------------------------------------------------------
 
 
@@ -317,6 +479,30 @@ FILES: dict[str, tuple[bytes, str]] = {
         saved({"model_state_dict": GOOD, "workflow": {"data": {"rows": "\x1b[2J"}}}),
         "settings that this version cannot use",
     ),
+    "a model larger than the file": (
+        saved({"model_state_dict": GOOD, "workflow": {"model": {"kind": "mlp", "hidden": [3_000] * 3}}}),
+        "this model wants layers.0.weight [3000, 1] float32",
+    ),
+    "a model beyond all memory": (
+        saved({"model_state_dict": GOOD, "workflow": {"model": {"kind": "mlp", "hidden": [65_536] * 32}}}),
+        "parameters; to train them takes",
+    ),
+    "features without names": (saved({"model_state_dict": GOOD, "features": [1, 2]}), "have no names"),
+    "no features": (saved({"model_state_dict": GOOD, "features": []}), "have no names"),
+    "a target without a name": (saved({"model_state_dict": GOOD, "features": ["x"], "target": 3}), "has no name"),
+    "a scaling of nothing": (saved({"model_state_dict": GOOD, "features": ["x"], "scaling": [1.0]}), "the scaling"),
+    "a scaling of others": (
+        saved({"model_state_dict": GOOD, "features": ["x"], "scaling": {**SCALING, "features": ["z"]}}),
+        "that of other features",
+    ),
+    "a scaling by zero": (
+        saved({"model_state_dict": GOOD, "features": ["x"], "scaling": {**SCALING, "X_std": [0.0]}}),
+        "not above 0",
+    ),
+    "more features than a line has": (
+        saved({"model_state_dict": GOOD, "features": ["x", "z"], "workflow": {"model": {"kind": "parameter"}}}),
+        "a line over one feature",
+    ),
     "settings that are no settings": (saved({"model_state_dict": GOOD, "workflow": 3}), "cannot use"),
 }
 
@@ -410,7 +596,14 @@ def test_any_bytes_give_one_clear_error(
 
 
 def test_a_broken_proof_is_no_proof(tmp_path: Path) -> None:
-    for record in ({"x": [1.0]}, {"x": [1.0], "y_pred": [1.0, 2.0]}, {"x": ["a"], "y_pred": [1.0]}, [1.0], None):
+    for record in (
+        {"x": [[1.0, 2.0]], "y_pred": [1.0]},
+        {"x": [1.0]},
+        {"x": [1.0], "y_pred": [1.0, 2.0]},
+        {"x": ["a"], "y_pred": [1.0]},
+        [1.0],
+        None,
+    ):
         path = tmp_path / "proof.pt"
         path.write_bytes(saved({"model_state_dict": GOOD, "proof": record}))
         assert prove(load(path), None, None) is None

@@ -16,7 +16,7 @@ import torch
 
 from workflow_core import archive, atomic
 from workflow_core.errors import Problem, WorkflowError
-from workflow_core.specs import DataSpec, ModelSpec, TrainSpec, WorkflowSpec
+from workflow_core.specs import OPTIMIZERS, DataSpec, ModelSpec, TrainSpec, WorkflowSpec
 from workflow_core.steps import build, data
 from workflow_core.steps.load import load
 from workflow_core.steps.save import save
@@ -57,10 +57,16 @@ def test_plain_torch_loads_a_state_dict(tmp_path: Path) -> None:
         assert Tracked(fresh).read() == Tracked(model).read()
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adagrad"])
-def test_plain_torch_loads_a_checkpoint_and_can_go_on(tmp_path: Path, optimizer: Any) -> None:
-    spec = TrainSpec(optimizer=optimizer, device="cpu")
-    trainer = Trainer(build.build(ModelSpec()), data.make(DataSpec()), spec)
+@pytest.mark.parametrize(
+    "settings",
+    [{"optimizer": name} for name in OPTIMIZERS]
+    + [{"momentum": 0.9, "nesterov": True}, {"optimizer": "rmsprop", "momentum": 0.5}, {"weight_decay": 0.1}],
+    ids=str,
+)
+def test_plain_torch_loads_a_checkpoint_and_can_go_on(tmp_path: Path, settings: dict[str, Any]) -> None:
+    spec = TrainSpec(device="cpu", **settings)
+    model_spec = ModelSpec(kind="mlp", hidden=(3,))
+    trainer = Trainer(build.build(model_spec), data.make(DataSpec()), spec)
     for _ in range(5):
         trainer.epoch()
     path = write(
@@ -68,19 +74,36 @@ def test_plain_torch_loads_a_checkpoint_and_can_go_on(tmp_path: Path, optimizer:
         "checkpoint",
         model=trainer.model,
         optimizer_state=trainer.optimizer.state_dict(),
-        workflow=WorkflowSpec(train=spec),
+        workflow=WorkflowSpec(model=model_spec, train=spec),
     )
+    assert load(path).after == trainer.tracked.read()
     contents = torch.load(path, weights_only=True)
     assert (contents["epoch"], contents["train_loss"], contents["val_loss"]) == (3, 0.5, None)
     assert type(contents["torch_version"]) is str
-    assert WorkflowSpec.from_builtins(contents["workflow"]) == WorkflowSpec(train=spec)
-    again = Trainer(build.build(ModelSpec()), data.make(DataSpec()), spec)
+    assert WorkflowSpec.from_builtins(contents["workflow"]).train == spec
+    again = Trainer(build.build(model_spec), data.make(DataSpec()), spec)
     again.model.load_state_dict(contents["model_state_dict"])
     again.optimizer.load_state_dict(contents["optimizer_state_dict"])
     trainer.fetch()
     trainer.epoch()
     again.epoch()
     assert trainer.fetch() == again.fetch()
+
+
+def test_a_checkpoint_tells_what_it_predicts_from_and_plain_torch_can_use_it(tmp_path: Path) -> None:
+    dataset = data.make(DataSpec(kind="plane", weights=(3.0, -2.0), bias=40.0, standardize=True))
+    workflow = WorkflowSpec(data=dataset.spec, model=ModelSpec(kind="linear"))
+    model = build.build(workflow.model, 2)
+    path = write(tmp_path / "run.pt", "checkpoint", model=model, workflow=workflow, dataset=dataset)
+    contents = torch.load(path, weights_only=True)
+    assert (contents["features"], contents["target"], contents["class_text"]) == (["x1", "x2"], "y", "")
+    scaling = contents["scaling"]
+    X = (torch.tensor([[0.25, 0.5]], dtype=torch.float64) - torch.tensor(scaling["X_mean"])) / torch.tensor(
+        scaling["X_std"]
+    )
+    with torch.no_grad():
+        y_pred = model(X.float()) * scaling["y_std"] + scaling["y_mean"]
+    assert build.predict(model, [[0.25, 0.5]], dataset.scaling) == pytest.approx([y_pred.item()], rel=1e-6)
 
 
 def test_a_saved_view_does_not_drag_its_whole_storage_along(tmp_path: Path) -> None:
