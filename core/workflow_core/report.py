@@ -165,8 +165,10 @@ class PlainReport:
         """How it ended, the metrics of each split, the coefficients beside the true ones, and the file."""
         say("")
         ended = "" if result.reason == "epochs" else f"{result.reason}, "
-        rate = f"{result.epochs_per_second:,.0f} a second"
-        say(f"{ended}{result.epochs:,} epochs in {result.elapsed:.3g} s ({rate})")
+        rate = result.epochs_per_second
+        shown = f"{rate:,.0f}" if rate >= 10 else f"{rate:.2g}"
+        epochs = f"{result.epochs:,} epoch{'s' * (result.epochs != 1)}"
+        say(f"{ended}{epochs} in {result.elapsed:.3g} s ({shown} a second)")
         if (kept := _kept(result)) is not None:
             say(kept)
         say("")
