@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-SLICE = 65_536
+SLICE = 8192
+"""Rows at a time: few enough to stay in the cache of a core, where a QR factorisation takes half the time."""
 MAX_WORK = 2e10
 """Rows times columns squared, of the order of the multiplications it takes: some seconds."""
 RANK = 1e-12
