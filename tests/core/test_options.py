@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -415,3 +417,12 @@ def test_help_fits_a_terminal(capsys: pytest.CaptureFixture[str], monkeypatch: A
     shown = capsys.readouterr().out
     assert f"usage: {' '.join(['workflow-tui', *command])}" in shown
     assert all(len(line) <= 80 for line in shown.splitlines())
+
+
+def test_help_settings_and_refusals_load_nothing_heavy() -> None:
+    calls = [["train", "--help"], ["train", "--print-spec"], ["train", "--curve", "1"], ["train", "none.toml"]]
+    code = f"import sys; from workflow_core.headless import main; [main(call) for call in {calls}]; "
+    code += "sys.stderr.write(' '.join(sorted({'torch', 'polars', 'numpy'} & set(sys.modules))))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert "kind = " in done.stdout
+    assert done.stderr.splitlines()[2:] == []
