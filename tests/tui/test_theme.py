@@ -10,14 +10,14 @@ from textual.app import App
 from textual.color import Color
 from textual.theme import Theme
 
-from workflow_tui.theme import ROLES, THEMES, Role, role_colour, role_hex, role_marker, role_variables
+from workflow_tui.theme import ROLES, THEMES, TRACKED, Role, role_colour, role_hex, role_marker, role_variables
 
 LEVELS = (0, 95, 135, 175, 215, 255)
 PALETTE = {(r, g, b) for r in LEVELS for g in LEVELS for b in LEVELS} | {(8 + 10 * i,) * 3 for i in range(24)}
 # roles that meet in one chart
 TOGETHER: tuple[tuple[Role, ...], ...] = (
     ("train", "validation", "test", "prediction", "target"),
-    ("weight", "bias", "target", "bad"),
+    (*TRACKED, "target", "bad"),
     ("train", "validation", "bad"),
 )
 # Machado, Oliveira and Fernandes 2009, severity 1.0, on linear RGB

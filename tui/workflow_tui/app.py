@@ -125,31 +125,34 @@ class WorkflowApp(SturdyApp, OneKeyAtATime, GuardedApp[int]):
     def on_ready(self) -> None:
         """The first frame stands: connect, and start the drawing clock."""
         self.set_interval(DRAW_INTERVAL, self._draw)
-        self._start(self.link.connect, "connect")
+        self.start_work(self.link.connect, "connect")
 
-    def _start(self, work: Callable[[], Coroutine[Any, Any, object]], group: str, *, exclusive: bool = False) -> None:
+    def start_work(
+        self, work: Callable[[], Coroutine[Any, Any, object]], group: str, *, exclusive: bool = False
+    ) -> None:
+        """Do something that waits, such as for a dialog, beside everything else; `exclusive` in its group."""
         # the function, not a coroutine of it: one that is never awaited, as the app leaves, would say so on the shell
         self.run_worker(cast(Any, work), group=group, exclusive=exclusive)
 
     def send(self, command: Command) -> None:
         """Send a command; a problem becomes a dialog."""
-        self._start(partial(self.link.ask, command), "commands")
+        self.start_work(partial(self.link.ask, command), "commands")
 
-    def predict(self, x: tuple[float, ...], source: Source, show: Callable[[Predictions], None]) -> None:
+    def predict(self, rows: tuple[tuple[float, ...], ...], source: Source, show: Callable[[Predictions], None]) -> None:
         """Ask for predictions and `show` them when they come; the screen waits for nothing meanwhile."""
 
         async def ask() -> None:
-            answer, _ = await self.link.ask(Predict(x=x, source=source))
+            answer, _ = await self.link.ask(Predict(x=rows, source=source))
             if isinstance(answer, Predictions):
                 show(answer)
 
-        self._start(ask, "predict", exclusive=True)
+        self.start_work(ask, "predict", exclusive=True)
 
     def engine_ready(self) -> None:
         """The engine can be asked: the step on the screen may do itself."""
         if isinstance(self.screen, StepScreen):
             self.screen.engine_ready(self.state)
-        self._start(self._load_screens, "load screens", exclusive=True)
+        self.start_work(self._load_screens, "load screens", exclusive=True)
 
     async def _load_screens(self) -> None:
         # while there is time: the first visit is quicker, and a package that is renewed meanwhile does not matter
@@ -166,7 +169,7 @@ class WorkflowApp(SturdyApp, OneKeyAtATime, GuardedApp[int]):
     def action_restart_engine(self) -> None:
         """Start the engine again, with the settings that are on the screen."""
         if self.state.lost:
-            self._start(self.link.restart, "restart", exclusive=True)
+            self.start_work(self.link.restart, "restart", exclusive=True)
         else:
             self.complain("The engine is alive; nothing to start")
 
@@ -196,7 +199,7 @@ class WorkflowApp(SturdyApp, OneKeyAtATime, GuardedApp[int]):
         ):
             self.complain(f"All {training.spec.epochs:,} epochs are done: more epochs in the settings go on, r resets")
             return
-        self._start(partial(self._run, epochs), "commands")
+        self.start_work(partial(self._run, epochs), "commands")
 
     async def _run(self, epochs: int | None) -> None:
         if self.state.training is None and not (await self.link.ask(SetPace(pace=self._wanted_pace)))[1]:
@@ -282,15 +285,15 @@ class WorkflowApp(SturdyApp, OneKeyAtATime, GuardedApp[int]):
 
     def save_dialog(self, kind: SaveKind) -> None:
         """Choose a file, ask before one is replaced, save."""
-        self._start(partial(self.files.save, kind), "dialogs", exclusive=True)
+        self.start_work(partial(self.files.save, kind), "dialogs", exclusive=True)
 
     def action_load(self) -> None:
         """Choose a file and load it."""
-        self._start(self.files.load, "dialogs", exclusive=True)
+        self.start_work(self.files.load, "dialogs", exclusive=True)
 
     def action_export(self) -> None:
         """Write the whole workflow as one script."""
-        self._start(self.files.export, "dialogs", exclusive=True)
+        self.start_work(self.files.export, "dialogs", exclusive=True)
 
     # --- help and leaving ------------------------------------------------------------------------
 
@@ -312,7 +315,7 @@ class WorkflowApp(SturdyApp, OneKeyAtATime, GuardedApp[int]):
         """Leave, asking first where something would be lost."""
         if len(self.screen_stack) > 1:
             return
-        self._start(self._leave, "dialogs", exclusive=True)
+        self.start_work(self._leave, "dialogs", exclusive=True)
 
     async def _leave(self) -> None:
         dialog = leave_dialog(self.state, self.way_back)

@@ -6,6 +6,8 @@ import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from textual_fspicker import Filters
+
 from workflow_core import atomic
 from workflow_core.errors import WorkflowError
 from workflow_core.protocol import Load, Save
@@ -56,13 +58,25 @@ class FileFlows:
             self.folder = path.parent
             await self.app.go("load")
 
+    async def open(self, title: str, filters: Filters, last: str) -> Path | None:
+        """Choose a file to read, beginning at the `last` one; None where that was cancelled."""
+        before = Path(last) if last else None
+        path: Path | None = await self.app.push_screen_wait(
+            OpenDialog(
+                before.parent if before else self.folder, before.name if before else "", title=title, filters=filters
+            )
+        )
+        if path is not None:
+            self.folder = path.parent
+        return path
+
     async def export(self) -> None:
         """Write the settings as they stand as one plain script; its model goes beside it under the script's name."""
         path, exists = await self._choose("workflow.py", "Write the script as")
         if path is None:
             return
-        source = script(self.app.state.spec, path=f"{path.stem}.pt").encode(errors="backslashreplace")
         try:
+            source = script(self.app.state.spec, path=f"{path.stem}.pt").encode(errors="backslashreplace")
             await asyncio.to_thread(atomic.write, path, source, overwrite=exists)
         except WorkflowError as error:
             self.app.show_problem(error.problem)

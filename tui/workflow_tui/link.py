@@ -19,6 +19,7 @@ from workflow_core.protocol import (
     Ending,
     Event,
     Hello,
+    InspectTable,
     Load,
     MakeData,
     Notice,
@@ -40,6 +41,8 @@ PATIENCE = 0.4
 LEAVING = 3.0
 """Seconds an engine may take to end before the app leaves without it."""
 WAITING: dict[type, str] = {
+    MakeData: "Making the data",
+    InspectTable: "Reading the table",
     Run: "Preparing the run (PyTorch loads its optimizers once)",
     Save: "Writing the file",
     Load: "Reading the file",

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
-from workflow_core.history import Column, History
-from workflow_core.protocol import DataView, Point
-from workflow_tui.theme import ROLES, Role
+from workflow_core.history import RECORDED, Column, History
+from workflow_core.protocol import DataView, Point, TrainingView
+from workflow_tui.theme import ROLES, TRACKED, Role
 from workflow_tui.widgets.chart import Lines, Mark, Scatter
 from workflow_tui.widgets.chart_layers import Layer
 
@@ -21,6 +21,26 @@ def role_of(name: str) -> Role:
     return next((role for role in ROLES if role == name), "prediction")
 
 
+def tracked_names(history: History, training: TrainingView) -> list[str]:
+    """The tracked values of a run: those that were recorded, and before the first epoch those it will record."""
+    return [name for name in history.series if name not in RECORDED] or list(training.parameters)
+
+
+def told_apart(names: Sequence[str]) -> dict[str, Role]:
+    """As many tracked values as one chart can tell apart, each with its role; norms before means."""
+    first = sorted(names, key=lambda name: name.endswith(" mean"))[: len(TRACKED)]
+    roles: dict[str, Role] = {}
+    for role in ("weight", "bias"):
+        own = next((name for name in first if name.rpartition(".")[2] == role and name not in roles), None)
+        if own is not None:
+            roles[own] = role_of(role)
+    free = [role for role in TRACKED if role not in roles.values()]
+    for name in first:
+        if name not in roles:
+            roles[name] = free.pop(0)
+    return {name: roles[name] for name in first}
+
+
 def data_layers(data: DataView, *, truth: bool = True) -> list[Layer]:
     """The true line below, the three splits above it."""
     layers: list[Layer] = []
@@ -30,6 +50,14 @@ def data_layers(data: DataView, *, truth: bool = True) -> list[Layer]:
         Scatter(role_of(split.name), SHORT[split.name], list(split.points)) for split in data.splits if split.count
     ]
     return layers
+
+
+def pair_layers(pairs: Sequence[Point], label: str = "train") -> tuple[list[Layer], tuple[float, float]]:
+    """(y, y_pred) pairs of training rows above the diagonal where both are equal, and the range of y."""
+    values = [y for y, _ in pairs]
+    low, high = (min(values), max(values)) if values else (0.0, 1.0)
+    perfect = Lines("target", "y_pred = y", [(low, low), (high, high)])
+    return [perfect, Scatter("train", label, list(pairs))], (low, high)
 
 
 def data_range(data: DataView) -> tuple[float, float]:

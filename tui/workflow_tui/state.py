@@ -15,6 +15,7 @@ from workflow_core.protocol import (
     Event,
     LoadedView,
     ModelView,
+    Reference,
     SavedView,
     StepName,
     Steps,
@@ -61,9 +62,19 @@ class State:
         return self.steps.reasons.get(step, "") if getattr(self.steps, step) == "stale" else ""
 
     @property
+    def reference(self) -> Reference:
+        """Where the training should arrive; empty once data or model are not those it was trained on."""
+        return self.model.reference if self.model is not None and self.steps.train != "stale" else Reference()
+
+    @property
     def truth(self) -> dict[str, float]:
-        """What the training should find, by parameter; empty once the data are not those it was trained on."""
-        return self.data.truth if self.data is not None and self.steps.train != "stale" else {}
+        """The coefficients that the data were made with, in their own units; empty for data that were measured."""
+        return self.data.coefficients if self.data is not None and self.steps.train != "stale" else {}
+
+    @property
+    def standardized(self) -> bool:
+        """Does the model of the run see features and target standardised, and not in their own units?"""
+        return self.data is not None and bool(self.data.scaling) and self.steps.train != "stale"
 
     @property
     def lost(self) -> bool:

@@ -12,8 +12,25 @@ from typing import Literal, get_args
 
 from textual.theme import BUILTIN_THEMES, Theme
 
-Role = Literal["train", "validation", "test", "target", "prediction", "weight", "bias", "stale", "bad", "muted"]
+Role = Literal[
+    "train",
+    "validation",
+    "test",
+    "target",
+    "prediction",
+    "weight",
+    "bias",
+    "third",
+    "fourth",
+    "fifth",
+    "sixth",
+    "stale",
+    "bad",
+    "muted",
+]
 ROLES: tuple[Role, ...] = get_args(Role)
+TRACKED: tuple[Role, ...] = ("weight", "bias", "third", "fourth", "fifth", "sixth")
+"""The roles of tracked values, in the order they are given out: more than these cannot be told apart in one chart."""
 
 DARK_NAME = "workflow-dark"
 LIGHT_NAME = "workflow-light"
@@ -26,6 +43,10 @@ _DARK: dict[Role, str] = {
     "prediction": "#5fd7af",
     "weight": "#d7d75f",
     "bias": "#8787ff",
+    "third": "#afffff",
+    "fourth": "#afffaf",
+    "fifth": "#5fafd7",
+    "sixth": "#87d7af",
     "stale": "#808080",
     "bad": "#ff5f5f",
     "muted": "#9e9e9e",
@@ -38,6 +59,10 @@ _LIGHT: dict[Role, str] = {
     "prediction": "#00875f",
     "weight": "#5f5f00",
     "bias": "#5f00d7",
+    "third": "#00005f",
+    "fourth": "#5f0000",
+    "fifth": "#5f5faf",
+    "sixth": "#5f5fd7",
     "stale": "#767676",
     "bad": "#d7005f",
     "muted": "#626262",
@@ -52,6 +77,10 @@ _SIGNS: dict[Role, tuple[str, str]] = {
     "prediction": ("⠶", "="),
     "weight": ("■", "W"),
     "bias": ("▼", "B"),
+    "third": ("□", "3"),
+    "fourth": ("△", "4"),
+    "fifth": ("◇", "5"),
+    "sixth": ("▽", "6"),
     "stale": ("○", "s"),
     "bad": ("×", "x"),
     "muted": ("┊", ":"),

@@ -23,7 +23,14 @@ MODELS = Filters(
     ("*.pt", lambda path: path.suffix.lower() in (".pt", ".pth")),
     ("all", lambda path: True),
 )
-
+TABLES = Filters(
+    (
+        "tables",
+        lambda path: path.suffix.lower() in (".csv", ".tsv", ".txt", ".tab", ".parquet", ".pq"),
+    ),
+    ("all", lambda path: True),
+)
+PYTHON = Filters(("*.py", lambda path: path.suffix.lower() == ".py"), ("all", lambda path: True))
 
 MakePath.using(CalmPath)
 # made before that line; a path that equals it would not take its place
@@ -79,10 +86,12 @@ class SaveDialog(SturdyScreen, FileSave):
 
 
 class OpenDialog(SturdyScreen, FileOpen):
-    """Which file to load; where a name is proposed, enter takes it."""
+    """Which file to open; where a name is proposed, enter takes it."""
 
-    def __init__(self, folder: Path, default: str = "") -> None:
-        super().__init__(standing(folder), "Load a model from", default_file=default or None, filters=MODELS)
+    def __init__(
+        self, folder: Path, default: str = "", *, title: str = "Load a model from", filters: Filters = MODELS
+    ) -> None:
+        super().__init__(standing(folder), title, default_file=default or None, filters=filters)
         self._suggest_path = Suggestions()
         self._proposed = bool(default)
 

@@ -12,13 +12,16 @@ from textual.screen import Screen
 from textual.widget import Widget
 from textual.widgets import Input, Select, Static
 
+from workflow_core.protocol import Command as EngineCommand
 from workflow_core.protocol import StepName
 from workflow_core.specs import SaveKind
 from workflow_tui.commands import COMMON, Command
+from workflow_tui.settings import IncompleteError
 from workflow_tui.state import State
 from workflow_tui.sturdy import SturdyScreen
-from workflow_tui.widgets.form import Form
+from workflow_tui.widgets.form import Form, Values
 from workflow_tui.widgets.frame import KeyBar, StatusLine
+from workflow_tui.widgets.predictor import Predictor
 from workflow_tui.widgets.side_panel import Content, SidePanel
 from workflow_tui.widgets.stepper import Stepper
 
@@ -50,6 +53,7 @@ class StepScreen(SturdyScreen, Screen[None]):
         super().__init__(id=f"{self.step}-screen")
         self._side_chosen = False
         self._stands = False
+        self._begun = False
 
     @property
     def owner(self) -> WorkflowApp:
@@ -96,8 +100,13 @@ class StepScreen(SturdyScreen, Screen[None]):
         self.call_after_refresh(self.refresh_state)
 
     def on_screen_resume(self) -> None:
-        """Show what changed while another screen was on top."""
+        """Show what changed while another screen was on top, and do the step where it is still open.
+
+        Once: the screen resumes after every dialog, that of the step's failure too.
+        """
         self.refresh_state()
+        if self.owner.state.ready and not self._begun:
+            self.engine_ready(self.owner.state)
 
     def _arrange(self, width: int, height: int) -> None:
         self.set_class(width < 100, "-narrow")
@@ -134,19 +143,33 @@ class StepScreen(SturdyScreen, Screen[None]):
         elif stale:
             text = f"Stale: {stale}"
         else:
-            text = ""
-        banner.set_class(state.connection == "lost" or state.engine.problem is not None, "-bad")
+            text = self.remark(state)
+        broken = state.connection == "lost" or state.engine.problem is not None
+        banner.set_class(broken, "-bad")
         banner.display = bool(text)
         if text and str(banner.content) != text:
             banner.update(text)
 
+    def remark(self, state: State) -> str:
+        """What must be said of this step above all its figures; empty where nothing must."""
+        return ""
+
     def on_descendant_focus(self, event: events.DescendantFocus) -> None:
-        """Say what the keys do in a field."""
+        """Say what the keys do in a field, and give the form the room that a low terminal has."""
         self.query_one(KeyBar).editing = isinstance(event.widget, Input | Select)
+        if any(isinstance(node, Form) for node in event.widget.ancestors):
+            self.add_class("-editing")
 
     def on_descendant_blur(self) -> None:
-        """Back to the keys of the screen."""
+        """Back to the keys of the screen, unless the next field has the focus by then."""
         self.query_one(KeyBar).editing = False
+        self.call_later(self._leave_fields)
+
+    def _leave_fields(self) -> None:
+        if self.focused is None and self.has_class("-editing"):
+            self.remove_class("-editing")
+            for form in self.query(Form):
+                form.scroll_home(animate=False)
 
     def key_escape(self) -> None:
         """Leave a field, or hide the side panel where it covers the instruments."""
@@ -162,7 +185,49 @@ class StepScreen(SturdyScreen, Screen[None]):
         return (*cls.commands, *(command for command in COMMON if command.action not in own))
 
     def engine_ready(self, state: State) -> None:
-        """The engine is ready while this screen is on top: a step may do itself with its settings."""
+        """The engine is ready while this screen is on top: a first visit does the step with the settings it has."""
+        command = self.first_command(state)
+        if command is not None:
+            self._begun = True
+            self.owner.send(command)
+
+    def first_command(self, state: State) -> EngineCommand | None:
+        """What a first visit asks of the engine; None where the step waits for a key."""
+        return None
+
+    # --- settings ----------------------------------------------------------------------------------
+
+    def command_of(self, values: Values) -> EngineCommand:
+        """What asks the engine for a form's values. Raises ValueError with what does not fit."""
+        raise NotImplementedError
+
+    def changed(self, form: Form, name: str) -> None:
+        """A person has changed the field `name`."""
+        self.apply(form)
+
+    def apply(self, form: Form) -> None:
+        """Ask for the form's values, or say why they cannot be had; those that may yet become some stay."""
+        try:
+            command = self.command_of(form.values)
+        except IncompleteError as missing:
+            form.pending = True
+            self.owner.complain(str(missing))
+        except ValueError as error:
+            self.owner.complain(str(error))
+            form.restore()
+        else:
+            self.owner.send(command)
+
+    @on(Form.Applied)
+    def _applied(self, event: Form.Applied) -> None:
+        event.stop()
+        self.changed(event.form, event.name)
+
+    @on(Form.Refused)
+    @on(Predictor.Refused)
+    def _refused(self, event: Form.Refused | Predictor.Refused) -> None:
+        event.stop()
+        self.owner.complain(event.text)
 
     @on(Form.Settled)
     def _settled(self, event: Form.Settled) -> None:
@@ -170,13 +235,31 @@ class StepScreen(SturdyScreen, Screen[None]):
         self.owner.forget_complaint()
 
     def restore_fields(self) -> None:
-        """Show the engine's settings again, after it refused some."""
+        """Show the engine's settings again, after it refused some; those of one's own file are kept to be mended."""
         for form in self.query(Form):
-            form.restore()
+            if form.unsent and self.keeps(form.values):
+                form.pending = True
+            else:
+                form.restore()
+
+    def keeps(self, values: Values) -> bool:
+        """Are these settings worth keeping when the engine refuses them, because another one may mend them?"""
+        return False
+
+    @on(Predictor.Asked)
+    def _asked(self, event: Predictor.Asked) -> None:
+        event.stop()
+        self.owner.predict(event.rows, event.predictor.source, event.predictor.answer)
+
+    # --- keys --------------------------------------------------------------------------------------
 
     def fields(self) -> list[Widget]:
         """The fields `enter` goes into, in order."""
-        return [widget for widget in self.query("Input, Select") if widget.focusable]
+        return [
+            widget
+            for widget in self.query("Input, Select")
+            if widget.focusable and all(node.display for node in widget.ancestors_with_self if isinstance(node, Widget))
+        ]
 
     def action_settings(self) -> None:
         """Go into the first field."""

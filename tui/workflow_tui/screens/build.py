@@ -2,153 +2,212 @@
 
 from __future__ import annotations
 
-import msgspec
+import asyncio
+from pathlib import Path
+
 from rich.text import Text
-from textual import on
 from textual.app import ComposeResult
-from textual.containers import Horizontal, Vertical
+from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.widgets import Static
 
-from workflow_core.protocol import BuildModel, ModelView
-from workflow_core.scripts import MODEL_CLASS
-from workflow_core.specs import MAX_SEED, InitSpec, ModelSpec
+from workflow_core.protocol import BuildModel, ModelView, Reference
+from workflow_core.protocol import Command as EngineCommand
+from workflow_core.sanitize import sanitize
+from workflow_core.scripts import lines
+from workflow_core.specs import ModelSpec
 from workflow_tui import figures
 from workflow_tui.commands import Command
-from workflow_tui.plots import data_layers, data_range
+from workflow_tui.dialogs.files import PYTHON
+from workflow_tui.dialogs.pick import PickOne
+from workflow_tui.plots import data_layers, data_range, pair_layers
 from workflow_tui.screens.base import StepScreen
+from workflow_tui.settings import whole_path
+from workflow_tui.settings.build import DRAWN, FIELDS, classes_in, spec_of, values
+from workflow_tui.settings.train import LOSS_NAMES
 from workflow_tui.state import State
 from workflow_tui.tables import parameters_text, waiting
-from workflow_tui.widgets import chart as layers
-from workflow_tui.widgets.chart import Chart
-from workflow_tui.widgets.form import Field, Form, Value
-from workflow_tui.widgets.frame import Readout
+from workflow_tui.widgets.chart import Chart, Lines
+from workflow_tui.widgets.form import Form, Values
+from workflow_tui.widgets.frame import LongReadout, Readout
 from workflow_tui.widgets.side_panel import highlighted
 
-FIELDS = (
-    Field("seed", "init seed", "int", hint="draws weight, then bias", low=0, high=MAX_SEED, step=1),
-    Field("weight", "weight", "text", hint="a number, or drawn"),
-    Field("bias", "bias", "text", hint="a number, or drawn"),
-)
-DRAWN = "drawn"
+MAX_SOURCE = 1_000_000
+"""Characters of a Python file that are looked through for classes."""
 
 
 class BuildScreen(StepScreen):
-    """The model's class, its parameters, and its untrained line over the data."""
+    """The model's class, its parameters, and its untrained prediction over the data."""
 
     step = "build"
     purpose = "Subclass nn.Module: training changes its parameters, forward predicts."
     commands = (
         Command("build", "space", "space", "build model", "Build a fresh model with these settings."),
+        Command("choose_file", "f", "f", "your class…", "Choose a Python file with an nn.Module of your own."),
         Command("defaults", "r", "r", "defaults", "Go back to the course's settings."),
     )
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._begun = False
 
     def instruments(self) -> ComposeResult:
         """Class and settings above, parameters and the untrained line below."""
         with Horizontal(id="build-top"):
-            yield Static("", id="class", classes="panel", markup=False)
+            with VerticalScroll(id="class", classes="panel"):
+                yield Static("", id="source", markup=False)
             with Vertical(id="build-right"):
-                yield Form(FIELDS, id="build-form", title="Where it starts")
-                yield Readout(id="parameters", classes="panel")
+                yield Form(FIELDS, values(ModelSpec()), id="build-form", title="Model")
+                yield LongReadout(id="parameters")
         yield Chart(id="untrained", classes="panel", hint="space builds the model and draws its untrained line here")
+        yield Readout(id="reference", classes="-wrap")
 
     def on_mount(self) -> None:
         """Title the panels."""
         self.query_one("#class").border_title = "The model"
         self.query_one("#parameters").border_title = "Parameters"
-        self.query_one("#untrained").border_title = "Untrained prediction over the data"
-        self._dark: bool | None = None
+        self._source: object = None
 
-    def engine_ready(self, state: State) -> None:
-        """A first visit does the step with the settings as they stand."""
-        if state.model is None:
-            self._begun = True
-            self.owner.send(BuildModel())
-
-    def on_screen_resume(self) -> None:
-        """Do the step where it is still open; once, for it resumes after every dialog, that of its failure too."""
-        if self.owner.state.ready and not self._begun:
-            self.engine_ready(self.owner.state)
+    def first_command(self, state: State) -> EngineCommand | None:
+        """Build the model where there is none."""
+        return BuildModel() if state.model is None else None
 
     def show(self, state: State) -> None:
         """Bring class, settings, parameters and line up to `state`."""
         self.query_one(Form).show(values(state.model_spec))
-        dark = self.app.current_theme.dark
-        if dark != self._dark:
-            self._dark = dark
-            self.query_one("#class", Static).update(highlighted(MODEL_CLASS.rstrip(), dark=dark))
+        self._show_source(state)
+        self.query_one("#reference").display = state.model is not None and bool(state.model.reference.closed_form)
         if state.model is None:
-            self.query_one("#parameters", Readout).show(Text("name, shape, dtype, device and value of each parameter"))
+            self.query_one("#parameters", LongReadout).show(
+                Text("name, shape, dtype, device and value of each parameter")
+            )
             return
         self._show_model(state, state.model)
+        self._show_untrained(state, state.model)
+
+    def _show_source(self, state: State) -> None:
+        model = state.model
+        own = model.source if model is not None and model.spec == state.model_spec else ""
+        shown = (own, state.spec, self.app.current_theme.dark)
+        if shown != self._source:
+            self._source = shown
+            source = own.expandtabs(4) or lines("build", state.spec)
+            clean = "\n".join(sanitize(line, 400) for line in source.rstrip().splitlines())
+            self.query_one("#source", Static).update(highlighted(clean, dark=shown[-1]))
 
     def _show_model(self, state: State, model: ModelView) -> None:
-        truth = state.data.truth if state.data else {}
-        table = self.query_one("#parameters", Readout)
-        table.show(parameters_text(table, model.parameters, truth))
-        table.caption(f"{figures.whole(model.count)} parameters · {figures.size(model.size)}")
+        panel = self.query_one("#parameters", LongReadout)
+        reference = model.reference
+        known = "closed" if reference.targets_are == "closed form" else "true"
+        panel.show(parameters_text(panel.inner, model.parameters, reference.targets, known))
+        tensors = f" in {len(model.parameters)} tensors" if len(model.parameters) > 4 else ""
+        panel.caption(f"{figures.whole(model.count)} parameters{tensors} · {figures.size(model.size)}")
+        self.query_one("#reference", Readout).show(Text(reference_text(reference, roomy=not self.has_class("-narrow"))))
+
+    def _show_untrained(self, state: State, model: ModelView) -> None:
         chart = self.query_one(Chart)
-        if model.untrained_loss is not None:
-            chart.border_subtitle = (
-                f"untrained train {state.train_spec.loss.upper()} {figures.figure(model.untrained_loss)}"
-            )
-        if state.data is not None:
-            line = layers.Lines("prediction", "model", list(model.line))
-            chart.show([*data_layers(state.data), line], x_range=data_range(state.data), x_label="X")
+        chart.border_subtitle = (
+            ""
+            if model.untrained_loss is None
+            else f"untrained train {LOSS_NAMES[state.train_spec.loss]} {figures.figure(model.untrained_loss)}"
+            + (", standardised" if state.data is not None and state.data.scaling else "")
+        )
+        data = state.data
+        if data is None:
+            chart.clear()
+        elif model.pairs:
+            chart.border_title = "Untrained prediction against y (training rows)"
+            layers, span = pair_layers(model.pairs)
+            chart.show(layers, x_range=span, x_label=sanitize(data.target, 30))
+        else:
+            chart.border_title = "Untrained prediction over the data"
+            line = Lines("prediction", "model", list(model.line))
+            chart.show([*data_layers(data), line], x_range=data_range(data), x_label=sanitize(data.features[0], 30))
 
     def status(self, state: State) -> Text:
         """What was built, and where to go next."""
         if not state.ready:
             return waiting(state)
+        if self.query_one(Form).pending:
+            return Text(" These settings are not in effect: mend them, space tries again, r takes the course's")
         if state.model is None:
             return Text(" space builds the model with these settings")
-        return Text(f" {state.model.class_name} built. 3 or n: train it")
+        return Text(f" {sanitize(state.model.class_name, 60)} built. 3 or n: train it")
+
+    def command_of(self, values: Values) -> EngineCommand:
+        """Build the model these settings describe."""
+        return BuildModel(spec=spec_of(values))
+
+    def changed(self, form: Form, name: str) -> None:
+        """Apply; another kind of model has other parameters, and a class of one's own is chosen first."""
+        if name == "kind" and form.values["kind"] == "custom" and not form.values["class_name"]:
+            form.pending = True
+            self.action_choose_file()
+        elif name == "kind" and any(form.values[field] != start for field, start in NO_VALUES.items()):
+            form.put(NO_VALUES)
+        else:
+            self.apply(form)
+
+    def keeps(self, values: Values) -> bool:
+        """A class that is refused may only need other arguments, or an edit of its file."""
+        return values["kind"] == "custom"
 
     def action_build(self) -> None:
         """Build the model with the settings as they stand."""
-        self.owner.send(BuildModel())
+        form = self.query_one(Form)
+        if form.unsent:
+            self.apply(form)
+        else:
+            self.owner.send(BuildModel())
 
     def action_defaults(self) -> None:
         """Go back to the default settings."""
+        self.query_one(Form).restore()
         self.owner.send(BuildModel(spec=ModelSpec()))
 
-    @on(Form.Applied)
-    def _applied(self, event: Form.Applied) -> None:
-        event.stop()
-        try:
-            spec = spec_of(event.values)
-        except ValueError as error:
-            self.owner.complain(str(error))
-            event.form.restore()
+    def action_choose_file(self) -> None:
+        """Choose a class of one's own."""
+        self.owner.start_work(self._choose_class, "dialogs", exclusive=True)
+
+    async def _choose_class(self) -> None:
+        form = self.query_one(Form)
+        path = await self.owner.files.open("Open a Python file", PYTHON, whole_path(str(form.values["file"])))
+        if path is None:
+            if form.pending:
+                self.owner.complain("Which model? f chooses its .py file, or type the path")
             return
-        self.owner.send(BuildModel(spec=spec))
-
-    @on(Form.Refused)
-    def _refused(self, event: Form.Refused) -> None:
-        event.stop()
-        self.owner.complain(event.text)
-
-
-def values(spec: ModelSpec) -> dict[str, Value]:
-    """The form's values for `spec`."""
-    given = spec.init.values
-    shown: dict[str, Value] = {"seed": spec.init.seed}
-    for name in ("weight", "bias"):
-        shown[name] = repr(given[name]).removesuffix(".0") if name in given else DRAWN
-    return shown
+        try:
+            names = await asyncio.to_thread(_classes, path)
+        except ValueError as error:
+            self.owner.complain(f"{path.name}: {error}")
+            return
+        name = names[0] if len(names) == 1 else await self.app.push_screen_wait(PickOne("Which class?", names))
+        if name is not None:
+            form.put({"kind": "custom", "file": str(path), "class_name": name, **NO_VALUES})
 
 
-def spec_of(form: dict[str, Value]) -> ModelSpec:
-    """The spec the form's values describe. Raises ValueError with what does not fit."""
-    given: dict[str, float] = {}
-    for name in ("weight", "bias"):
-        text = str(form[name]).strip()
-        if text and text != DRAWN:
-            given |= InitSpec.parse(f"{name}={text}")
+NO_VALUES: Values = {"weight": DRAWN, "bias": DRAWN, "values": ""}
+"""No parameter is given a value: another model has other ones."""
+
+
+def _classes(path: Path) -> list[str]:
+    """The classes of a file. Raises ValueError with half a sentence."""
+    if not path.is_file():  # a pipe would keep who opens it waiting
+        raise ValueError("it is no file")
     try:
-        return msgspec.convert({"init": {"seed": form["seed"], "values": given}}, ModelSpec)
-    except msgspec.ValidationError as error:
-        raise ValueError(str(error).removesuffix(".").partition(" - at `")[0]) from error
+        with path.open(encoding="utf-8") as file:
+            names = classes_in(file.read(MAX_SOURCE))
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise ValueError(f"it cannot be read: {reason}") from error
+    if not names:
+        raise ValueError("there is no class in it that has a base such as nn.Module")
+    return names
+
+
+def reference_text(reference: Reference, *, roomy: bool) -> str:
+    """What least squares gives on the training rows, and how large a step gradient descent takes without diverging."""
+    values = list(reference.closed_form.items())
+    most = 4 if roomy else 2
+    shown = ", ".join(f"{sanitize(name, 20)} {figures.figure(value)}" for name, value in values[:most])
+    shown += f" and {len(values) - most} more" if len(values) > most else ""
+    text = f"Least squares on the training rows: {shown}" if roomy else f"Least squares (train): {shown}"
+    if reference.stable_lr is not None:
+        rate = figures.figure(reference.stable_lr)
+        text += f". Largest stable learning rate: {rate}" if roomy else f" · largest stable lr {rate}"
+    return text

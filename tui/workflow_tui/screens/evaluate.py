@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 from rich.text import Text
-from textual import on
 from textual.app import ComposeResult
 from textual.containers import Grid, Vertical
 
-from workflow_core.protocol import Evaluate, EvaluationView, Predictions
+from workflow_core.protocol import Evaluate, EvaluationView
+from workflow_core.sanitize import sanitize
 from workflow_tui import figures
 from workflow_tui.commands import Command
 from workflow_tui.plots import role_of
 from workflow_tui.screens.base import StepScreen
 from workflow_tui.state import State
-from workflow_tui.tables import gaps_text, metrics_text, waiting
+from workflow_tui.tables import by_name, coefficients_text, gaps_text, metrics_text, waiting
 from workflow_tui.widgets import chart as layers
 from workflow_tui.widgets.chart import Chart
 from workflow_tui.widgets.chart_layers import Layer
 from workflow_tui.widgets.frame import Readout
 from workflow_tui.widgets.predictor import Predictor
+
+MOST = 6
+"""Lines of parameters or coefficients beside the predictor."""
 
 
 class EvaluateScreen(StepScreen):
@@ -34,19 +37,19 @@ class EvaluateScreen(StepScreen):
 
     def __init__(self) -> None:
         super().__init__()
-        self._answer: Predictions | None = None
-        self._answered_for: object = None
-        self._asked_of: object = None
         self._measured: object = None
 
     def instruments(self) -> ComposeResult:
         """Metrics on top, the chart and the predictor below."""
         yield Readout(id="metrics", classes="panel")
+        yield Readout(id="convergence", classes="-wrap")
         with Grid(id="evaluate-grid"):
             yield Chart(id="truth", classes="panel", hint="every prediction against its true y")
             with Vertical(id="evaluate-right"):
                 yield Readout(id="gaps", classes="panel")
-                yield Predictor("trained", id="predictor")
+                yield Predictor(
+                    "trained", "Nothing is trained yet: press escape, then space to train first", id="predictor"
+                )
 
     def on_mount(self) -> None:
         """Title the panels."""
@@ -77,13 +80,35 @@ class EvaluateScreen(StepScreen):
         metrics.border_title = "Metrics (stale)" if stale else "Metrics"
         metrics.set_class(stale, "-stale")
         self.query_one(Chart).stale = stale
-        parameters = state.training.parameters if state.training else {}
-        self.query_one("#gaps", Readout).show(
-            gaps_text(self, parameters, state.truth) if parameters else Text("each parameter, its true value, the gap")
-        )
-        if _model(state) != self._answered_for:
-            self._answer = None
-        self.query_one(Predictor).show(self._answer)
+        self._show_gaps(state)
+        data = state.data
+        features, target = (data.features, data.target) if data is not None else (("x",), "y")
+        self.query_one(Predictor).show(_model(state) if state.trained else None, features, target)
+
+    def _show_gaps(self, state: State) -> None:
+        """A linear model's coefficients in the user's own units; the tracked values of any other."""
+        gaps, convergence = self.query_one("#gaps", Readout), self.query_one("#convergence", Readout)
+        evaluation, training = state.evaluation, state.training
+        measured = evaluation is not None and state.steps.evaluate == "done"
+        sentence = evaluation.convergence if evaluation is not None and measured else ""
+        convergence.display = bool(sentence)
+        convergence.show(Text(sanitize(sentence, 400)))
+        if evaluation is not None and measured and evaluation.coefficients:
+            gaps.border_title = "Coefficients"
+            learnt, true, closed = (
+                by_name(state, values)
+                for values in (evaluation.coefficients, state.truth, evaluation.reference.closed_form)
+            )
+            gaps.styles.height = min(len(learnt), MOST) + 3
+            gaps.show(coefficients_text(gaps, learnt, true, closed, MOST))
+            return
+        gaps.border_title = "Parameters" + (", standardised" if state.standardized else "")
+        if training is None or not training.parameters:
+            gaps.show(Text("each parameter, its true value, the gap"))
+            return
+        gaps.styles.height = min(len(training.parameters), MOST) + 3
+        known = "closed" if state.reference.targets_are == "closed form" else "true"
+        gaps.show(gaps_text(gaps, training.parameters, state.reference.targets, known, MOST))
 
     def _show_truth(self, evaluation: EvaluationView) -> None:
         drawn: list[Layer] = []
@@ -116,25 +141,6 @@ class EvaluateScreen(StepScreen):
             self.owner.send(Evaluate())
         else:
             await self.owner.train_first()
-
-    @on(Predictor.Asked)
-    def _asked(self, event: Predictor.Asked) -> None:
-        event.stop()
-        training = self.owner.state.training
-        if training is None or not training.epoch:
-            self.owner.complain("Nothing is trained yet: press escape, then space to train first")
-            return
-        self._asked_of = (training.run, training.epoch)
-        self.owner.predict(event.x, "trained", self._show_answer)
-
-    def _show_answer(self, answer: Predictions) -> None:
-        self._answer, self._answered_for = answer, self._asked_of
-        self.refresh_state()
-
-    @on(Predictor.Refused)
-    def _refused(self, event: Predictor.Refused) -> None:
-        event.stop()
-        self.owner.complain(event.text)
 
 
 def _model(state: State) -> tuple[int, int] | None:

@@ -5,18 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 
 from rich.text import Text
-from textual import on
 from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
 
-from workflow_core.protocol import LoadedView, Predictions, Proof
+from workflow_core.protocol import LoadedView, Proof
 from workflow_core.sanitize import sanitize
 from workflow_core.specs import SaveKind
 from workflow_tui import figures
 from workflow_tui.commands import Command
 from workflow_tui.screens.base import StepScreen
 from workflow_tui.state import State
-from workflow_tui.tables import Ink, waiting
+from workflow_tui.tables import Ink, features_text, fitted, waiting
 from workflow_tui.widgets.file_tree import FileTree
 from workflow_tui.widgets.frame import Readout
 from workflow_tui.widgets.predictor import Predictor
@@ -33,12 +32,6 @@ class LoadScreen(StepScreen):
         Command("settings", "i,enter", "enter", "predict x", "Go to the field for any x; escape comes back out."),
     )
 
-    def __init__(self) -> None:
-        super().__init__()
-        self._answer: Predictions | None = None
-        self._answered_for: LoadedView | None = None
-        self._asked_of: LoadedView | None = None
-
     def instruments(self) -> ComposeResult:
         """The file on the left; before and after, proof and predictor on the right."""
         with Horizontal(id="load-columns"):
@@ -48,7 +41,7 @@ class LoadScreen(StepScreen):
             with Vertical(id="load-right"):
                 yield Readout(id="change", classes="panel")
                 yield Readout(id="proof", classes="panel -wrap")
-                yield Predictor("loaded", id="predictor")
+                yield Predictor("loaded", "No file is loaded yet: press escape, then space to open one", id="predictor")
 
     def on_mount(self) -> None:
         """Title the panels."""
@@ -62,15 +55,14 @@ class LoadScreen(StepScreen):
         loaded = state.loaded
         tree = self.query_one(FileTree)
         tree.show(loaded.file if loaded else None, "space opens a file")
-        if loaded != self._answered_for:
-            self._answer = None
         if loaded is None:
             self.query_one("#change", Readout).show(Text("each parameter before and after loading"))
             self.query_one("#proof", Readout).show(Text("are the predictions equal?"))
         else:
             self.query_one("#change", Readout).show(self._change_text(loaded))
-            self.query_one("#proof", Readout).show(self._proof_text(loaded.proof))
-        self.query_one(Predictor).show(self._answer)
+            self.query_one("#proof", Readout).show(self._proof_text(loaded, loaded.proof))
+        features, target = (loaded.features, loaded.target) if loaded else (("x",), "y")
+        self.query_one(Predictor).show(loaded, features, target)
 
     def code_file(self, state: State) -> tuple[str, SaveKind]:
         """The file that was loaded, or the one that would be."""
@@ -79,14 +71,20 @@ class LoadScreen(StepScreen):
 
     def _change_text(self, loaded: LoadedView) -> Text:
         ink = Ink(self)
-        text = Text().append(f"{'name':<11}{'before':>10}{'after':>10}\n", ink("muted"))
-        for name, after in loaded.after.items():
-            text.append(f"{sanitize(name, 10):<11}", ink(name, "bold"))
+        panel = self.query_one("#change")
+        room = max(panel.size.height - 1, 1)
+        wide = min(max(11, *(len(name) + 1 for name in loaded.after), 11), max(panel.size.width - 20, 11))
+        text = Text().append(f"{'name':<{wide}}{'before':>10}{'after':>10}\n", ink("muted"))
+        items = list(loaded.after.items())
+        for name, after in items if len(items) <= room else items[: room - 1]:
+            text.append(f"{fitted(name, wide - 1):<{wide}}", ink.of(name))
             text.append(f"{figures.figure(loaded.before.get(name)):>10}", ink("muted"))
             text.append(f"{figures.figure(after):>10}\n")
+        if len(items) > room:
+            text.append(f"and {len(items) - room + 1} more", ink("muted"))
         return text
 
-    def _proof_text(self, proof: Proof | None) -> Text:
+    def _proof_text(self, loaded: LoadedView, proof: Proof | None) -> Text:
         ink = Ink(self)
         if proof is None:
             return Text(
@@ -101,9 +99,12 @@ class LoadScreen(StepScreen):
             text = Text().append(f"Different from {proof.against}: ", ink("bad", "bold"))
             text.append(f"up to {figures.figure(proof.max_difference)} over {rows}.\n")
         other = "recorded" if "record" in proof.against else "here"
-        text.append(f"{'x':>10}{other:>10}{'loaded':>10}\n", ink("muted"))
-        for x, expected, loaded in proof.samples:
-            text.append(f"{figures.short(x):>10}{figures.figure(expected):>10}{figures.figure(loaded):>10}\n")
+        one = len(loaded.features) == 1
+        room = 10 if one else min(max(self.query_one("#proof").size.width - 20, 10), 30)
+        name = fitted(loaded.features[0], room) if one else f"{len(loaded.features)} features"
+        text.append(f"{name:>{room}}{other:>10}{'loaded':>10}\n", ink("muted"))
+        for x, expected, y_pred in proof.samples:
+            text.append(f"{features_text(x, room):>{room}}{figures.figure(expected):>10}{figures.figure(y_pred):>10}\n")
         return text
 
     def status(self, state: State) -> Text:
@@ -117,21 +118,3 @@ class LoadScreen(StepScreen):
     def action_choose(self) -> None:
         """Open the load dialog."""
         self.owner.action_load()
-
-    @on(Predictor.Asked)
-    def _asked(self, event: Predictor.Asked) -> None:
-        event.stop()
-        if self.owner.state.loaded is None:
-            self.owner.complain("No file is loaded yet: press escape, then space to open one")
-            return
-        self._asked_of = self.owner.state.loaded
-        self.owner.predict(event.x, "loaded", self._show_answer)
-
-    def _show_answer(self, answer: Predictions) -> None:
-        self._answer, self._answered_for = answer, self._asked_of
-        self.refresh_state()
-
-    @on(Predictor.Refused)
-    def _refused(self, event: Predictor.Refused) -> None:
-        event.stop()
-        self.owner.complain(event.text)

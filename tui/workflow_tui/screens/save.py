@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from rich.text import Text
-from textual import on
 from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
 
@@ -47,7 +46,7 @@ class SaveScreen(StepScreen):
         """Choices on the left, the written file on the right."""
         with Horizontal(id="save-columns"):
             with Vertical(id="save-left"):
-                yield Form(FIELDS, id="save-form", title="What to save")
+                yield Form(FIELDS, {"kind": self.kind}, id="save-form", title="What to save")
                 yield Readout(id="kind", classes="panel -wrap")
                 yield Readout(id="what", classes="panel")
                 yield StepCode("save")
@@ -77,10 +76,12 @@ class SaveScreen(StepScreen):
     def _model_text(self, state: State) -> Text:
         if state.training is None or not state.training.epoch:
             return Text("nothing is trained yet")
+        what = self.query_one("#what", Readout)
+        known = "closed" if state.reference.targets_are == "closed form" else "true"
         text = Text(
             f"run {state.training.run} after {figures.whole(state.training.epoch)} epochs\n", Ink(self)("muted")
         )
-        return text.append_text(gaps_text(self, state.training.parameters, state.truth))
+        return text.append_text(gaps_text(what, state.training.parameters, state.reference.targets, known))
 
     def status(self, state: State) -> Text:
         """Where the file lies, and where to go next."""
@@ -99,8 +100,7 @@ class SaveScreen(StepScreen):
         else:
             await self.owner.train_first()
 
-    @on(Form.Applied)
-    def _applied(self, event: Form.Applied) -> None:
-        event.stop()
-        self.kind = "checkpoint" if event.values["kind"] == "checkpoint" else "state_dict"
+    def changed(self, form: Form, name: str) -> None:
+        """The other kind of file."""
+        self.kind = "checkpoint" if form.values["kind"] == "checkpoint" else "state_dict"
         self.refresh_state()

@@ -13,7 +13,7 @@ from typing import Any
 from rich.cells import cell_len
 from textual_plotext import Plot
 
-from workflow_tui.theme import ROLES, Role, role_marker
+from workflow_tui.theme import ROLES, TRACKED, Role, role_marker
 from workflow_tui.widgets.chart_axes import Axis, Tick, choose, clean, ticks
 from workflow_tui.widgets.chart_layers import ChartSpec, Horizontal, Lines, Mark, Scatter
 from workflow_tui.widgets.chart_points import Run, cells_of, decimate, dot, dotted, heights, polylines
@@ -24,7 +24,7 @@ Cell = tuple[str, Role | None]
 Row = tuple[Cell, ...]
 BLANK: Cell = (" ", None)
 # roles whose lines end in their marker: the line says what it is without its colour
-_HEADS = frozenset({"train", "validation", "test", "weight", "bias"})
+_HEADS = frozenset({"train", "validation", "test", *TRACKED})
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,44 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
 
 from textual import events, on
 from textual.app import ComposeResult
-from textual.containers import Horizontal, VerticalScroll
+from textual.containers import VerticalScroll
 from textual.message import Message
+from textual.reactive import reactive
+from textual.widget import Widget
 from textual.widgets import Input, Select, Static
 
+from workflow_tui.widgets.field import Field, FieldRow, Value, Values
 from workflow_tui.widgets.number_input import NumberInput
 
-Value = float | int | str
+__all__ = ["Field", "Form", "Value", "Values"]
 
-
-@dataclass(frozen=True)
-class Field:
-    """One setting: its `name` in the spec, `label`, unit or hint, and either choices or the kind of number.
-
-    `kind` is `float`, `int`, `text` or `choice` (with `choices` as (label, value) pairs).
-    """
-
-    name: str
-    label: str
-    kind: str = "float"
-    hint: str = ""
-    choices: tuple[tuple[str, str], ...] = ()
-    low: float | None = None
-    high: float | None = None
-    step: float | None = None
+EDITS = "enter edits"
 
 
 class Form(VerticalScroll):
-    """A column of fields. Posts `Form.Applied` when a person has finished with a field that changed."""
+    """A column of fields. Posts `Form.Applied` when a person has finished with a field that changed.
+
+    The frame says how many fields lie below those that can be seen.
+    """
 
     can_focus = False
 
+    pending: reactive[bool] = reactive(False)
+    """Do the fields hold what is not in effect, and wait for something?"""
+
     class Applied(Message):
-        """A field was changed: `values` of all of them, by name."""
+        """A field was changed: its `name`, and the `values` of all of them."""
 
         def __init__(self, form: Form, name: str, values: dict[str, Value]) -> None:
             super().__init__()
@@ -64,90 +56,140 @@ class Form(VerticalScroll):
             self.form = form
             self.text = text
 
-    def __init__(self, fields: Sequence[Field], *, id: str | None = None, title: str = "Settings") -> None:  # noqa: A002
-        super().__init__(id=id, classes="panel form")
+    def __init__(
+        self,
+        fields: Sequence[Field],
+        start: Values,
+        *,
+        id: str | None = None,  # noqa: A002
+        title: str = "Settings",
+    ) -> None:
+        """`start` are the values until others are shown; an empty `title` leaves the frame to what the form lies in."""
+        super().__init__(id=id, classes="form panel" if title else "form")
         self.form_fields = tuple(fields)
-        self.border_title = title
-        self.border_subtitle = "enter edits"
-        self._values: dict[str, Value] = {}
+        self.form_title = title
+        self.border_title = title or None
+        self._values: dict[str, Value] = {field.name: start[field.name] for field in self.form_fields}
         self._told: dict[str, Value] = {}
+        self._sign = ""
 
     def compose(self) -> ComposeResult:
-        """One line a field."""
+        """One line a field, and one for the title of each group."""
+        group = ""
         for field in self.form_fields:
-            with Horizontal(classes="field"):
-                yield Static(field.label, classes="label", markup=False)
-                yield self._control(field)
-                yield Static(field.hint, classes="hint", markup=False)
-
-    def _control(self, field: Field) -> Input | Select[str]:
-        if field.kind == "choice":
-            return Select(
-                [(label, value) for label, value in field.choices],
-                id=f"field-{field.name}",
-                allow_blank=False,
-                compact=True,
+            if field.group and field.group != group:
+                group = field.group
+                heading = Static(group, classes="group", markup=False, name=group)
+                heading.set_class(not self._has(group), "-empty")
+                yield heading
+            yield FieldRow(
+                field,
+                self._values[field.name],
+                shown=field.shown(self._values),
+                hint=field.hint_for(self._values),
             )
-        if field.kind == "text":
-            return Input(id=f"field-{field.name}", compact=True, max_length=40)
-        return NumberInput(
-            id=f"field-{field.name}",
-            integer=field.kind == "int",
-            minimum=field.low,
-            maximum=field.high,
-            step=field.step,
-            label=field.label,
-            compact=True,
-        )
+
+    def on_mount(self) -> None:
+        """Say what the keys are from the start."""
+        self._say_how_many()
+
+    @property
+    def values(self) -> dict[str, Value]:
+        """What the fields hold, those included that nobody has been able to make use of yet."""
+        return dict(self._values)
+
+    @property
+    def unsent(self) -> bool:
+        """Do the fields hold anything that the engine has not said it has?"""
+        return bool(self._told) and self._values != self._told
 
     def show(self, values: Mapping[str, Value]) -> None:
         """Show `values` where they changed; a field that is being edited is left alone.
 
         What a person has applied stands until other values are shown: the engine may take a while to answer.
         """
-        for field in self.form_fields:
-            value = values[field.name]
-            if self._told.get(field.name) == value:
-                continue
-            self._told[field.name] = self._values[field.name] = value
-            control = self.query_one(f"#field-{field.name}")
-            if isinstance(control, Select):
-                with control.prevent(Select.Changed):
-                    control.value = value
-            elif isinstance(control, Input) and not control.has_focus:
-                with control.prevent(Input.Changed):
-                    control.value = _text(value)
+        changed = [row for row in self._rows() if self._told.get(row.field.name, ...) != values[row.field.name]]
+        if not changed:
+            return
+        for row in changed:
+            self._told[row.field.name] = self._values[row.field.name] = values[row.field.name]
+            row.show(values[row.field.name])
+        self.pending = False
+        self._arrange()
+
+    def watch_pending(self, pending: bool) -> None:
+        """Say in the frame that these settings are not those of the step."""
+        if self.form_title:
+            self.border_title = f"{self.form_title} · not in effect yet" if pending else self.form_title
 
     def restore(self) -> None:
         """Put back what the engine has, after values it refused."""
+        self.pending = False
         values, self._told = self._told, {}
         if values:
             self.show(values)
 
-    def _read(self, field: Field, control: Input | Select[Any]) -> Value | None:
-        if isinstance(control, Select):
-            return str(control.value)
-        if not isinstance(control, NumberInput):
-            return control.value.strip()
-        return control.number
+    def put(self, values: Mapping[str, Value]) -> None:
+        """Fill in several fields as if they had been typed, and tell of them at once."""
+        self._values |= values
+        for row in self._rows():
+            if row.field.name in values:
+                row.value = values[row.field.name]
+                row.put_back() if isinstance(row.control, Input) else row.show(row.value)
+        self._arrange()
+        self.post_message(self.Applied(self, next(iter(values)), dict(self._values)))
 
-    def _apply(self, control: Input | Select[Any]) -> None:
+    def _rows(self) -> list[FieldRow]:
+        return list(self.query(FieldRow))
+
+    def _has(self, group: str) -> bool:
+        return any(field.shown(self._values) for field in self.form_fields if field.group == group)
+
+    def _arrange(self) -> None:
+        """Show the fields that mean something beside the values of the others."""
+        for row in self._rows():
+            row.reveal(shown=row.field.shown(self._values), hint=row.field.hint_for(self._values))
+        for heading in self.query(".group"):
+            heading.set_class(not self._has(heading.name or ""), "-empty")
+        self.call_after_refresh(self._say_how_many)
+
+    def on_resize(self) -> None:
+        """Other fields may lie below what can be seen."""
+        self.call_after_refresh(self._say_how_many)
+
+    def watch_scroll_y(self, old_value: float, new_value: float) -> None:
+        """Scroll, and count anew what lies below."""
+        super().watch_scroll_y(old_value, new_value)
+        self._say_how_many()
+
+    def _say_how_many(self) -> None:
+        bottom = self.scroll_offset.y + self.scrollable_content_region.height
+        lines = [child for child in self.children if child.display]  # a line each
+        below = sum(isinstance(child, FieldRow) for child in lines[max(bottom, 0) :])
+        sign = f"↓ {below} more · {EDITS}" if below and self.is_mounted else EDITS
+        frame = self if self.form_title else self.parent
+        if sign != self._sign and isinstance(frame, Widget):
+            self._sign = sign
+            frame.border_subtitle = sign
+
+    def _apply(self, control: Widget) -> None:
         """Tell of a field that was changed; what does not fit is said, and put back."""
-        if not self._values:  # a Select announces its first choice before anything was shown
+        row = control.parent
+        if not self._told or not isinstance(row, FieldRow):  # nothing was shown yet: nobody has typed anything
             return
-        name = (control.id or "").removeprefix("field-")
-        field = next(field for field in self.form_fields if field.name == name)
-        value = self._read(field, control)
-        if value is None:
-            assert isinstance(control, NumberInput)
-            self.post_message(self.Refused(self, control.error or f"{field.label}: not a number"))
-            with control.prevent(Input.Changed):
-                control.value = _text(self._values[name])
+        name = row.field.name
+        try:
+            value = row.read()
+        except ValueError as error:
+            self.post_message(self.Refused(self, str(error)))
+            row.put_back()
             return
-        if value == self._values.get(name):
-            self.post_message(self.Settled())
+        if value == self._values[name]:
+            if isinstance(control, Input):  # a choice tells of its first value too
+                self.post_message(self.Settled())
             return
-        self._values[name] = value
+        self._values[name] = row.value = value
+        self._arrange()
         self.post_message(self.Applied(self, name, dict(self._values)))
 
     @on(Input.Submitted)
@@ -173,7 +215,3 @@ class Form(VerticalScroll):
     def on_click(self, event: events.Click) -> None:
         """A click beside a field is no click on what lies under the form."""
         event.stop()
-
-
-def _text(value: Value) -> str:
-    return repr(value).removesuffix(".0") if isinstance(value, float) else str(value)

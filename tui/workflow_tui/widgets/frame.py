@@ -8,6 +8,8 @@ from rich.cells import cell_len
 from rich.segment import Segment
 from rich.style import Style
 from rich.text import Text
+from textual.app import ComposeResult
+from textual.containers import VerticalScroll
 from textual.content import Content
 from textual.reactive import reactive
 from textual.strip import Strip
@@ -59,7 +61,7 @@ class Readout(Static):
 
     def show(self, text: Text) -> None:
         """Show `text`."""
-        text.no_wrap, text.overflow = True, "ellipsis"
+        text.no_wrap, text.overflow = not self.has_class("-wrap"), "ellipsis"
         key = (text.plain, tuple(text.spans), text.style)
         if key != self._text:
             self._text = key
@@ -67,6 +69,30 @@ class Readout(Static):
 
     def caption(self, text: str) -> None:
         """Put plain `text` in the border; setting one repaints the whole widget, an equal one does not."""
+        if text != self._caption:
+            self._caption = text
+            self.border_subtitle = Content(text)
+
+
+class LongReadout(VerticalScroll):
+    """Aligned text of any length: tab goes to it, arrow keys scroll it."""
+
+    def __init__(self, *, id: str | None = None) -> None:  # noqa: A002
+        super().__init__(id=id, classes="panel")
+        self.inner = Readout()
+        self._caption = ""
+
+    def compose(self) -> ComposeResult:
+        """The text."""
+        yield self.inner
+
+    def show(self, text: Text) -> None:
+        """Show `text`."""
+        self.inner.styles.height = max(text.plain.rstrip("\n").count("\n") + 1, 1)
+        self.inner.show(text)
+
+    def caption(self, text: str) -> None:
+        """Put plain `text` in the border."""
         if text != self._caption:
             self._caption = text
             self.border_subtitle = Content(text)

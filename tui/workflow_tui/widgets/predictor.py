@@ -1,8 +1,9 @@
-"""A field for any x, and what the model predicts for it."""
+"""A field for any row of features, and what the model predicts for it."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from rich.text import Text
 from textual import on
@@ -12,45 +13,70 @@ from textual.message import Message
 from textual.widgets import Input
 
 from workflow_core.protocol import Predictions, Source
+from workflow_core.sanitize import sanitize
 from workflow_tui.tables import predictions_text
 from workflow_tui.widgets.frame import Readout
 
 LIMIT = 6
-"""How many values of x are answered at once."""
+"""How many rows are answered at once."""
+Rows = tuple[tuple[float, ...], ...]
 
 
 class Predictor(Vertical):
-    """Type x values, get predictions. Posts `Predictor.Asked`; the screen answers with `show`."""
+    """Type rows, get predictions. Posts `Predictor.Asked`; who has the answer gives it to `answer`."""
 
     class Asked(Message):
-        """Someone wants predictions for `x`."""
+        """Someone wants predictions for these rows."""
 
-        def __init__(self, predictor: Predictor, x: tuple[float, ...]) -> None:
+        def __init__(self, predictor: Predictor, rows: Rows) -> None:
             super().__init__()
             self.predictor = predictor
-            self.x = x
+            self.rows = rows
 
     class Refused(Message):
-        """What was typed holds no numbers: one sentence."""
+        """What was typed cannot be predicted: one sentence."""
 
         def __init__(self, text: str) -> None:
             super().__init__()
             self.text = text
 
-    def __init__(self, source: Source, *, id: str | None = None) -> None:  # noqa: A002
+    def __init__(self, source: Source, nothing: str, *, id: str | None = None) -> None:  # noqa: A002
+        """`nothing` is what to say where there is no model to ask."""
         super().__init__(id=id, classes="panel")
         self.source = source
-        self.border_title = "Predict any x"
+        self.nothing = nothing
+        self.features: tuple[str, ...] = ("x",)
+        self.target = "y"
+        self._model: object = None
+        self._asked_of: object = None
+        self._answer: Predictions | None = None
 
     def compose(self) -> ComposeResult:
         """The field above, the answers below."""
-        yield Input(placeholder="x, for example 0.5 or 0.25 0.75", max_length=120, compact=True)
+        yield Input(max_length=4096, compact=True)
         yield Readout(classes="answers")
 
-    def show(self, answer: Predictions | None) -> None:
-        """Show predictions; None takes back those of a model that has changed."""
-        text = Text("enter, then x: y_pred appears here") if answer is None else predictions_text(self, answer)
+    def show(self, model: object, features: Sequence[str], target: str) -> None:
+        """Predict with `model`, None for none; the answers of another one are taken back."""
+        if model != self._model:
+            self._model, self._answer = model, None
+        self.features, self.target = tuple(features), target
+        one = len(self.features) == 1
+        names = ", ".join(sanitize(name, 30) for name in self.features)
+        self.border_title = "Predict any x" if self.features == ("x",) else "Predict any row"
+        self.query_one(Input).placeholder = (
+            f"{names}, for example 0.5 or 0.25 0.75" if one else f"{names}; a second row after a semicolon"
+        )
+        text = Text(f"enter, then {names if one else f'{len(self.features)} features'}: y_pred appears here")
+        if self._answer is not None:
+            text = predictions_text(self, self._answer, self.features, self.target)
         self.query_one(Readout).show(text)
+
+    def answer(self, answer: Predictions) -> None:
+        """Show predictions, if they are those of the model that is there now."""
+        if self._asked_of == self._model:
+            self._answer = answer
+            self.show(self._model, self.features, self.target)
 
     @on(Input.Submitted)
     def _asked(self, event: Input.Submitted) -> None:
@@ -58,22 +84,48 @@ class Predictor(Vertical):
         if not event.value.strip():
             self.screen.set_focus(None)
             return
+        if self._model is None:
+            self.post_message(self.Refused(self.nothing))
+            return
         try:
-            self.post_message(self.Asked(self, numbers(event.value)))
+            rows = rows_of(event.value, self.features)
         except ValueError as error:
-            self.show(None)
+            self._answer = None
+            self.show(self._model, self.features, self.target)
             self.post_message(self.Refused(str(error)))
+            return
+        self._asked_of = self._model
+        self.post_message(self.Asked(self, rows))
 
 
-def numbers(text: str) -> tuple[float, ...]:
-    """The values of x in `text`, with spaces between them. Raises ValueError with one sentence."""
+def rows_of(text: str, features: Sequence[str]) -> Rows:
+    """The rows in `text`: of one feature values with blanks between them, else rows with semicolons between.
+
+    Raises ValueError with one sentence.
+    """
+    if len(features) == 1:
+        rows: Rows = tuple((value,) for value in _numbers(text.replace(", ", " ").replace(";", " ")))
+    else:
+        rows = tuple(_numbers(part.replace(",", " ")) for part in text.split(";") if part.strip())
+    for row in rows:
+        if len(row) != len(features):
+            raise ValueError(
+                f"A row needs {len(features)} numbers, one for each of {sanitize(', '.join(features), 80)}; "
+                f"this one has {len(row)}"
+            )
+    if not rows:
+        raise ValueError("Predict needs numbers: such as 0.5 or 0.25 0.75")
+    if len(rows) > LIMIT:
+        raise ValueError(f"Predict answers {LIMIT} rows at a time; these are {len(rows)}")
+    return rows
+
+
+def _numbers(text: str) -> tuple[float, ...]:
     try:
-        x = tuple(float(word) for word in text.replace(", ", " ").replace(";", " ").split())
+        numbers = tuple(float(word) for word in text.split())
     except ValueError:
-        hint = "write decimals with a point, and spaces between" if "," in text else "such as 0.5 or 0.25 0.75"
+        hint = "write decimals with a point, and blanks between" if "," in text else "such as 0.5 or 0.25 0.75"
         raise ValueError(f"Predict needs numbers: {hint}") from None
-    if not all(map(math.isfinite, x)):
+    if not all(map(math.isfinite, numbers)):
         raise ValueError("Predict needs finite numbers, such as 0.5")
-    if len(x) > LIMIT:
-        raise ValueError(f"Predict answers {LIMIT} values of x at a time; these are {len(x)}")
-    return x
+    return numbers

@@ -1,0 +1,193 @@
+"""What the Train screen says of a run in words and figures."""
+
+from __future__ import annotations
+
+from rich.text import Text
+from textual.widget import Widget
+
+from workflow_core.history import History
+from workflow_core.protocol import TrainingView
+from workflow_core.sanitize import sanitize
+from workflow_core.specs import TrainSpec
+from workflow_tui import figures
+from workflow_tui.plots import tracked_names
+from workflow_tui.settings.train import LOSS_NAMES, OPTIMIZER_NAMES, SCHEDULER_NAMES
+from workflow_tui.state import State
+from workflow_tui.tables import Ink, coefficients_text, gaps_text
+
+BAR = 16
+"""Columns of the progress bar."""
+MOST = 8
+"""Lines that each of the two tables of values takes at most beside the charts."""
+PLAIN_ENDS = ("", "epochs")
+"""Why a run ended, where nothing needs to be said of it."""
+
+
+def state_role(training: TrainingView) -> str:
+    """The role that colours a run's state."""
+    return "bad" if training.state in ("diverged", "failed") else "accent" if training.state == "running" else "muted"
+
+
+def pace_text(pace: float | None) -> str:
+    """A pace as people say it."""
+    return "flat out" if pace is None else f"{figures.short(pace)} epochs/s"
+
+
+def loss_title(state: State, *, log: bool) -> str:
+    """Which loss the chart shows, and in which units."""
+    spec = state.training.spec if state.training else state.train_spec
+    units = ", standardised" if state.standardized else ""
+    return f"Loss · {LOSS_NAMES[spec.loss]}{units}" + (" · log y" if log else "")
+
+
+def loss_text(training: TrainingView, *, roomy: bool) -> str:
+    """The latest losses, named; where they are standardised, what makes them the user's own."""
+    text = f"train {figures.figure(training.train_loss)}"
+    if training.val_loss is not None:
+        text += f" · val {figures.figure(training.val_loss)}"
+    if roomy and training.loss_scale not in (None, 1.0):
+        text += f" · times {figures.figure(training.loss_scale)} in own units"
+    return text
+
+
+def spec_text(spec: TrainSpec, learning_rate: float) -> str:
+    """The settings of a run in one line: what every run has first."""
+    parts = [f"lr {figures.short(learning_rate)}", OPTIMIZER_NAMES[spec.optimizer], LOSS_NAMES[spec.loss]]
+    parts.append(f"{figures.whole(spec.epochs)} epochs")
+    if spec.batch_size:
+        parts.append(f"batches of {figures.whole(spec.batch_size)}")
+    if spec.scheduler != "none":
+        parts.append(SCHEDULER_NAMES[spec.scheduler])
+    if spec.early_stop:
+        parts.append(f"early stop {figures.whole(spec.early_stop)}")
+    if spec.clip:
+        parts.append(f"clip {figures.short(spec.clip)}")
+    return " · ".join(parts)
+
+
+def run_text(widget: Widget, state: State, *, roomy: bool) -> Text:
+    """The run in four lines: its state, its settings, how it goes, and whether the next one differs."""
+    ink = Ink(widget)
+    training = state.training
+    if training is None:
+        return Text("no run yet: space starts one\nwith the settings below\n", ink("muted"))
+    text = Text().append(f"run {training.run}  ", "bold")
+    text.append("interrupted" if state.lost else training.state, ink("bad" if state.lost else state_role(training)))
+    text.append(f"  {training.device} · {figures.duration(training.elapsed)}\n")
+    text.append(spec_text(training.spec, training.learning_rate or training.spec.learning_rate) + "\n")
+    text.append(progress_text(training, roomy=roomy) + "\n")
+    changed = training.spec != state.train_spec
+    return text.append("changed: space starts a new run with" if changed else "settings of the next run", ink("muted"))
+
+
+def progress_text(training: TrainingView, *, roomy: bool) -> str:
+    """The gradient's norm and the best epoch so far."""
+    parts = []
+    if training.grad_norm is not None:
+        parts.append(f"grad norm {figures.figure(training.grad_norm)}")
+    if training.best_epoch is not None:
+        split = "val" if training.val_loss is not None else "train"
+        loss = f", {split} {figures.figure(training.best_loss)}" if roomy else ""
+        parts.append(f"best epoch {figures.whole(training.best_epoch)}{loss}")
+    return " · ".join(parts)
+
+
+def ended_text(training: TrainingView) -> str:
+    """Why the run ended and what to try, where there is something to say; with a full stop."""
+    if training.state not in ("finished", "diverged", "failed") or not training.advice:
+        return ""
+    reason, advice = (sanitize(text, 300).rstrip(". ") for text in (training.reason, training.advice))
+    return ". ".join(part[:1].upper() + part[1:] for part in (reason, advice) if part) + "."
+
+
+def wants_values(state: State) -> bool:
+    """Are there more figures than the frame of the chart has room for?"""
+    training = state.training
+    return training is not None and bool(training.epoch) and (state.standardized or len(training.parameters) > 2)
+
+
+def values_text(widget: Widget, state: State, training: TrainingView, rows: int) -> Text:
+    """The tracked values as the model holds them and, where it is linear and standardised, its coefficients in the
+    user's own units above them; `rows` lines for each."""
+    text = Text()
+    ink = Ink(widget)
+    if state.standardized:
+        if training.coefficients:
+            text.append("in your own units\n", ink("accent"))
+            closed = state.reference.closed_form
+            text.append_text(coefficients_text(widget, training.coefficients, state.truth, closed, rows))
+        if training.loss_scale is not None and training.train_loss is not None:
+            loss = LOSS_NAMES[training.spec.loss]
+            own = figures.figure(training.train_loss * training.loss_scale)
+            text.append(f"train {loss} {own}\n")
+        text.append("as the model holds them, standardised\n", ink("accent"))
+    reference = state.reference
+    known = "closed" if reference.targets_are == "closed form" else "true"
+    return text.append_text(gaps_text(widget, training.parameters, reference.targets, known, rows))
+
+
+def values_height(state: State, training: TrainingView) -> int:
+    """Lines that `values_text` takes with MOST rows a table."""
+    lines = 1 + min(len(training.parameters), MOST)
+    if state.standardized:
+        lines += 2
+        if training.coefficients:
+            lines += 2 + min(len(training.coefficients), MOST)
+    return lines
+
+
+def parameters_title(state: State) -> str:
+    """What the chart of the tracked values shows, and where the dotted lines come from."""
+    goal = {"": "", "true": " → true", "closed form": " → closed form"}[state.reference.targets_are]
+    return "Parameters" + (", standardised" if state.standardized else "") + goal
+
+
+def parameters_caption(state: State, history: History, drawn: int, *, narrow: bool) -> str:
+    """The figures of one or two tracked values; of more, how many there are and how many are drawn."""
+    training, targets = state.training, state.reference.targets
+    if training is None or not training.epoch:
+        return ""
+    names = tracked_names(history, training)
+    if len(names) > 2:
+        some = f", {drawn} drawn" if drawn < len(names) else ""
+        return f"{len(names)} tracked{some} · v lists them"
+    parts = []
+    for name, value in training.parameters.items():
+        label = sanitize(name, 24)
+        if name not in targets:
+            parts.append(f"{label} {figures.figure(value)}")
+            continue
+        gap = figures.signed(value - targets[name])
+        parts.append(f"{label} {gap}" if narrow else f"{label} {figures.figure(value)} gap {gap}")
+    return ("gap " if narrow and targets else "") + " · ".join(parts)
+
+
+def status_text(widget: Widget, state: State, training: TrainingView, pace: float | None, *, narrow: bool) -> Text:
+    """Epoch, progress and speed; what to press next once it rests."""
+    ink = Ink(widget)
+    total = training.spec.epochs
+    text = Text().append(f" {'▶' if training.state == 'running' else '■'} ", ink(state_role(training)))
+    text.append("epoch ").append(figures.whole(training.epoch).rjust(len(figures.whole(total))), "bold")
+    text.append(f" / {figures.whole(total)} ")
+    length = BAR // 2 if narrow else BAR
+    filled = min(int(training.epoch / total * length), length)
+    text.append("━" * filled, ink("accent")).append("━" * (length - filled), ink("border-blurred"))
+    text.append(f" {100 * training.epoch // total:>3}%  ")
+    if training.state != "running":
+        return text.append(_next(state, training, pace))
+    left = (total - training.epoch) / training.rate if training.rate else float("inf")
+    asked = "flat out" if training.pace is None else f"pace {figures.short(training.pace)}"
+    text.append(f"{figures.rate(training.rate):>6} epochs/s, {asked}")
+    return text.append(f"  ETA {figures.duration(left)}", ink("muted"))
+
+
+def _next(state: State, training: TrainingView, pace: float | None) -> str:
+    if state.steps.train == "stale":
+        return "space starts a new run"
+    if training.state == "finished":
+        why = "" if training.reason in PLAIN_ENDS else f": {sanitize(training.reason, 60).rstrip('.')}"
+        return f"finished{why}. 4 or n: evaluate it"
+    if training.state in ("diverged", "failed"):
+        where = "" if training.first_bad is None else f": NaN or infinite from epoch {training.first_bad:,} on"
+        return f"{training.state}{where}. Try a smaller learning rate"
+    return f"{training.state}. space runs it, {pace_text(pace)}"
