@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: run test soak check clean
+.PHONY: run test soak bench check clean
 
 run: $(READY)
 	@$(BIN)/workflow-tui $(ARGS)
@@ -16,9 +16,13 @@ test: check
 soak: $(READY)
 	$(BIN)/python -m pytest -n 2 -m soak $(PYTEST_ARGS)
 
+# the engine's loops beside plain ones, in turns; some minutes, and best on a machine that has nothing else to do
+bench: $(READY)
+	@$(BIN)/python benchmarks
+
 check: $(READY)
-	$(BIN)/ruff check core tui tests
-	$(BIN)/ruff format --check core tui tests
+	$(BIN)/ruff check core tui tests benchmarks
+	$(BIN)/ruff format --check core tui tests benchmarks
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 

@@ -53,5 +53,6 @@ def table(title: str, unit: str, results: list[Result]) -> str:
     lines = [title]
     for at, result in enumerate(results):
         ratio = f"   {result.ratio:7.2f} x   ({result.low:.2f} to {result.high:.2f})" if at else ""
-        lines.append(f"  {result.name:<{width}}  {result.rate:12,.1f} {unit}{ratio}")
+        digits = 1 if result.rate < 100 else 0
+        lines.append(f"  {result.name:<{width}}  {result.rate:12,.{digits}f} {unit}{ratio}")
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""The 2-parameter model, full batch: what recording everything costs beside a bare training loop, in one thread."""
+"""The 2-parameter model, full batch, in one thread: recording everything beside a bare training loop."""
 
 from __future__ import annotations
 
