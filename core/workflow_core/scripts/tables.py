@@ -31,7 +31,8 @@ features = [
 ]
 """
 NUMBERS_IN_PARQUET = """\
-numbers = table.select(pl.selectors.numeric() | pl.selectors.boolean(), target)
+numeric = pl.selectors.numeric() | pl.selectors.boolean() | pl.selectors.by_name(target)
+numbers = table.select(numeric).cast(pl.Float64).fill_nan(None)
 features = [
     name for name in numbers.columns if name != target and numbers[name].null_count() < len(numbers)
 ]
@@ -58,8 +59,10 @@ def table(spec: DataSpec) -> str:
         text += NUMBERS_IN_PARQUET
     else:
         text = listed("MISSING", "[", map(repr, MISSING), "]") + text + NUMBERS_IN_TEXT
-    text += "numbers = " + ("table" if is_parquet(spec) else "numbers") + ".select(*features, target)"
-    text += ".cast(pl.Float64).fill_nan(None)\n" if is_parquet(spec) else "\n"
+    if is_parquet(spec) and spec.features:
+        text += "numbers = table.select(*features, target).cast(pl.Float64).fill_nan(None)\n"
+    else:
+        text += "numbers = numbers.select(*features, target)\n"
     if spec.missing == "drop":
         text += "numbers = numbers.drop_nulls()\n"
     elif spec.missing == "impute":

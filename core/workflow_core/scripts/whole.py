@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from workflow_core.scripts.build import build, by_path
-from workflow_core.scripts.data import deal, read, rows
+from workflow_core.scripts.data import deal, features, read, rows
 from workflow_core.scripts.evaluate import evaluate, tells_coefficients
 from workflow_core.scripts.load import load
 from workflow_core.scripts.save import save
@@ -11,9 +11,10 @@ from workflow_core.scripts.train import may_be_cuda, train, validates
 from workflow_core.specs import SaveKind, WorkflowSpec
 
 REPORTS = 10  # epochs that the script prints while it trains, besides the last
-ONE_THREAD_ROWS = 50_000  # up to so many rows the steps train on one thread
+ONE_THREAD_ROWS = 50_000  # up to so many rows at a time the steps train on one thread
+FEW = 8  # so many parameters the step follows one by one
 
-ONE_THREAD = "\ntorch.set_num_threads(1)  # the fastest for so few rows\n"
+ONE_THREAD = "\ntorch.set_num_threads(1)  # the fastest for so few rows at a time\n"
 DATA_ON_ONE_THREAD = """
 threads = torch.get_num_threads()
 torch.set_num_threads(1)  # sums depend on the number of threads; the data are not to
@@ -45,7 +46,7 @@ def script(spec: WorkflowSpec, *, path: str = "model.pt", kind: SaveKind = "stat
     predict the same; a training that diverges ends it, as it ends the step. On another machine, device or version of
     torch the last digits may differ.
     """
-    few = (rows(spec.data) or ONE_THREAD_ROWS + 1) <= ONE_THREAD_ROWS
+    few = (_at_a_time(spec) or ONE_THREAD_ROWS + 1) <= ONE_THREAD_ROWS
     parts = [
         '"""The PyTorch workflow, from data to a loaded model, in one script. Written by workflow-tui."""\n',
         imports(spec) + (ONE_THREAD if few else DATA_ON_ONE_THREAD),
@@ -60,8 +61,13 @@ def script(spec: WorkflowSpec, *, path: str = "model.pt", kind: SaveKind = "stat
     return "\n".join(parts)
 
 
+def _at_a_time(spec: WorkflowSpec) -> int | None:
+    """How many rows are computed with at a time while training; None where only the table can tell."""
+    return spec.train.batch_size or rows(spec.data)
+
+
 def _threads(spec: WorkflowSpec) -> str:
-    count = rows(spec.data)
+    count = _at_a_time(spec)
     if count is None:
         return f"torch.set_num_threads(1 if len(X) <= {ONE_THREAD_ROWS:_} else threads)  # one is faster for few rows\n"
     return "" if count <= ONE_THREAD_ROWS else "torch.set_num_threads(threads)\n"
@@ -81,12 +87,26 @@ def _report(spec: WorkflowSpec) -> str:
     losses, text = "train_loss", "train loss {train_loss:.4g}"
     if validates(spec):
         losses, text = "train_loss + val_loss", f"{text}  validation loss {{val_loss:.4g}}"
+    # of a large model the step follows the norms, which overflow before the numbers themselves
+    norm = ".norm()" if _large(spec) else ""
     return f"""
-    if not (math.isfinite({losses}) and all(p.isfinite().all() for p in model.parameters())):
+    finite = all(p{norm}.isfinite().all() for p in model.parameters())
+    if not (finite and math.isfinite({losses})):
         raise SystemExit(f"epoch {{epoch}}: training diverged; a smaller learning rate may help")
     if epoch % {-(-epochs // REPORTS)} == 0 or epoch == {epochs - 1}:
         print(f"epoch {{epoch:>5}}  {text}")
 """
+
+
+def _large(spec: WorkflowSpec) -> bool:
+    """Has the model more parameters than the step follows one by one? The user's own is taken to be small."""
+    model, count = spec.model, features(spec.data)
+    if model.kind in ("parameter", "custom"):
+        return False
+    if model.kind == "mlp" and model.hidden:
+        return True
+    degree = model.degree if model.kind == "polynomial" else 1
+    return count is None or degree * count + 1 > FEW
 
 
 def _results(spec: WorkflowSpec) -> str:
