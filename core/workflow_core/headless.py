@@ -11,7 +11,7 @@ import os
 import sys
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
@@ -119,10 +119,12 @@ def _predict(options: PredictOptions) -> int:
     if options.model is not None:
         file, class_name = options.model
         model_spec = replace(model_spec or ModelSpec(), kind="custom", file=file, class_name=class_name)
-    loaded = load.load(options.file, model_spec, data.make(spec.data) if spec else None)
-    _check_rows(options.x, loaded.features)
+    with contextlib.redirect_stdout(sys.stderr):  # a class of the user's own may print
+        loaded = load.load(options.file, model_spec, data.make(spec.data) if spec else None)
+        _check_rows(options.x, loaded.features)
+        y_preds = build.predict(loaded.model, options.x, loaded.scaling)
     dtype: Dtype = "float64" if dtype_of(loaded.model) == torch.float64 else "float32"
-    for x, y_pred in zip(options.x, build.predict(loaded.model, options.x, loaded.scaling), strict=True):
+    for x, y_pred in zip(options.x, y_preds, strict=True):
         say(prediction_line(x, y_pred, dtype, json=options.json))
     return 0
 
@@ -161,12 +163,13 @@ def _train(options: TrainOptions) -> int:
     # a model of the user's own may raise anything in the middle of a training
     with custom.explained(), Stopping() as stopping:
         start = time.perf_counter()
-        last, held = _epochs(trainer, report, stopping)
+        last, held = _epochs(options, trainer, report, stopping)
         elapsed = time.perf_counter() - start
         report.last(last)
         reason = _reason(trainer, stopping)
         path, failure = (None, None) if trainer.first_bad is not None else _save(options, trainer, held, dataset)
-    result = outcome.result(spec, dataset, trainer, last, elapsed, reason, path)
+    with contextlib.redirect_stdout(sys.stderr):
+        result = outcome.result(spec, dataset, trainer, last, elapsed, reason, path)
     report.finished(result)
     if failure is not None:
         raise failure
@@ -194,12 +197,14 @@ def _advice(options: TrainOptions, result: Result) -> str:
     return f"The training {result.reason}.{unsaved} {rate}{scaled}."
 
 
-def _epochs(trainer: Trainer, report: PlainReport, stopping: Stopping) -> tuple[EpochRecord, EpochRecord]:
+def _epochs(
+    options: TrainOptions, trainer: Trainer, report: PlainReport, stopping: Stopping
+) -> tuple[EpochRecord, EpochRecord]:
     """Train, and return the last epoch and the one whose weights the model holds at the end."""
     from workflow_core.steps.train import EARLY_STOP, records
 
     best = None
-    for record in records(trainer):
+    for record in _aside(records(trainer)) if options.spec.model.kind == "custom" else records(trainer):
         report.epoch(record)
         if trainer.best is not None and trainer.best[0] == record.epoch:
             best = record
@@ -207,6 +212,16 @@ def _epochs(trainer: Trainer, report: PlainReport, stopping: Stopping) -> tuple[
         if stopping.asked and record.epoch + 1 == trainer.done:
             break
     return record, best if best is not None and trainer.ended == EARLY_STOP else record
+
+
+def _aside(records: Iterator[EpochRecord]) -> Iterator[EpochRecord]:
+    """`records` of a model of the user's own; what it prints goes to standard error, not between the lines here."""
+    while True:
+        with contextlib.redirect_stdout(sys.stderr):
+            record = next(records, None)
+        if record is None:
+            return
+        yield record
 
 
 def _save(

@@ -228,6 +228,22 @@ def test_a_class_of_ones_own_from_training_to_prediction(capsys: pytest.CaptureF
     assert len(capsys.readouterr().out.split()) == 2
 
 
+def test_what_a_class_of_ones_own_prints_stands_in_nobodys_way(
+    capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    code = "    def forward(self, x):\n        print('forward')\n        return super().forward(x)\n"
+    (tmp_path / "loud.py").write_text(
+        f"from torch import nn\n\n\nclass Loud(nn.Linear):\n    def __init__(self):\n"
+        f"        super().__init__(1, 1)\n\n{code}"
+    )
+    assert (
+        headless.main(["train", "--model", f"{tmp_path}/loud.py:Loud", "--epochs", "2", "--json", "--every", "1"]) == 0
+    )
+    out, err = capfd.readouterr()
+    assert [json.loads(line)["event"] for line in out.splitlines()] == ["started", "epoch", "epoch", "finished"]
+    assert "forward" in err
+
+
 def test_what_is_wrong_in_the_users_own_file_is_one_sentence(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

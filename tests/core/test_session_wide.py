@@ -165,6 +165,10 @@ def test_an_early_stop_says_why_and_shows_the_weights_that_were_kept(bench: Benc
     kept = {name: series.last[view.best_epoch] for name, series in bench.history.series.items()}
     assert view.parameters == {name: kept[name] for name in view.parameters}
     assert view.best_loss == kept["val_loss"]
+    bench(Evaluate(), Save(path="best.pt", kind="checkpoint"))
+    assert bench.state["evaluation"].epoch == bench.state["saved"].epoch == view.best_epoch + 1
+    values = bench.state["saved"].file.values
+    assert (float(values["train_loss"]), float(values["val_loss"])) == (kept["train_loss"], kept["val_loss"])
     with pytest.raises(WorkflowError, match="stopped early"):
         bench(Run())
     bench(SetTraining(spec=TrainSpec(optimizer="adam", learning_rate=0.05, epochs=6000, early_stop=20)))
@@ -194,7 +198,10 @@ def test_a_diverged_run_keeps_its_last_good_weights_and_says_what_is_stable(benc
     stable = bench.state["model"].reference.stable_lr
     assert stable is not None
     assert f"{stable:.4g}" in view.advice
-    bench(Evaluate())
+    bench(Evaluate(), Save(path="good.pt", kind="checkpoint"))
+    assert bench.state["saved"].epoch == view.first_bad
+    good = bench.history.series["val_loss"].last[view.first_bad - 1]
+    assert float(bench.state["saved"].file.values["val_loss"]) == good
     bench(SetTraining(spec=TrainSpec(learning_rate=stable * 0.99, epochs=1000)))
     assert bench.train().state == "finished"
     bench(SetTraining(spec=TrainSpec(learning_rate=stable * 1.01, epochs=100_000)))

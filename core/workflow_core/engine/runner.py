@@ -56,6 +56,9 @@ class Runner:
         self._meter = Meter()
         self._last = 0
         self._pending = 0
+        # of the epoch whose weights the model holds: after an early stop or a divergence that is not the last one
+        self._held: tuple[int, dict[str, float]] = 0, {}
+        self._best_figures: dict[str, float] = {}
         self._clock = 0.0
         self._flush_at = 0.0
 
@@ -90,17 +93,17 @@ class Runner:
     @property
     def subject(self) -> Subject:
         """The model as it is now, with all that it was made from."""
-        view, trainer = self.view, self.trainer
+        epoch, figures = self._held
         return Subject(
-            model=trainer.model,
+            model=self.trainer.model,
             model_spec=self.model_spec,
             dataset=self.dataset,
-            train_spec=view.spec,
-            run=view.run,
-            epoch=view.epoch,
-            train_loss=view.train_loss,
-            val_loss=view.val_loss,
-            optimizer=trainer.optimizer,
+            train_spec=self.view.spec,
+            run=self.view.run,
+            epoch=epoch,
+            train_loss=figures.get("train_loss"),
+            val_loss=figures.get("val_loss"),
+            optimizer=self.trainer.optimizer,
         )
 
     @property
@@ -196,6 +199,7 @@ class Runner:
         epoch = start + len(series["train_loss"])
         now = self._count_time()
         best = self.trainer.best
+        self._hold(start, series)
         self.view = replace(
             self.view,
             epoch=epoch,
@@ -213,6 +217,24 @@ class Runner:
         self._see_whether_it_ends(start, series)
         self._keep(start, series)
         self._publish(Epochs(start=start, series=series, training=self.view))
+
+    def _hold(self, start: int, series: dict[str, list[float]]) -> None:
+        """Remember the figures of the epoch whose weights the model holds now."""
+
+        def figures(epoch: int) -> dict[str, float]:
+            return {name: column[epoch - start] for name, column in series.items()}
+
+        best, bad = self.trainer.best, self.trainer.first_bad
+        if best is not None and best[0] >= start:
+            self._best_figures = figures(best[0])
+        if bad is not None:
+            if bad > start:
+                self._held = bad, figures(bad - 1)
+        elif self.trainer.ended and best is not None:
+            self._held = best[0] + 1, self._best_figures
+        else:
+            last = start + len(series["train_loss"])
+            self._held = last, figures(last - 1)
 
     def _see_whether_it_ends(self, start: int, series: dict[str, list[float]]) -> None:
         epoch = self.view.epoch

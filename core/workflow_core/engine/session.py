@@ -327,6 +327,8 @@ class Session:
         """
         dataset = self._dataset
         assert dataset is not None
+        # as headless: a batch is what torch computes at a time, and two threads for a small one take far longer
+        devices.set_threads(self._train_spec.batch_size or len(dataset.X))
         model = self._built(self._model_spec, dataset)  # by its seed the same initial parameters every time
         trainer = train.Trainer(model, dataset, self._train_spec)
         begun = self._runner is None or self._runner.view.state != "ready"
