@@ -34,7 +34,8 @@ def main(millions: int = 10) -> str:
         store = Store(Path(folder) / "workspace.sqlite")
         run, history = store.begin("", SERIES), History()
         marks = {10_000: "the first 10,000 epochs", 1_000_000: "up to 1,000,000", millions * 1_000_000: f"{millions} M"}
-        results, sizes = [], []
+        results: list[Result] = []
+        sizes: list[str] = []
         seconds: deque[float] = deque(maxlen=300)
         for start in range(0, millions * 1_000_000 + CHUNK, CHUNK):
             seconds.append(record(history, store, run, start))

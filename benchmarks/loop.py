@@ -60,7 +60,7 @@ def trained() -> float:
 def engine(store: Store) -> float:
     """The same by the engine's own loop: flat out, views made, every epoch handed to the store on disk."""
     trainer = Trainer(build.build(ModelSpec()), DATASET, TrainSpec(epochs=EPOCHS, device="cpu"))
-    published = []
+    published: list[object] = []
     runner = Runner(trainer, DATASET, ModelSpec(), 1, None, published.append)
     runner.record(store)
     runner.begin(None)
