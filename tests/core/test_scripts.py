@@ -128,9 +128,9 @@ TRAININGS: dict[str, TrainSpec] = {
     "adamw": TrainSpec(optimizer="adamw", loss="huber", delta=0.3, early_stop=2, min_delta=0.05),
     "adamw without decay": TrainSpec(optimizer="adamw", weight_decay=0, clip=0.1, deterministic=True),
     "rmsprop": TrainSpec(optimizer="rmsprop", momentum=0.5, loss="smooth_l1", delta=0.5, scheduler="plateau"),
-    "adagrad": TrainSpec(optimizer="adagrad", learning_rate=0.1, batch_size=1, clip=0.5, early_stop=3),
+    "adagrad": TrainSpec(optimizer="adagrad", learning_rate=0.1, batch_size=5, clip=0.5, early_stop=3),
     "lbfgs": TrainSpec(optimizer="lbfgs", learning_rate=0.1, loss="huber", scheduler="warmup", clip=1.0),
-    "lbfgs in batches": TrainSpec(optimizer="lbfgs", learning_rate=0.1, batch_size=7, early_stop=1),
+    "lbfgs in batches": TrainSpec(optimizer="lbfgs", learning_rate=0.1, batch_size=20, early_stop=1),
     "more than a batch": TrainSpec(batch_size=10_000, scheduler="warmup", scheduler_factor=1.0),
     "flat plateau": TrainSpec(scheduler="plateau", scheduler_factor=1.0, batch_size=32, batch_seed=11),
 }
@@ -238,8 +238,12 @@ for name, text in json.load(open(sys.argv[1])).items():
     for module in ("own_model", "layers_beside"):
         sys.modules.pop(module, None)
     ran, printed = {"__name__": "__main__"}, io.StringIO()
-    with contextlib.redirect_stdout(printed):
-        exec(compile(text, name, "exec"), ran)
+    try:
+        with contextlib.redirect_stdout(printed):
+            exec(compile(text, name, "exec"), ran)
+    except SystemExit as error:
+        found[name] = str(error)
+        continue
     found[name] = {
         "bits": bits(ran["model"]),
         "losses": [ran["train_loss"], ran.get("val_loss")],
@@ -259,13 +263,16 @@ def bits(model: torch.nn.Module) -> dict[str, str]:
     return {name: bytes(p.detach().view(torch.uint8).flatten().tolist()).hex() for name, p in tensors}
 
 
-def by_the_steps(spec: WorkflowSpec, folder: Path) -> dict[str, Any]:
+def by_the_steps(spec: WorkflowSpec, folder: Path) -> dict[str, Any] | str:
+    """What the steps come to, or what a script says where the training diverges."""
     dataset = data.make(spec.data, folder)
     devices.set_threads(spec.train.batch_size or len(dataset.X))
     file = str(folder / spec.model.file) if spec.model.file else ""
     model = build.build(changed(spec.model, file=file), len(dataset.features), spec.data.dtype)
     trainer = train.Trainer(model, dataset, spec.train)
     last = list(train.records(trainer))[-1]
+    if trainer.ended == train.DIVERGED:
+        return f"epoch {trainer.first_bad}: training diverged; a smaller learning rate may help"
     metrics = {
         name: {"mse": each.mse, "mae": each.mae, "rmse": each.rmse, "r2": each.r2}
         for name, each in evaluate.evaluate(model, dataset).items()
@@ -301,7 +308,10 @@ def test_every_script_gives_the_bits_of_the_steps_in_an_interpreter_that_has_not
     found = json.loads(out)
     different = {name: (found[name], each) for name, each in wanted.items() if found[name] != each}
     assert not different, next(iter(different.items()))
-    assert wanted["early stop"]["epoch"] < 199
+    assert sum(isinstance(each, str) for each in wanted.values()) < len(wanted) / 10, "too many diverge"
+    stopped = wanted["early stop"]
+    assert isinstance(stopped, dict)
+    assert stopped["epoch"] < 199
 
 
 def execute(text: str) -> dict[str, Any]:
@@ -497,7 +507,7 @@ def train_specs(draw: st.DrawFn) -> TrainSpec:
 SPECS = st.builds(WorkflowSpec, data=data_specs(), model=model_specs(), train=train_specs())
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(spec=SPECS, path=st.text(max_size=8), kind=of(KINDS))
 def test_any_spec_gives_whole_and_harmless_python(spec: WorkflowSpec, path: str, kind: SaveKind) -> None:
     text = script(spec, path=path, kind=kind)
@@ -546,9 +556,11 @@ def comments(text: str) -> set[str]:
 
 def _our_comments() -> set[str]:
     """Those of specs that hold nothing of a user's but names of files in this module."""
-    by_hand = (WorkflowSpec(data=DataSpec(kind="sample", sample=sample)) for sample in SAMPLES)
-    cuda = WorkflowSpec(train=TrainSpec(deterministic=True))
-    return set().union(*(comments(script(spec)) for spec in (*pairs().values(), *BY_HAND.values(), *by_hand, cuda)))
+    specs = [WorkflowSpec(data=each) for each in DATA.values()]
+    specs += [WorkflowSpec(data=DataSpec(kind="sample", sample=sample)) for sample in SAMPLES]
+    specs += [WorkflowSpec(data=DATA["polynomial"], model=each) for each in MODELS.values()]
+    specs += [WorkflowSpec(data=each, train=t) for each in (DATA["line"], DATA["table"]) for t in TRAININGS.values()]
+    return set().union(*(comments(script(spec)) for spec in (*specs, *BY_HAND.values())))
 
 
 OUR_COMMENTS = _our_comments()
