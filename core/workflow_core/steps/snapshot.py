@@ -11,12 +11,13 @@ class Snapshot:
 
     def __init__(self, model: nn.Module) -> None:
         self._model = model
+        self._parameters = [parameter.detach() for parameter in model.parameters()]
+        self._has_buffers = any(True for _ in model.buffers())
         self._kept = [tensor.clone() for tensor in self._live()]
 
     def take(self) -> None:
         """Remember the model as it is now."""
-        for kept, live in zip(self._kept, self._live(), strict=True):
-            kept.copy_(live)
+        torch._foreach_copy_(self._kept, self._live())
 
     def take_where(self, flag: Tensor) -> None:
         """Remember the model as it is now if `flag` (bool, of shape [], on the device) is set; waits for nothing."""
@@ -25,9 +26,8 @@ class Snapshot:
 
     def put_back(self) -> None:
         """Make the model what it was when last remembered."""
-        for kept, live in zip(self._kept, self._live(), strict=True):
-            live.copy_(kept)
+        torch._foreach_copy_(self._live(), self._kept)
 
     def _live(self) -> list[Tensor]:
-        # looked up each time: a module may well assign a new tensor to one of its buffers
-        return [tensor.detach() for tensor in (*self._model.parameters(), *self._model.buffers())]
+        # a module may well assign a new tensor to one of its buffers; the parameters are those that the optimizer has
+        return [*self._parameters, *self._model.buffers()] if self._has_buffers else self._parameters

@@ -195,10 +195,12 @@ class Trainer:
         return loss
 
     def _grad_norm(self) -> Any:
-        if self._few:
-            # of a few numbers torch's own takes longer than the rest of the loop
-            return math.hypot(*[p.grad.item() for p in self._parameters if p.grad is not None])
-        return self._read(total_norm(self._parameters))
+        if not self._host:
+            return total_norm(self._parameters)
+        gradients = [parameter.grad for parameter in self._parameters if parameter.grad is not None]
+        # torch's own total takes 40 µs for however few gradients, a sixth of an epoch of two numbers
+        norms = gradients if self._few else torch._foreach_norm(gradients) if gradients else []
+        return math.hypot(*[norm.item() for norm in norms])
 
     def _mean(self, losses: list[Any]) -> Any:
         """The mean loss over the rows, out of those of the batches."""
