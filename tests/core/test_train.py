@@ -147,7 +147,7 @@ def check(
 def test_experiment_whose_order_went_on_with_the_noises_generator() -> None:
     """Our own specs cannot say this on purpose: there the order has a seed of its own."""
     spec = TrainSpec(learning_rate=0.1, epochs=2000)
-    dataset = data.make(DataSpec(noise=0.05))
+    dataset = data.make(DataSpec(noise=0.05, split=SplitSpec(order="shuffled")))
     torch.manual_seed(42)
     torch.randn(50, 1)
     train_rows, val_rows, test_rows = torch.split(torch.randperm(50), [35, 7, 8])
