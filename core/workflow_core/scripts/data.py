@@ -80,12 +80,17 @@ def read(spec: DataSpec) -> str:
 
 def deal(spec: DataSpec) -> str:
     """The lines that deal the rows to the splits, as the model is going to see them."""
-    if spec.split.order == "shuffled":
-        text = f"torch.manual_seed({spec.split.seed})\norder = torch.randperm(len(X))\n"
-    else:
-        text = "order = torch.arange(len(X))\n"
     first, second = _borders(spec.split, rows(spec))
-    text += f"train, val, test = order.tensor_split([{first}, {second}])\n"
+    sliced = spec.made and spec.split.order == "sequential"
+    if sliced and not spec.standardize:
+        parts = {"train": f":{first}", "val": f"{first}:{second}", "test": f"{second}:"}
+        return "".join(f"X_{name}, y_{name} = X[{parts[name]}], y[{parts[name]}]\n" for name in splits(spec))
+    if sliced:
+        text = f"train, val, test = slice({first}), slice({first}, {second}), slice({second}, None)\n"
+    else:
+        order = f"torch.manual_seed({spec.split.seed})\norder = torch.randperm(len(X))\n"
+        text = order if spec.split.order == "shuffled" else "order = torch.arange(len(X))\n"
+        text += f"train, val, test = order.tensor_split([{first}, {second}])\n"
     if spec.kind == "table" and spec.missing == "impute":
         text += "X = torch.where(X.isnan(), X[train].nanmean(0), X)  # the mean of the training rows alone\n"
         if spec.dtype == "float32" and not spec.standardize:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from workflow_core.scripts.build import build, by_path
-from workflow_core.scripts.data import deal, features, read, rows
+from workflow_core.scripts.data import deal, features, read, rows, splits
 from workflow_core.scripts.evaluate import evaluate, tells_coefficients
 from workflow_core.scripts.load import load
 from workflow_core.scripts.save import save
@@ -50,8 +50,7 @@ def script(spec: WorkflowSpec, *, path: str = "model.pt", kind: SaveKind = "stat
     parts = [
         '"""The PyTorch workflow, from data to a loaded model, in one script. Written by workflow-tui."""\n',
         imports(spec) + (ONE_THREAD if few else DATA_ON_ONE_THREAD),
-        f"# 1. Data\n{read(spec.data)}\n{deal(spec.data)}{_threads(spec)}"
-        'print("rows:", len(train), len(val), len(test))\n',
+        f"# 1. Data\n{read(spec.data)}\n{deal(spec.data)}{_threads(spec)}print({_counts(spec)})\n",
         "# 2. Build\n" + build(spec) + _show(spec, "initial parameters"),
         "# 3. Train\n" + train(spec, _report(spec)) + "\n" + _show(spec, "trained parameters"),
         "# 4. Evaluate\n" + evaluate(spec) + _results(spec),
@@ -59,6 +58,13 @@ def script(spec: WorkflowSpec, *, path: str = "model.pt", kind: SaveKind = "stat
         "# 6. Load\n" + load(spec, path, kind) + 'print("saved and loaded, predictions equal:", equal)\nassert equal\n',
     ]
     return "\n".join(parts)
+
+
+def _counts(spec: WorkflowSpec) -> str:
+    """The rows of the three splits, as what a print of them is given."""
+    text = "len(X[{}])" if spec.data.standardize else "len(X_{})"
+    has = splits(spec.data)
+    return ", ".join(['"rows:"', *(text.format(name) if name in has else "0" for name in ("train", "val", "test"))])
 
 
 def _at_a_time(spec: WorkflowSpec) -> int | None:

@@ -52,9 +52,21 @@ class Dataset:
     def split(self, name: str) -> tuple[Tensor, Tensor]:
         """(X, y) of the split `train`, `validation` or `test` in the user's own units; the same tensors every time."""
         if name not in self._parts:
-            rows = self.indices[name]
+            rows = self.where(name)
             self._parts[name] = self.X[rows], self.y[rows]
         return self._parts[name]
+
+    def where(self, name: str) -> Tensor | slice:
+        """What picks the rows of a split out of X and y: a slice where that is how one would write it, else indices.
+
+        The columns of what was read are strided; picked by indices they lie in memory as those of a formula do.
+        """
+        known = (self.home or self).indices
+        start = sum(len(known[other]) for other in SPLITS[: SPLITS.index(name)])
+        stop = start + len(known[name])
+        if self.spec.made and torch.equal(known[name], torch.arange(start, stop)):
+            return slice(start, stop)
+        return self.indices[name]
 
     def inputs(self, name: str) -> tuple[Tensor, Tensor]:
         """(X, y) of a split as the model sees them, standardised where the spec asks; the same tensors every time."""
@@ -70,7 +82,7 @@ class Dataset:
             # computed in one place, so that every device sees the same numbers
             X, y = self.home.inputs(name)
             return X.to(self.X.device), y.to(self.y.device)
-        rows = self.indices[name]
+        rows = self.where(name)
         X, y = self.source or (self.X.double(), self.y.double())
         return self.scaling.scale_X(X[rows]).to(self.X.dtype), self.scaling.scale_y(y[rows]).to(self.y.dtype)
 
@@ -108,7 +120,7 @@ def make(spec: DataSpec, folder: Path | None = None) -> Dataset:
     if not spec.standardize:
         return dataset
     X, y = dataset.source or (dataset.X, dataset.y)
-    rows = dataset.indices["train"]
+    rows = dataset.where("train")
     scaled = replace(dataset, scaling=Scaling.fit(dataset.features, dataset.target, X[rows], y[rows]))
     for name in SPLITS:
         if not all(bool(torch.isfinite(part).all()) for part in scaled.inputs(name)):

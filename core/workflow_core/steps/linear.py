@@ -150,7 +150,7 @@ def training_rows(dataset: Dataset) -> tuple[Tensor, Tensor]:
     if home.source is None:
         return home.split("train")
     X, y = home.source
-    rows = home.indices["train"]
+    rows = home.where("train")
     return X[rows], y[rows]
 
 
