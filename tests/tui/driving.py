@@ -9,13 +9,14 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import msgspec
 import textual.app
 import textual.pilot
-from tests.tui.replay import ReplayClient, load
+from tests.tui.replay import RECORDING, ReplayClient, load
 from textual.css.model import RuleSet
 from textual.css.stylesheet import Stylesheet
 from textual.pilot import Pilot
@@ -117,18 +118,25 @@ class Drive:
 
 @asynccontextmanager
 async def driving(
-    *, size: Size = (120, 40), steps: int = 0, client: Callable[[ReplayClient], None] | None = None, **options: Any
+    *,
+    size: Size = (120, 40),
+    steps: int = 0,
+    client: Callable[[ReplayClient], None] | None = None,
+    recording: Path = RECORDING,
+    **options: Any,
 ) -> AsyncIterator[Drive]:
     """The app on a replayed engine, its first screen drawn.
 
-    `steps` says how many of the six the engine has done before the app attaches, `client` may change the engine
-    before that, and `options` are the app's.
+    `steps` says how many of the six the engine of the `recording` has done before the app attaches, `client` may change
+    the engine before that, and `options` are the app's.
     """
     made: list[ReplayClient] = []
 
     def make(on_event: Callable[[Event], None], on_lost: Callable[[str], None]) -> ReplayClient:
-        replay = ReplayClient(on_event, on_lost)
-        replay.start[1:1] = done(steps)  # before torch is loaded: what is done is known when the engine gets ready
+        replay = ReplayClient(on_event, on_lost, recording)
+        replay.start[1:1] = done(
+            steps, recording
+        )  # before torch is loaded: what is done is known when the engine gets ready
         if client is not None:
             client(replay)
         made.append(replay)
@@ -167,11 +175,12 @@ async def _moment(*_: float) -> None:
     await asyncio.sleep(0.001)
 
 
-def done(steps: int) -> list[Event]:
+def done(steps: int, recording: Path = RECORDING) -> list[Event]:
     """What the recorded engine says while the first `steps` of the six are done."""
-    _, answers = load()
-    names = ("MakeData", "BuildModel", "Run", "Evaluate", "Save", "Load")
-    return [event for name in names[:steps] for event in answers[name].events]
+    _, answers = load(recording)
+    names = (("MakeData",), ("BuildModel",), ("SetTraining", "Run"), ("Evaluate",), ("Save",), ("Load",))
+    kinds = [name for step in names[:steps] for name in step if name in answers]
+    return [event for name in kinds for event in answers[name].events]
 
 
 def engine(**changes: Any) -> Update:

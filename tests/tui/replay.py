@@ -9,13 +9,11 @@ import msgspec
 
 from workflow_core.errors import WorkflowError
 from workflow_core.protocol import (
+    Answer,
     Command,
-    Ending,
     EngineView,
     Event,
-    FileAnswer,
     Hello,
-    Predictions,
     Reply,
     Request,
     Steps,
@@ -26,8 +24,11 @@ from workflow_core.protocol import (
 )
 from workflow_core.specs import DataSpec, ModelSpec, TrainSpec
 
-RECORDING = Path(__file__).parent.parent / "data" / "walkthrough.frames"
+DATA = Path(__file__).parent.parent / "data"
+RECORDING = DATA / "walkthrough.frames"
 """Frames of one session, as they went over the socket: each request followed by what the engine said because of it."""
+TABLE, MLP = DATA / "table.frames", DATA / "mlp.frames"
+"""The same of three standardised features of a table, and of a network with too many numbers to show each."""
 
 
 class Recorded(msgspec.Struct, frozen=True):
@@ -66,10 +67,12 @@ def _events(frames: bytes) -> Iterator[Event]:
 class ReplayClient:
     """Says what the recording says. `asked` keeps the commands, `held` holds back the events of a kind of command."""
 
-    def __init__(self, on_event: Callable[[Event], None], on_lost: Callable[[str], None]) -> None:
+    def __init__(
+        self, on_event: Callable[[Event], None], on_lost: Callable[[str], None], recording: Path = RECORDING
+    ) -> None:
         self.on_event = on_event
         self.on_lost = on_lost
-        self.start, self.answers = load()
+        self.start, self.answers = load(recording)
         self.asked: list[Command] = []
         self.problems: dict[str, WorkflowError] = {}
         self.restarts = 0
@@ -81,7 +84,7 @@ class ReplayClient:
             self.on_event(event)
         return Hello(version=1, name="replay")
 
-    async def request(self, command: Command, timeout: float | None = None) -> Predictions | FileAnswer | Ending | None:
+    async def request(self, command: Command, timeout: float | None = None) -> Answer:
         """The recorded events of this kind of command, then its value."""
         encode(Request(id=1, command=command))  # what cannot be sent must not pass here either
         self.asked.append(command)

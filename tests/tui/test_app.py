@@ -32,6 +32,7 @@ from workflow_core.specs import DataSpec, TrainSpec
 from workflow_tui.commands import COMMON, Command
 from workflow_tui.dialogs.files import OpenDialog, SaveDialog
 from workflow_tui.dialogs.help import HelpDialog
+from workflow_tui.dialogs.number import NumberDialog
 from workflow_tui.lessons import lesson
 from workflow_tui.screens.base import StepScreen
 from workflow_tui.screens.build import BuildScreen
@@ -138,8 +139,13 @@ def effects(screen: type[StepScreen]) -> dict[str, Effect]:
     """For the action of every command what one sees or hears of it, while everything is done and nothing runs."""
     at = NAMES.index(screen.step)
     own: dict[StepName, dict[str, Effect]] = {
-        "data": {"make": asked(MakeData), "defaults": lambda d: MakeData(spec=DataSpec()) in d.client.asked},
-        "build": {"build": asked(BuildModel), "defaults": asked(BuildModel)},
+        "data": {
+            "make": asked(MakeData),
+            "defaults": lambda d: MakeData(spec=DataSpec()) in d.client.asked,
+            "choose_file": dialog(OpenDialog),
+            "columns": says("Columns are chosen from a table of your own"),
+        },
+        "build": {"build": asked(BuildModel), "defaults": asked(BuildModel), "choose_file": dialog(OpenDialog)},
         "train": {
             "run_pause": says("All 100 epochs are done"),
             "one_epoch": says("All 100 epochs are done"),
@@ -148,6 +154,8 @@ def effects(screen: type[StepScreen]) -> dict[str, Effect]:
             "flat_out": lambda d: [c.pace for c in d.client.asked] == [None],  # type: ignore[union-attr]
             "reset": lambda d: [type(c).__name__ for c in d.client.asked] == ["Reset"],
             "log": says("log y"),
+            "view": says("Parameters now"),
+            "learning_rate": dialog(NumberDialog),
         },
         "evaluate": {"evaluate": lambda d: [type(c).__name__ for c in d.client.asked] == ["Evaluate"]},
         "save": {"choose": dialog(SaveDialog)},
@@ -205,7 +213,7 @@ async def restored(drive: Drive, step: StepName) -> None:
     assert isinstance(screen, StepScreen)
     screen.side_panel.open("")
     if isinstance(screen, TrainScreen):
-        screen.log_loss = False
+        screen.log_loss, screen.show_values = False, None
     if not drive.app.current_theme.dark:
         drive.app.action_theme()
     for event in done(3):

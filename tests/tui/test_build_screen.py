@@ -9,7 +9,7 @@ from tests.tui.driving import done, driving
 from workflow_core.errors import WorkflowError
 from workflow_core.protocol import BuildModel, ModelView, TensorView, Update
 from workflow_core.specs import InitSpec, ModelSpec
-from workflow_tui.screens.build import spec_of, values
+from workflow_tui.settings.build import spec_of, values
 from workflow_tui.widgets.chart import Chart
 
 
@@ -67,7 +67,7 @@ async def test_what_is_no_value_says_why_and_sends_nothing() -> None:
         await drive.fill("#field-weight", "much")
         assert "'much' is not a number (for weight)" in drive.status
         assert drive.client.asked == []
-        assert "drawn" in drive.panel("#build-form").splitlines()[2]
+        assert "drawn" in drive.panel("#build-form")
 
 
 @pytest.mark.parametrize("value", [0.1 + 0.2, 1.0, 1e-30, -3.25e29, 0.123456789012345])

@@ -105,6 +105,6 @@ async def test_noisy_extreme_and_single_rows_are_drawn() -> None:
         await drive.tell(Update(data=data(rows=1, splits=(one,), line=((3.0, 5.0), (3.0, 5.0)))))
         assert "1 rows" in drive.panel("#scatter") or "1 row" in drive.panel("#scatter")
         huge = msgspec.structs.replace(one, x_range=(-1e30, 1e30), y_range=(-1e30, 1e30), points=((-1e30, 1e30),))
-        head = (Row(index=0, x=-1e30, y=1e30, split="train"),)
+        head = (Row(index=0, x=(-1e30,), y=1e30, split="train"),)
         await drive.tell(Update(data=data(rows=1, splits=(huge,), head=head, line=())))
         assert "-1.00e+30" in drive.panel("#rows")

@@ -73,7 +73,7 @@ async def test_any_x_is_predicted_and_forgotten_when_the_model_changes() -> None
     async with driving(steps=4) as drive:
         await drive.press("4")
         await ask(drive, "0.25 0.5, .75;")
-        assert drive.client.asked == [Predict(x=(0.25, 0.5, 0.75))]
+        assert drive.client.asked == [Predict(x=((0.25,), (0.5,), (0.75,)))]
         answers = drive.panel("#predictor")
         assert "0.5 0.5806 0.6500 -0.0694" in squeeze(answers)
         assert answers.count("\n") > 5
@@ -104,7 +104,7 @@ async def test_stale_figures_say_so_and_look_so() -> None:
 
 async def test_figures_that_do_not_exist() -> None:
     blown = Metrics(count=35, mse=math.inf, mae=math.nan, rmse=1e38, r2=None)
-    rows = (Prediction(x=0.0, y=1.0, y_pred=math.nan), Prediction(x=1.0, y=1.0, y_pred=-math.inf))
+    rows = (Prediction(x=(0.0,), y=1.0, y_pred=math.nan), Prediction(x=(1.0,), y=1.0, y_pred=-math.inf))
     async with driving(steps=4) as drive:
         await drive.press("4")
         view = evaluation(

@@ -12,8 +12,9 @@ from textual.widgets import Input, Select
 
 from workflow_core.errors import WorkflowError
 from workflow_core.protocol import Command, FileAnswer, MakeData, Predictions, SetTraining, Update
-from workflow_core.specs import MAX_SEED, DataSpec, SplitSpec, TrainSpec
-from workflow_tui.screens import build, data, train
+from workflow_core.specs import MAX_SEED, DataSpec, ModelSpec, SplitSpec, TrainSpec
+from workflow_tui.settings import build, data, train
+from workflow_tui.widgets.field import TYPED
 from workflow_tui.widgets.number_input import Range
 
 
@@ -24,7 +25,7 @@ def value(drive: Drive, field: str) -> str:
 async def test_enter_applies_and_comes_back_to_the_keys() -> None:
     async with driving(steps=1) as drive:
         await drive.press("enter")
-        assert drive.app.focused is drive.app.screen.query_one("#field-weight")
+        assert drive.app.focused is drive.app.screen.query_one("#field-kind")
         assert "back to the keys" in drive.text
         await drive.fill("#field-weight", "1.25")
         assert drive.client.asked == [MakeData(spec=DataSpec(weight=1.25))]
@@ -70,6 +71,8 @@ async def test_arrows_step_and_apply_each_step() -> None:
         ("weight", "nan", "weight must be a finite number"),
         ("weight", "1e999", "finite"),
         ("weight", "1e31", "weight is 1e+31; it must lie between"),
+        ("weights", "0.7, much", "weights: 'much' is not a number"),
+        ("coefficients", "", "coefficients holds 0 numbers"),
         ("step", "0", "step is 0; it must be greater than 0"),
         ("step", "-1", "step must be at least 0"),
         ("step", "1e-9", "choose a larger step"),
@@ -88,8 +91,9 @@ def test_what_is_refused_and_why(field: str, text: str, words: str) -> None:
     """The form's own check of a number, then the spec's."""
     described = next(entry for entry in data.FIELDS if entry.name == field)
     check = Range(described.label, described.low, described.high, integer=described.kind == "int")
+    read = described.read if described.kind in TYPED else check.number
     with pytest.raises(ValueError, match=re.escape(words)) as caught:
-        data.spec_of(data.values(DataSpec()) | {field: text if described.kind == "text" else check.number(text)})
+        data.spec_of(data.values(DataSpec()) | {field: read(text)})
     assert "`" not in str(caught.value)
 
 
@@ -201,4 +205,4 @@ def test_data_goes_through_the_form_unchanged(spec: DataSpec) -> None:
 def test_every_setting_has_a_field() -> None:
     assert {field.name for field in train.FIELDS} == set(train.values(TrainSpec()))
     assert {field.name for field in data.FIELDS} == set(data.values(DataSpec()))
-    assert {field.name for field in build.FIELDS} == {"seed", "weight", "bias"}
+    assert {field.name for field in build.FIELDS} == set(build.values(ModelSpec()))

@@ -84,7 +84,7 @@ async def test_the_loaded_model_predicts_any_x() -> None:
     async with driving(steps=6) as drive:
         await drive.press("6")
         await drive.fill("#predictor Input", "0.25 0.5 0.75")
-        assert drive.client.asked == [Predict(x=(0.25, 0.5, 0.75), source="loaded")]
+        assert drive.client.asked == [Predict(x=((0.25,), (0.5,), (0.75,)), source="loaded")]
         assert "0.5 0.5806 0.6500" in squeeze(drive.panel("#predictor"))
         before = drive.panel("#predictor")
         await drive.press("escape", "4", "6")
@@ -97,7 +97,7 @@ async def test_the_loaded_model_predicts_any_x() -> None:
 
 
 DIFFERENT = Proof(
-    against="the saved record", rows=1, equal=False, max_difference=math.inf, samples=((0.0, math.nan, 1.0),)
+    against="the saved record", rows=1, equal=False, max_difference=math.inf, samples=(((0.0,), math.nan, 1.0),)
 )
 
 

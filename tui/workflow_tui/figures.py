@@ -57,6 +57,11 @@ def span(limits: tuple[float, float] | None) -> str:
     return "–" if limits is None else f"{limits[0]:.4g} … {limits[1]:.4g}"
 
 
+def tight_span(limits: tuple[float, float] | None) -> str:
+    """A range in few columns, three significant digits: `0…0.68`; a dash where there is none."""
+    return "–" if limits is None else f"{limits[0]:.3g}…{limits[1]:.3g}"
+
+
 def shape(sizes: Sequence[int]) -> str:
     """A tensor's shape: `[50, 1]`."""
     return "[" + ", ".join(map(str, sizes)) + "]"

@@ -41,7 +41,6 @@ PATIENCE = 0.4
 LEAVING = 3.0
 """Seconds an engine may take to end before the app leaves without it."""
 WAITING: dict[type, str] = {
-    MakeData: "Making the data",
     InspectTable: "Reading the table",
     Run: "Preparing the run (PyTorch loads its optimizers once)",
     Save: "Writing the file",

@@ -52,10 +52,10 @@ def loss_text(training: TrainingView, *, roomy: bool) -> str:
 
 def spec_text(spec: TrainSpec, learning_rate: float) -> str:
     """The settings of a run in one line: what every run has first."""
-    parts = [f"lr {figures.short(learning_rate)}", OPTIMIZER_NAMES[spec.optimizer], LOSS_NAMES[spec.loss]]
+    parts = [f"lr {learning_rate:.4g}", OPTIMIZER_NAMES[spec.optimizer], LOSS_NAMES[spec.loss]]
     parts.append(f"{figures.whole(spec.epochs)} epochs")
     if spec.batch_size:
-        parts.append(f"batches of {figures.whole(spec.batch_size)}")
+        parts.append(f"batch {figures.whole(spec.batch_size)}")
     if spec.scheduler != "none":
         parts.append(SCHEDULER_NAMES[spec.scheduler])
     if spec.early_stop:
@@ -94,7 +94,7 @@ def progress_text(training: TrainingView, *, roomy: bool) -> str:
 
 def ended_text(training: TrainingView) -> str:
     """Why the run ended and what to try, where there is something to say; with a full stop."""
-    if training.state not in ("finished", "diverged", "failed") or not training.advice:
+    if training.state not in ("finished", "diverged", "failed") or training.reason in PLAIN_ENDS:
         return ""
     reason, advice = (sanitize(text, 300).rstrip(". ") for text in (training.reason, training.advice))
     return ". ".join(part[:1].upper() + part[1:] for part in (reason, advice) if part) + "."
@@ -106,9 +106,12 @@ def wants_values(state: State) -> bool:
     return training is not None and bool(training.epoch) and (state.standardized or len(training.parameters) > 2)
 
 
-def values_text(widget: Widget, state: State, training: TrainingView, rows: int) -> Text:
-    """The tracked values as the model holds them and, where it is linear and standardised, its coefficients in the
-    user's own units above them; `rows` lines for each."""
+def values_text(widget: Widget, state: State, training: TrainingView, rows: int, *, own_only: bool = False) -> Text:
+    """The tracked values as the model holds them, `rows` lines at most.
+
+    Where it is linear and standardised, its coefficients in the user's own units stand above them, as many lines
+    again; with `own_only` nothing else does.
+    """
     text = Text()
     ink = Ink(widget)
     if state.standardized:
@@ -119,7 +122,9 @@ def values_text(widget: Widget, state: State, training: TrainingView, rows: int)
         if training.loss_scale is not None and training.train_loss is not None:
             loss = LOSS_NAMES[training.spec.loss]
             own = figures.figure(training.train_loss * training.loss_scale)
-            text.append(f"train {loss} {own}\n")
+            text.append(f"train {loss} {own} in your own units\n")
+        if own_only and training.coefficients:
+            return text
         text.append("as the model holds them, standardised\n", ink("accent"))
     reference = state.reference
     known = "closed" if reference.targets_are == "closed form" else "true"
@@ -136,10 +141,11 @@ def values_height(state: State, training: TrainingView) -> int:
     return lines
 
 
-def parameters_title(state: State) -> str:
+def parameters_title(state: State, *, narrow: bool) -> str:
     """What the chart of the tracked values shows, and where the dotted lines come from."""
     goal = {"": "", "true": " → true", "closed form": " → closed form"}[state.reference.targets_are]
-    return "Parameters" + (", standardised" if state.standardized else "") + goal
+    units = "" if not state.standardized else ", std." if narrow else ", standardised"
+    return f"Parameters{units}{goal}"
 
 
 def parameters_caption(state: State, history: History, drawn: int, *, narrow: bool) -> str:
@@ -185,8 +191,8 @@ def _next(state: State, training: TrainingView, pace: float | None) -> str:
     if state.steps.train == "stale":
         return "space starts a new run"
     if training.state == "finished":
-        why = "" if training.reason in PLAIN_ENDS else f": {sanitize(training.reason, 60).rstrip('.')}"
-        return f"finished{why}. 4 or n: evaluate it"
+        why = sanitize(training.reason.partition(":")[0], 40) or "finished"
+        return f"{'finished' if training.reason in PLAIN_ENDS else why}. 4 or n: evaluate it"
     if training.state in ("diverged", "failed"):
         where = "" if training.first_bad is None else f": NaN or infinite from epoch {training.first_bad:,} on"
         return f"{training.state}{where}. Try a smaller learning rate"

@@ -48,26 +48,35 @@ def fitted(name: str, room: int) -> str:
     return name if len(name) <= room else "…" + name[len(name) - max(room - 1, 0) :]
 
 
+def labels(names: Iterable[str], room: int) -> dict[str, str]:
+    """What stands for each name in `room` columns: the module they all belong to is left out where it must be."""
+    names = list(names)
+    prefix = names[0] if len(names) > 1 and max(map(len, names)) > room else ""
+    while prefix and not all(name.startswith(prefix) for name in names):
+        prefix = prefix[: prefix.rfind(".", 0, -1) + 1]
+    if prefix.endswith("."):
+        return {name: fitted(name.removeprefix(prefix), room) for name in names}
+    return {name: fitted(name, room) for name in names}
+
+
 def _column(names: Iterable[str], least: int, most: int) -> int:
     """Columns for names and a blank: as many as the longest takes, between two limits."""
     return min(max(least, *(len(sanitize(name, 200)) + 1 for name in names), least), max(most, least))
 
 
-def rows_text(widget: Widget, data: DataView) -> Text:
-    """The first rows: index, as many features as there is room for, y and the split each went to."""
+def rows_text(widget: Widget, data: DataView) -> tuple[Text, int]:
+    """The first rows: index, features, y and the split each went to; and how many features there was no room for."""
     ink = Ink(widget)
-    room = (widget.size.width - 3 - 9 - 9) // 9
-    count = min(len(data.features), max(room - (len(data.features) > room), 1))
-    left = len(data.features) - count
+    count = min(len(data.features), max((widget.size.width - 3 - 9 - 9) // 9, 1))
     text = Text().append(f"{'row':>3}", ink("muted"))
     for name in (*data.features[:count], data.target):
         text.append(f"{fitted(name, 8):>9}", ink("muted"))
-    text.append("  split" + (f"   +{left} more features" if left else "") + "\n", ink("muted"))
+    text.append("  split\n", ink("muted"))
     for row in data.head:
         cells = "".join(f"{figures.figure(value):>9}" for value in (*row.x[:count], row.y))
         text.append(f"{row.index:>3}{cells}  ", ink("foreground"))
         text.append(f"{role_marker(role_of(row.split))} {SHORT[row.split]}\n", ink(row.split))
-    return text
+    return text, len(data.features) - count
 
 
 def splits_text(widget: Widget, data: DataView) -> Text:
@@ -85,7 +94,7 @@ def splits_text(widget: Widget, data: DataView) -> Text:
         text.append(f"{figures.whole(split.count):>{rows}}{share:>6}  ")
         X, y = figures.span(split.x_range), figures.span(split.y_range)
         if not roomy:
-            X, y = X.replace(" ", ""), y.replace(" ", "")
+            X, y = figures.tight_span(split.x_range), figures.tight_span(split.y_range)
         text.append(f"{X:<{span - 1}} {y}\n")
     return text
 
@@ -111,21 +120,23 @@ def parameters_text(widget: Widget, parameters: Sequence[TensorView], targets: M
     ink = Ink(widget)
     roomy = widget.size.width >= 54
     more = f"{'dtype':<9}{'device':<8}{'grad':<6}" if roomy else ""
-    wanted = (8 if roomy else 6) if targets else 0
     shape = max(6, *(len(figures.shape(tensor.shape)) + 1 for tensor in parameters), 6)
-    room = widget.size.width - shape - len(more) - 7 - wanted
-    name = _column((tensor.name for tensor in parameters), 7, room)
+    room = widget.size.width - shape - len(more) - 7
+    wanted = 8 if roomy else 6
+    wanted = wanted if any(tensor.name in targets for tensor in parameters) and room - wanted >= 7 else 0
+    name = _column((tensor.name for tensor in parameters), 7, room - wanted)
+    short = labels((tensor.name for tensor in parameters), name - 1)
     text = Text().append(f"{'name':<{name}}{'shape':<{shape}}{more}", ink("muted"))
     text.append(f"{'value':>7}" + (f"{known[: wanted - 1]:>{wanted}}" if wanted else "") + "\n", ink("muted"))
     for tensor in parameters:
         value = figures.figure(tensor.values[0]) if len(tensor.values) == 1 else "…"
-        text.append(f"{fitted(tensor.name, name - 1):<{name}}", ink.of(tensor.name))
+        text.append(f"{short[tensor.name]:<{name}}", ink.of(tensor.name))
         text.append(f"{figures.shape(tensor.shape):<{shape}}")
         if roomy:
             text.append(f"{tensor.dtype:<9}{tensor.device:<8}{'yes' if tensor.requires_grad else 'no':<6}")
         text.append(f"{value:>7}")
         target = targets.get(tensor.name)
-        if target is not None:
+        if target is not None and wanted:
             text.append(f"{figures.figure(target) if roomy else f'{target:.4g}':>{wanted}}", ink("muted"))
         text.append("\n")
     return text
@@ -141,8 +152,9 @@ def gaps_text(
     text = Text().append(f"{'name':<{name}}{'now':>9}", ink("muted"))
     text.append(f"{known:>9}{'gap':>10}\n" if targets else "\n", ink("muted"))
     shown, left = _as_fits(values, rows or widget.size.height - 1)
+    short = labels(values, name - 1)
     for key, value in shown:
-        text.append(f"{fitted(key, name - 1):<{name}}", ink.of(key))
+        text.append(f"{short[key]:<{name}}", ink.of(key))
         text.append(f"{figures.figure(value):>9}")
         if key in targets:
             text.append(f"{figures.figure(targets[key]):>9}{figures.signed(value - targets[key]):>10}")
@@ -185,17 +197,18 @@ def coefficients_text(
     columns = [("learnt", learnt), *([("true", true)] if both or (true and not closed) else [])]
     columns += [("closed form" if widget.size.width >= 48 else "closed", closed)] if closed else []
     wide = [max(9, len(title) + 1) for title, _ in columns]
-    name = _column(learnt, 9, widget.size.width - sum(wide) - (10 if target else 0))
+    gaps = bool(target) and widget.size.width >= sum(wide) + 20
+    name = _column(learnt, 9, widget.size.width - sum(wide) - (10 if gaps else 0))
     text = Text().append(f"{'name':<{name}}", ink("muted"))
     for (title, _), width in zip(columns, wide, strict=True):
         text.append(f"{title:>{width}}", ink("muted"))
-    text.append(f"{'gap':>10}\n" if target else "\n", ink("muted"))
+    text.append(f"{'gap':>10}\n" if gaps else "\n", ink("muted"))
     shown, left = _as_fits(learnt, rows or widget.size.height - 1)
     for key, value in shown:
         text.append(f"{fitted(key, name - 1):<{name}}", ink.of(key))
         for (_, values), width in zip(columns, wide, strict=True):
             text.append(f"{figures.figure(values.get(key)):>{width}}")
-        text.append(f"{figures.signed(value - target[key]):>10}\n" if key in target else "\n")
+        text.append(f"{figures.signed(value - target[key]):>10}\n" if gaps and key in target else "\n")
     return text.append(left, ink("muted"))
 
 

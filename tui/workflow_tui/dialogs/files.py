@@ -25,7 +25,7 @@ MODELS = Filters(
 )
 TABLES = Filters(
     (
-        "tables",
+        "table",
         lambda path: path.suffix.lower() in (".csv", ".tsv", ".txt", ".tab", ".parquet", ".pq"),
     ),
     ("all", lambda path: True),

@@ -62,9 +62,8 @@ class PickColumns(SturdyScreen, ModalScreen[Columns | None]):
         return [Option(self._text(column, width)) for column in self.columns]
 
     def _text(self, column: TableColumn, width: int) -> Text:
-        accent = self.app.theme_variables.get("accent", "default")
         role = "target " if column.name == self.target else "feature" if column.name in self.features else "       "
-        text = Text.assemble((f"{role}  ", f"bold {accent}"), f"{sanitize(column.name, NAME):<{width}}  ")
+        text = Text.assemble((f"{role}  ", "bold"), f"{sanitize(column.name, NAME):<{width}}  ")
         text.append(sanitize(column.kind, 20))
         return text.append(f"  {figures.whole(column.missing)} missing" if column.missing else "")
 

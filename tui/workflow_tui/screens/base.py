@@ -170,6 +170,7 @@ class StepScreen(SturdyScreen, Screen[None]):
             self.remove_class("-editing")
             for form in self.query(Form):
                 form.scroll_home(animate=False)
+            self.call_after_refresh(self.refresh_state)  # what was hidden meanwhile has a size again
 
     def key_escape(self) -> None:
         """Leave a field, or hide the side panel where it covers the instruments."""

@@ -95,7 +95,11 @@ class BuildScreen(StepScreen):
         reference = model.reference
         known = "closed" if reference.targets_are == "closed form" else "true"
         panel.show(parameters_text(panel.inner, model.parameters, reference.targets, known))
-        tensors = f" in {len(model.parameters)} tensors" if len(model.parameters) > 4 else ""
+        tensors = (
+            f" in {len(model.parameters)} tensors"
+            if len(model.parameters) > 4 and not self.has_class("-narrow")
+            else ""
+        )
         panel.caption(f"{figures.whole(model.count)} parameters{tensors} · {figures.size(model.size)}")
         self.query_one("#reference", Readout).show(Text(reference_text(reference, roomy=not self.has_class("-narrow"))))
 
@@ -201,13 +205,11 @@ def _classes(path: Path) -> list[str]:
 
 
 def reference_text(reference: Reference, *, roomy: bool) -> str:
-    """What least squares gives on the training rows, and how large a step gradient descent takes without diverging."""
+    """How large a step gradient descent takes without diverging, and what least squares gives on the training rows."""
     values = list(reference.closed_form.items())
-    most = 4 if roomy else 2
-    shown = ", ".join(f"{sanitize(name, 20)} {figures.figure(value)}" for name, value in values[:most])
-    shown += f" and {len(values) - most} more" if len(values) > most else ""
+    shown = ", ".join(f"{sanitize(name, 20)} {figures.figure(value)}" for name, value in values[:4])
+    shown += f" and {len(values) - 4} more" if len(values) > 4 else ""
     text = f"Least squares on the training rows: {shown}" if roomy else f"Least squares (train): {shown}"
-    if reference.stable_lr is not None:
-        rate = figures.figure(reference.stable_lr)
-        text += f". Largest stable learning rate: {rate}" if roomy else f" · largest stable lr {rate}"
-    return text
+    if reference.stable_lr is None:
+        return text
+    return f"Largest stable {'learning rate' if roomy else 'lr'} {figures.figure(reference.stable_lr)} · {text}"

@@ -80,14 +80,16 @@ class DataScreen(StepScreen):
 
     def _show_tables(self, data: DataView) -> None:
         rows, splits = self.query_one("#rows", Readout), self.query_one("#splits", Readout)
-        rows.show(rows_text(rows, data))
+        text, left = rows_text(rows, data)
+        rows.show(text)
+        rows.caption(f"+{left} more features" if left else "")
         splits.show(splits_text(splits, data))
         splits.caption(
             f"X {figures.shape(data.X.shape)} · y {figures.shape(data.y.shape)} · {data.X.dtype} · {data.X.device}"
         )
         scaling, notes = self.query_one("#scaling", Readout), self.query_one("#notes", Readout)
         if data.scaling:
-            room = 4 if self.has_class("-low") else 12
+            room = 3 if self.has_class("-low") else 12
             scaling.styles.height = min(len(data.scaling) + 1, room) + 2
             left = len(data.scaling) + 1 - room
             scaling.show(scaling_text(scaling, data))

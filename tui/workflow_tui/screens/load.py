@@ -72,7 +72,8 @@ class LoadScreen(StepScreen):
     def _change_text(self, loaded: LoadedView) -> Text:
         ink = Ink(self)
         panel = self.query_one("#change")
-        room = max(panel.size.height - 1, 1)
+        room = 3 if self.has_class("-low") else 10
+        panel.styles.height = min(len(loaded.after), room) + 3
         wide = min(max(11, *(len(name) + 1 for name in loaded.after), 11), max(panel.size.width - 20, 11))
         text = Text().append(f"{'name':<{wide}}{'before':>10}{'after':>10}\n", ink("muted"))
         items = list(loaded.after.items())

@@ -26,7 +26,7 @@ from workflow_tui.run_text import pace_text
 from workflow_tui.screens.base import StepScreen
 from workflow_tui.settings.train import FIELDS, spec_of, values
 from workflow_tui.state import State
-from workflow_tui.tables import waiting
+from workflow_tui.tables import labels, waiting
 from workflow_tui.widgets import chart as layers
 from workflow_tui.widgets.chart import Chart
 from workflow_tui.widgets.chart_layers import Layer
@@ -114,20 +114,19 @@ class TrainScreen(StepScreen):
     def _show_parameters(self, state: State) -> None:
         chart = self.query_one("#parameters", Chart)
         training, history = state.training, state.history
-        chart.border_title = run_text.parameters_title(state)
+        chart.border_title = run_text.parameters_title(state, narrow=self.has_class("-narrow"))
         if training is None or not training.epoch:
             chart.clear()
             chart.border_subtitle = ""
             return
         epochs = self._epochs(state)
         roles = told_apart(tracked_names(history, training))
-        targets = state.reference.targets
+        targets, short = state.reference.targets, labels(roles, 14 if self.has_class("-narrow") else 24)
         drawn: list[Layer] = [
             layers.Horizontal(role, "", targets[name]) for name, role in roles.items() if name in targets
         ]
         drawn += [
-            layers.Lines(role, sanitize(name, 30), series_points(history, name, 0, epochs))
-            for name, role in roles.items()
+            layers.Lines(role, short[name], series_points(history, name, 0, epochs)) for name, role in roles.items()
         ]
         chart.show(drawn + bad_mark(training.first_bad), x_range=(0, epochs), x_label="epoch")
         chart.border_subtitle = run_text.parameters_caption(
@@ -141,6 +140,7 @@ class TrainScreen(StepScreen):
         wanted = run_text.wants_values(state) and not low if self.show_values is None else self.show_values
         panel.set_class(not wanted, "-hidden")
         chart.set_class(wanted and low, "-hidden")
+        self.set_class(wanted, "-values")
         if not wanted:
             return
         training = state.training
@@ -149,8 +149,8 @@ class TrainScreen(StepScreen):
             return
         height = run_text.values_height(state, training)
         panel.styles.height = "1fr" if low else height + 2
-        rows = max((panel.size.height - 3) // (2 if state.standardized else 1), 1) if low else run_text.MOST
-        panel.show(run_text.values_text(panel, state, training, rows))
+        rows = max(panel.size.height - (3 if state.standardized else 1), 1) if low else run_text.MOST
+        panel.show(run_text.values_text(panel, state, training, rows, own_only=low))
 
     def _show_fit(self, state: State) -> None:
         chart = self.query_one("#fit", Chart)
@@ -161,7 +161,7 @@ class TrainScreen(StepScreen):
         after = f"after {figures.whole(state.training.epoch if state.training else 0)} epochs"
         chart.border_subtitle = after if shown is not None and (shown.line or shown.pairs) else ""
         if shown is not None and shown.pairs:
-            chart.border_title = "Fit · y_pred against y, training rows"
+            chart.border_title = "Fit · y_pred against y (train)"
             drawn, span = pair_layers(shown.pairs)
             chart.show(drawn, x_range=span, x_label=sanitize(state.data.target, 30))
             return

@@ -31,7 +31,7 @@ KINDS: dict[ModelKind, str] = {
 STARTS: dict[InitKind, str] = {"seed": "drawn", "zeros": "zeros"}
 DRAWN = "drawn"
 NAMED = ("weight", "bias")
-MODEL, BEGINNING = "Model", "Where it starts"
+BEGINNING = "Where it starts"
 
 
 def _kind(name: str) -> Callable[[Values], bool]:
@@ -43,23 +43,20 @@ def _named(values: Values) -> bool:
 
 
 FIELDS = (
-    Field("kind", "model", "choice", choices=tuple((KINDS[kind], kind) for kind in MODEL_KINDS), group=MODEL),
-    Field(
-        "degree", "degree", "int", "highest power", low=1, high=MAX_DEGREE, step=1, when=_kind("degree"), group=MODEL
-    ),
-    Field("hidden", "hidden", "wholes", "widths of the layers", when=_kind("hidden"), group=MODEL),
+    Field("kind", "model", "choice", choices=tuple((KINDS[kind], kind) for kind in MODEL_KINDS)),
+    Field("degree", "degree", "int", "highest power", low=1, high=MAX_DEGREE, step=1, when=_kind("degree")),
+    Field("hidden", "hidden", "wholes", "widths of the layers", when=_kind("hidden")),
     Field(
         "activation",
         "activation",
         "choice",
         choices=tuple((name, name) for name in ACTIVATIONS),
         when=_kind("activation"),
-        group=MODEL,
     ),
-    Field("dropout", "dropout", hint="share put to 0", low=0, high=0.99, step=0.05, when=_kind("dropout"), group=MODEL),
-    Field("file", "file", "file", when=_kind("file"), group=MODEL, empty="f chooses a .py file"),
-    Field("class_name", "class", "text", when=_kind("class_name"), group=MODEL, empty="an nn.Module in it"),
-    Field("arguments", "arguments", "text", when=_kind("arguments"), group=MODEL, empty="NAME=VALUE, …"),
+    Field("dropout", "dropout", hint="share put to 0", low=0, high=0.99, step=0.05, when=_kind("dropout")),
+    Field("file", "file", "file", when=_kind("file"), empty="f chooses a .py file"),
+    Field("class_name", "class", "text", when=_kind("class_name"), empty="an nn.Module in it"),
+    Field("arguments", "arguments", "text", when=_kind("arguments"), empty="NAME=VALUE, …"),
     Field(
         "init",
         "start",
@@ -82,11 +79,11 @@ FIELDS = (
     Field("bias", "bias", "text", "a number, or drawn", when=_named, group=BEGINNING),
     Field(
         "values",
-        "but",
+        "values",
         "text",
         when=lambda values: not _named(values),
         group=BEGINNING,
-        empty="linear.bias=0, …",
+        empty="linear.bias=0",
     ),
 )
 
@@ -149,7 +146,8 @@ def arguments_of(text: str) -> dict[str, Any]:
         call = ast.parse(f"f({text})", mode="eval").body
         if not isinstance(call, ast.Call) or call.args or not isinstance(call.func, ast.Name):
             raise ValueError
-        if any(word.arg is None for word in call.keywords):
+        names = [word.arg for word in call.keywords]
+        if None in names or len(set(names)) < len(names):
             raise ValueError
         return {str(word.arg): _literal(word.value) for word in call.keywords}
     except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError):

@@ -169,14 +169,18 @@ class FieldRow(Horizontal):
             with control.prevent(Select.Changed):
                 control.value = self._chosen()
         elif control is not None and not control.has_focus:
-            with control.prevent(Input.Changed):
-                control.value = self.field.text(value)
+            self._write(control)
 
     def put_back(self) -> None:
         """Show the value again, whatever was typed."""
         if isinstance(control := self.control, Input):
-            with control.prevent(Input.Changed):
-                control.value = self.field.text(self.value)
+            self._write(control)
+
+    def _write(self, control: Input) -> None:
+        with control.prevent(Input.Changed):
+            control.value = text = self.field.text(self.value)
+        if self.field.kind == "file":
+            control.cursor_position = len(text)  # the end of a path says more than its beginning
 
     def read(self) -> Value:
         """The value that the control holds. Raises ValueError with one sentence."""

@@ -67,7 +67,7 @@ class Predictor(Vertical):
         self.query_one(Input).placeholder = (
             f"{names}, for example 0.5 or 0.25 0.75" if one else f"{names}; a second row after a semicolon"
         )
-        text = Text(f"enter, then {names if one else f'{len(self.features)} features'}: y_pred appears here")
+        text = Text(f"enter, then {names if one else 'a row'}: y_pred appears here")
         if self._answer is not None:
             text = predictions_text(self, self._answer, self.features, self.target)
         self.query_one(Readout).show(text)
