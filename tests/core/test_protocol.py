@@ -134,7 +134,7 @@ def test_a_spec_that_does_not_hold_is_refused_with_its_reason() -> None:
 
 def test_oversized_frames_are_refused_both_ways() -> None:
     with pytest.raises(ProtocolError, match="limit"):
-        encode(Request(id=1, command=Predict(x=(0.0,) * (MAX_FRAME // 9 + 1))))
+        encode(Request(id=1, command=Predict(x=((0.0,) * (MAX_FRAME // 9 + 1),))))
     assert body_length(HEADER.pack(MAX_FRAME)) == MAX_FRAME
     with pytest.raises(ProtocolError, match="limit"):
         body_length(HEADER.pack(MAX_FRAME + 1))

@@ -11,9 +11,8 @@ import pytest
 
 from workflow_core.client import EngineClient
 from workflow_core.engine import server, session
-from workflow_core.engine.inbox import Answer
 from workflow_core.errors import WorkflowError
-from workflow_core.protocol import Command, Ending, Event, Pause, Save, Shutdown, Update
+from workflow_core.protocol import Answer, Command, Ending, Event, Pause, Save, Shutdown, Update
 from workflow_core.workspace import Workspace
 
 

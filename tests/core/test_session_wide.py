@@ -199,6 +199,7 @@ def test_a_diverged_run_keeps_its_last_good_weights_and_says_what_is_stable(benc
     assert stable is not None
     assert f"{stable:.4g}" in view.advice
     bench(Evaluate(), Save(path="good.pt", kind="checkpoint"))
+    assert view.first_bad is not None
     assert bench.state["saved"].epoch == view.first_bad
     good = bench.history.series["val_loss"].last[view.first_bad - 1]
     assert float(bench.state["saved"].file.values["val_loss"]) == good
