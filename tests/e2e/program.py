@@ -14,9 +14,9 @@ from workflow_core.workspace import Workspace
 PROGRAM = Path(sys.executable).with_name("workflow-tui")
 READY = "engine ●"
 SCREENS = {
-    "1": "y against X",
+    "1": "y against x",
     "2": "Untrained prediction",
-    "3": "Parameters → target",
+    "3": "Loss · MSE",
     "4": "Metrics",
     "5": "What to save",
     "6": "The loaded file",

@@ -122,7 +122,7 @@ def test_a_small_terminal_shows_something_and_survives_growing_and_shrinking(
         terminal.until(lambda screen: "Data" in screen)
         terminal.resize(200, 60)
         terminal.until(READY, timeout=30)
-        terminal.until("y against X")
+        terminal.until("y against x")
         terminal.until("50 rows")
         terminal.resize(*size)
         terminal.until(lambda screen: "Data" in screen)

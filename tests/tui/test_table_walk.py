@@ -141,7 +141,7 @@ async def test_a_network_shows_what_it_tracks_and_how_much_of_it_is_drawn() -> N
         assert "12 tracked, 6 drawn" in drive.panel("#parameters")
         layers = drive.app.screen.query_one("#parameters", Chart).spec.layers
         assert [layer.label.endswith(" norm") for layer in layers if isinstance(layer, Lines)] == [True] * 6
-        for words in ("lr 6.852e-06", "batch 8 · cosine"):
+        for words in ("lr 6.852e-06", "batch 8"):
             assert words in drive.panel("#train-run")
         assert "and 5 more" in drive.panel("#values")
         await drive.go("evaluate")

@@ -245,7 +245,11 @@ def predictions_text(widget: Widget, answer: Predictions, features: Sequence[str
     """What the model predicts for each row and, where the data has a formula, how far off that is."""
     ink = Ink(widget)
     wide = 10 + (20 if answer.truth is not None else 0)
-    room = 10 if len(features) == 1 else max(min(widget.size.width - wide - 1, 40), 8)
+    room = (
+        min(10, max(widget.size.width - wide, 8))
+        if len(features) == 1
+        else max(min(widget.size.width - wide - 1, 40), 8)
+    )
     name = features[0] if len(features) == 1 else ", ".join(features)
     name = name if len(name) <= room else f"{len(features)} features" if len(features) > 1 else fitted(name, room)
     text = Text().append(f"{sanitize(name, room):>{room}}{'y_pred':>10}", ink("muted"))

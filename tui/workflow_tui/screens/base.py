@@ -155,9 +155,9 @@ class StepScreen(SturdyScreen, Screen[None]):
         return ""
 
     def on_descendant_focus(self, event: events.DescendantFocus) -> None:
-        """Say what the keys do in a field, and give the form the room that a low terminal has."""
+        """Say what the keys do in a field, and give what it belongs to the room that a low terminal has."""
         self.query_one(KeyBar).editing = isinstance(event.widget, Input | Select)
-        if any(isinstance(node, Form) for node in event.widget.ancestors):
+        if any(isinstance(node, Form | Predictor) for node in event.widget.ancestors):
             self.add_class("-editing")
 
     def on_descendant_blur(self) -> None:

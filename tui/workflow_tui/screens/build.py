@@ -61,6 +61,7 @@ class BuildScreen(StepScreen):
         """Title the panels."""
         self.query_one("#class").border_title = "The model"
         self.query_one("#parameters").border_title = "Parameters"
+        self.query_one("#untrained", Chart).border_title = "Untrained prediction over the data"
         self._source: object = None
 
     def first_command(self, state: State) -> EngineCommand | None:

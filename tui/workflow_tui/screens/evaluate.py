@@ -91,7 +91,7 @@ class EvaluateScreen(StepScreen):
         evaluation, training = state.evaluation, state.training
         measured = evaluation is not None and state.steps.evaluate == "done"
         sentence = evaluation.convergence if evaluation is not None and measured else ""
-        convergence.display = bool(sentence)
+        convergence.set_class(not sentence, "-hidden")
         convergence.show(Text(sanitize(sentence, 400)))
         if evaluation is not None and measured and evaluation.coefficients:
             gaps.border_title = "Coefficients"
