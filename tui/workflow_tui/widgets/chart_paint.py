@@ -81,7 +81,7 @@ class Painter:
             return _message(hint, width, height)
         y_axis = self._y_axis(spec, bounds, intervals)
         y_ticks = _with_targets(ticks(y_axis, intervals, decimals=2), spec, y_axis, rows)
-        gutter = min(max(GUTTER, *(len(tick.label) for tick, _ in y_ticks)), width // 2)
+        gutter = min(max([GUTTER, *(len(tick.label) for tick, _ in y_ticks)]), width // 2)
         columns = width - gutter - 1
         if gutter != GUTTER:
             runs = self._runs(spec, x_axis, columns)
