@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from rich.cells import cell_len
 from tests.tui.driving import Drive, driving, squeeze
+from tests.tui.replay import MLP, RECORDING, TABLE
 
 from workflow_core.protocol import StepName
 from workflow_tui.screens.base import StepScreen
@@ -93,8 +96,9 @@ def rows_of(drive: Drive) -> str:
 
 
 @pytest.mark.soak
-async def test_every_screen_at_every_size_in_both_themes() -> None:
-    async with driving(steps=6, size=SIZES[-1]) as drive:
+@pytest.mark.parametrize("recording", [RECORDING, TABLE, MLP], ids=lambda path: path.stem)
+async def test_every_screen_at_every_size_in_both_themes(recording: Path) -> None:
+    async with driving(steps=6, size=SIZES[-1], recording=recording) as drive:
         for number, step in enumerate(NAMES):
             await drive.go(step)
             for width, height in SIZES[:: -1 if number % 2 else 1]:

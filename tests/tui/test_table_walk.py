@@ -104,6 +104,8 @@ async def test_build_train_and_evaluate_say_what_is_standardised_and_what_is_not
         assert "intercept -6.5254 -7.3087 +0.7833" in gaps
         assert "Coefficients" in gaps
         assert "Not converged: intercept is 0.78" in drive.panel("#convergence")
+        assert "Metrics, in your own units" in drive.panel("#metrics")
+        assert "the losses on Train are standardised" in drive.status
 
 
 async def test_rows_of_several_features_are_predicted() -> None:

@@ -11,6 +11,7 @@ from workflow_core.sanitize import sanitize
 from workflow_tui import figures
 from workflow_tui.commands import Command
 from workflow_tui.plots import role_of
+from workflow_tui.run_text import PLAIN_ENDS
 from workflow_tui.screens.base import StepScreen
 from workflow_tui.state import State
 from workflow_tui.tables import by_name, coefficients_text, gaps_text, metrics_text, waiting
@@ -77,7 +78,8 @@ class EvaluateScreen(StepScreen):
             metrics.caption(f"run {state.evaluation.run} after {figures.whole(state.evaluation.epoch)} epochs")
             self._show_truth(state.evaluation)
         stale = state.steps.evaluate == "stale"
-        metrics.border_title = "Metrics (stale)" if stale else "Metrics"
+        units = ", in your own units" if state.standardized else ""
+        metrics.border_title = "Metrics (stale)" if stale else f"Metrics{units}"
         metrics.set_class(stale, "-stale")
         self.query_one(Chart).stale = stale
         self._show_gaps(state)
@@ -131,9 +133,19 @@ class EvaluateScreen(StepScreen):
         if state.steps.train == "stale":
             return Text(" The training is stale: space goes to Train and runs it anew")
         if state.steps.evaluate == "done":
-            more = " (train MSE here is after the last step, on Train before it)" if self.size.width >= 120 else ""
+            more = self._compared(state) if self.size.width >= 120 else ""
             return Text(f" enter predicts any x. 5 or n: save the model{more}")
         return Text(" space measures the model as it is now")
+
+    def _compared(self, state: State) -> str:
+        """Why the training loss of Train is another figure than the one here."""
+        training = state.training
+        if state.standardized:
+            return " (all of this is in your own units; the losses on Train are standardised)"
+        plain = training is not None and training.spec.loss == "mse" and not training.spec.batch_size
+        if plain and training is not None and training.reason in PLAIN_ENDS:
+            return " (train MSE here is after the last step, on Train before it)"
+        return ""
 
     async def action_evaluate(self) -> None:
         """Measure the model; without one, go and train it."""
