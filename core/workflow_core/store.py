@@ -34,6 +34,7 @@ CREATE TABLE IF NOT EXISTS epochs (
     PRIMARY KEY (run, start)
 ) WITHOUT ROWID;
 """
+KILLED = "the engine ended before the run did"
 INTERVAL = 0.5
 """Seconds between two transactions."""
 MAX_WAITING = 64 * 1024 * 1024
@@ -108,6 +109,8 @@ class Store:
         self._closing = False
         self._asked = self._done = 0
         with contextlib.closing(self._connect()) as db:
+            with db:  # of an engine that was killed: there is only one at a time
+                db.execute("UPDATE runs SET state = 'interrupted', reason = ? WHERE state = 'running'", (KILLED,))
             self._last = int(db.execute("SELECT coalesce(max(id), 0) FROM runs").fetchone()[0])
         self._thread = threading.Thread(target=self._run, name="store", daemon=True)
         self._thread.start()

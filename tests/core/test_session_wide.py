@@ -262,3 +262,104 @@ def test_float64_and_its_model_go_together(bench: Bench) -> None:
     runner = bench.session._runner
     assert runner is not None
     assert next(runner.trainer.model.parameters()).dtype == torch.float64
+
+
+def test_a_reset_takes_the_file_of_the_model_as_it_is_by_then_and_shows_it(bench: Bench, tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(NET)
+    bench(BuildModel(spec=ModelSpec(kind="custom", file="mine.py", class_name="Net")))
+    assert bench.state["model"].count == 13
+    bench.train(2)
+    file.write_text(NET.replace("nn.Linear(width, 1)", "nn.Linear(width, 1, bias=False)"))
+    bench(SetTraining(spec=TrainSpec(loss="l1")))  # a setting runs none of the user's code
+    assert (bench.state["model"].count, bench.state["model"].untrained_loss) == (13, None)
+    bench(Reset())
+    assert bench.state["model"].count == 12
+    assert bench.train(2).epoch == 2
+    file.write_text("this is no Python")
+    bench(SetTraining(spec=TrainSpec()))
+    with pytest.raises(WorkflowError, match=r"mine\.py, line 1"):
+        bench(Reset())
+
+
+def test_what_is_known_before_a_training_follows_all_settings_that_it_depends_on(bench: Bench) -> None:
+    bench(MakeData(spec=DataSpec(kind="sample", standardize=True)), BuildModel(spec=LINEAR))
+    before = bench.state["model"].reference
+    assert before.targets_are == "closed form"
+    bench(SetTraining(spec=TrainSpec(weight_decay=100.0)))
+    after = bench.state["model"].reference
+    assert after.targets == {}
+    assert after.stable_lr < before.stable_lr
+
+
+def test_a_stale_run_is_unsaved_until_it_is_saved(bench: Bench) -> None:
+    assert not bench.session.unsaved
+    bench.train(5)
+    assert bench.session.unsaved
+    bench(MakeData(spec=DataSpec(noise=0.1)))
+    assert bench.session.unsaved
+    bench(Save(path="stale.pt"))
+    assert not bench.session.unsaved
+    bench.train(1)
+    assert bench.session.unsaved
+
+
+def test_rates_set_over_and_over_in_one_pause_are_one_change(bench: Bench) -> None:
+    bench.train(10)
+    for rate in (0.2, 0.3, 0.3):
+        bench(SetLearningRate(learning_rate=rate))
+    assert bench.view.lr_changes == ((10, 0.3),)
+    bench.train(1)
+    bench(SetLearningRate(learning_rate=1.5))
+    bench(SetTraining(spec=TrainSpec(epochs=100_000)))
+    assert bench.train().state == "diverged"
+    with pytest.raises(WorkflowError, match="Reset"):
+        bench(Run())
+
+
+def test_the_store_knows_how_a_run_stands(tmp_path: Path) -> None:
+    store = Store(tmp_path / "workspace.sqlite")
+    bench = Bench(tmp_path, store)
+
+    def state() -> str:
+        assert store.flush()
+        db = store._connect()
+        found = db.execute("SELECT state FROM runs ORDER BY id DESC").fetchone()[0]
+        db.close()
+        return str(found)
+
+    bench.train(1)
+    assert state() == "paused"
+    bench(SetTraining(spec=TrainSpec(epochs=1)))
+    bench.train()
+    assert state() == "finished"
+    bench(SetTraining(spec=TrainSpec(epochs=10_000_000)))
+    bench(Run())
+    bench.inbox.waiting = False
+    bench.session._runner._next(bench.inbox)  # type: ignore[union-attr]
+    bench.session._runner._flush()  # type: ignore[union-attr]
+    assert state() == "running"
+    store.close()
+    again = Store(store.path)
+    store = again
+    assert state() == "interrupted"
+    again.close()
+
+
+def test_epochs_that_were_complete_before_a_failure_are_kept(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench.train(1)
+    runner = bench.session._runner
+    assert runner is not None
+    epoch, calls = runner.trainer.epoch, iter(range(100))
+
+    def fails_later() -> None:
+        if next(calls) == 7:
+            raise RuntimeError("CUDA error")
+        epoch()
+
+    monkeypatch.setattr(runner.trainer, "epoch", fails_later)
+    view = bench.train()
+    assert (view.state, view.epoch, bench.history.epochs) == ("failed", 8, 8)
+    bench(Save(path="kept.pt", kind="checkpoint"))
+    assert bench.state["saved"].epoch == 8
+    assert float(bench.state["saved"].file.values["train_loss"]) == bench.history.series["train_loss"].last[-1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import time
@@ -10,6 +11,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from workflow_core import devices
 from workflow_core.engine.faults import explain
 from workflow_core.engine.inbox import Inbox
 from workflow_core.engine.pace import Meter, Pace
@@ -26,6 +28,9 @@ from workflow_core.store import Store
 
 CHUNK = 0.05
 """Seconds of training between two fetches of its figures."""
+
+MAX_CHANGES = 1000
+"""Learning rates set by hand that are remembered, the latest ones."""
 
 log = logging.getLogger(__name__)
 
@@ -122,6 +127,8 @@ class Runner:
 
     def begin(self, epochs: int | None) -> None:
         """Be running, for so many more epochs (then paused) or to the end."""
+        # as headless: a batch is what torch computes at a time, and two threads for a small one take far longer
+        devices.set_threads(self.view.spec.batch_size or len(self.dataset.X))
         total = self.view.spec.epochs
         self._last = total if epochs is None else min(total, self.view.epoch + epochs)
         if not self.running:
@@ -148,11 +155,12 @@ class Runner:
     def set_learning_rate(self, learning_rate: float) -> None:
         """Take steps of another size from the next epoch on."""
         self.trainer.set_learning_rate(learning_rate)
-        changes = (*self.view.lr_changes, (self.view.epoch, learning_rate))
+        earlier = tuple(change for change in self.view.lr_changes if change[0] < self.view.epoch)
+        changes = (*earlier[1 - MAX_CHANGES :], (self.view.epoch, learning_rate))
         self.view = replace(self.view, learning_rate=learning_rate, lr_changes=changes)
 
     def fail(self, reason: str) -> None:
-        """End the run for good; epochs that were not published are lost."""
+        """End the run for good: in the middle of an epoch, whose weights belong to no figures."""
         self._pending = 0
         self._change("failed", f"the run failed: {reason}")
 
@@ -166,11 +174,19 @@ class Runner:
                     self._next(inbox)
                 self._flush()
         except WorkflowError as error:
+            self._save_what_was_done()
             self.fail(error.problem.message)
         except Exception as error:
             log.exception("run %d failed", self.view.run)
+            self._save_what_was_done()
             self.fail(explain(error))
         self._count_time()
+
+    def _save_what_was_done(self) -> None:
+        """Publish the epochs that were complete before something broke, as far as the device still gives them."""
+        with contextlib.suppress(Exception):
+            self._pending = self.trainer.done - self.view.epoch
+            self._flush()
 
     def _next(self, inbox: Inbox) -> None:
         """One epoch, or a wait for it to be due."""
@@ -214,8 +230,8 @@ class Runner:
             **self._prediction(),
         )
         self._flush_at = now + CHUNK
-        self._see_whether_it_ends(start, series)
         self._keep(start, series)
+        self._see_whether_it_ends(start, series)
         self._publish(Epochs(start=start, series=series, training=self.view))
 
     def _hold(self, start: int, series: dict[str, list[float]]) -> None:
@@ -254,8 +270,9 @@ class Runner:
     def _why_ended(self) -> str:
         spec, best = self.view.spec, self.view.best_epoch
         which = "validation" if self.view.val_loss is not None else "training"
-        kept = f"; the weights are those of epoch {best:,}" if best is not None else ""
-        return f"stopped early: the {which} loss has not fallen for {spec.early_stop:,} epochs{kept}"
+        by = f" by more than {spec.min_delta:g}" if spec.min_delta else ""
+        kept = f"; the weights are the best, those of epoch {best:,}" if best is not None else ""
+        return f"stopped early: the {which} loss has not fallen{by} for {spec.early_stop:,} epochs{kept}"
 
     def _advice(self) -> str:
         rate = self.view.learning_rate
@@ -271,6 +288,7 @@ class Runner:
         if not self._record:
             workflow = WorkflowSpec(data=self.dataset.spec, model=self.model_spec, train=self.view.spec)
             self._record = self._store.begin(workflow.to_toml(), list(series))
+            self._store.set_state(self._record, self.view.state)
         self._store.append(self._record, start, series)
 
     def _count_time(self) -> float:
@@ -289,7 +307,7 @@ def loss_scale(spec: TrainSpec, scaling: Scaling | None) -> float | None:
     """What turns the criterion's loss into one of y in the user's own units; None where no factor does."""
     if scaling is None:
         return 1.0
-    return {"mse": scaling.y_std**2, "l1": scaling.y_std}.get(spec.loss)
+    return {"mse": scaling.y_std * scaling.y_std, "l1": scaling.y_std}.get(spec.loss)
 
 
 def _first_bad(series: dict[str, list[float]]) -> tuple[int, str] | None:

@@ -47,6 +47,7 @@ from workflow_core.protocol import (
     SetLearningRate,
     SetPace,
     SetTraining,
+    TrainingView,
     Update,
 )
 from workflow_core.specs import DataSpec, ModelSpec, TrainSpec
@@ -61,7 +62,7 @@ NO_EPOCHS = HistoryData(epochs=0, width=1, series={})
 Spec = TypeVar("Spec", DataSpec, ModelSpec)
 Made = tuple[DataSpec, Stamp, ModelSpec, Stamp]
 """What a run is trained on: settings, and the state of the files that they name."""
-REFERRED = ("loss", "delta", "optimizer", "momentum", "nesterov")
+REFERRED = ("loss", "delta", "optimizer", "momentum", "nesterov", "weight_decay")
 """The settings of a training that what is known before it depends on."""
 
 
@@ -101,9 +102,11 @@ class Session:
         self._data_stamp: Stamp = None
         self._model: torch.nn.Module | None = None
         self._model_stamp: Stamp = None
+        self._model_view: ModelView | None = None
         self._runs = 0
         self._runner: Runner | None = None
         self._runner_made: Made | None = None
+        self._saved: tuple[int, int] | None = None
         self._loaded: load.Loaded | None = None
 
     @property
@@ -114,7 +117,9 @@ class Session:
     @property
     def unsaved(self) -> bool:
         """Would epochs of training be gone if the engine ended now?"""
-        return self._trained > 0 and self._progress["save"] != "done"
+        if self._runner is None or not self._runner.view.epoch:
+            return False
+        return (self._runner.view.run, self._runner.view.epoch) != self._saved
 
     def advance(self, inbox: Inbox) -> None:
         """Train until something waits in `inbox` or the run stands still."""
@@ -200,6 +205,7 @@ class Session:
 
     def _rebuild(self, dataset: data.Dataset) -> ModelView | None:
         """The model anew for other data; where it cannot take them there is none until it is asked for again."""
+        self._model_stamp = self._file_of_model(self._model_spec)
         try:
             model = self._built(self._model_spec, dataset)
             view = build.view(model, self._model_spec, dataset, self._train_spec)
@@ -213,7 +219,7 @@ class Session:
     def _build_model(self, spec: ModelSpec, anew: bool = False) -> None:
         """Build the model where it is not that of `spec`; with `anew` also where its file has changed since."""
         self._make_data(self._data_spec)
-        read = stamp(Path(spec.file)) if spec.kind == "custom" else None
+        read = self._file_of_model(spec)
         if self._model is not None and spec == self._model_spec and not (anew and read != self._model_stamp):
             return
         self._refuse_while_running("model")
@@ -223,6 +229,9 @@ class Session:
         self._model_spec, self._model, self._model_stamp = spec, model, read
         self._progress.done("build")
         self._outdate("the model changed", Update(model_spec=spec, model=view))
+
+    def _file_of_model(self, spec: ModelSpec) -> Stamp:
+        return stamp(Path(spec.file)) if spec.kind == "custom" else None
 
     def _built(self, spec: ModelSpec, dataset: data.Dataset) -> torch.nn.Module:
         return build.build(spec, len(dataset.features), dataset.spec.dtype)
@@ -265,10 +274,17 @@ class Session:
         update = Update(train_spec=spec)
         referred = any(getattr(spec, name) != getattr(self._train_spec, name) for name in REFERRED)
         if self._dataset is not None and self._model is not None and referred:
-            fresh = self._built(self._model_spec, self._dataset)
-            update = replace(update, model=build.view(fresh, self._model_spec, self._dataset, spec))
+            update = replace(update, model=self._view_for(spec))
         self._train_spec = spec
         self._show(update)
+
+    def _view_for(self, spec: TrainSpec) -> ModelView:
+        """The view of the fresh model with what a training by `spec` makes of it."""
+        assert self._dataset is not None
+        if self._model_spec.kind == "custom" and self._model_view is not None:
+            # a setting is no reason to run the user's code anew: what the model would lose is told when it is built
+            return replace(self._model_view, untrained_loss=None)
+        return build.view(self._built(self._model_spec, self._dataset), self._model_spec, self._dataset, spec)
 
     def _set_learning_rate(self, learning_rate: float) -> None:
         if self._runner is None or self._stale:
@@ -300,19 +316,8 @@ class Session:
             return
         view = runner.view
         wanted = replace(self._train_spec, epochs=view.spec.epochs)
-        if view.state == "diverged" and self._train_spec == view.spec:
-            raise WorkflowError(
-                "This run has diverged",
-                f"{view.reason}; further epochs would not mend it.",
-                view.advice or "Set a smaller learning rate and run again.",
-            )
-        if self._train_spec == view.spec and view.state == "finished":
-            done = f"all {view.spec.epochs:,} epochs are done" if view.epoch >= view.spec.epochs else view.reason
-            raise WorkflowError(
-                "This run is finished",
-                f"{done}.",
-                "Set more epochs to go on, or reset to train again from the start.",
-            )
+        if self._train_spec == view.spec and view.state in ("diverged", "finished"):
+            raise _over(view)
         more = wanted == view.spec and self._train_spec.epochs > view.epoch and view.state != "diverged"
         if not more or (self._train_spec != view.spec and not runner.extensible):
             self._new_run()
@@ -327,18 +332,20 @@ class Session:
         """
         dataset = self._dataset
         assert dataset is not None
-        # as headless: a batch is what torch computes at a time, and two threads for a small one take far longer
-        devices.set_threads(self._train_spec.batch_size or len(dataset.X))
+        read = self._file_of_model(self._model_spec)
         model = self._built(self._model_spec, dataset)  # by its seed the same initial parameters every time
+        update = Update(history=NO_EPOCHS)
+        if read != self._model_stamp:  # the user's file is another one by now, and so is the model
+            update = replace(update, model=build.view(model, self._model_spec, dataset, self._train_spec))
         trainer = train.Trainer(model, dataset, self._train_spec)
         begun = self._runner is None or self._runner.view.state != "ready"
         runner = Runner(trainer, dataset, self._model_spec, self._runs + begun, self._pace, self._publish_epochs)
         runner.record(self._store)
-        self._model, self._runs, self._runner = model, runner.view.run, runner
+        self._model, self._runs, self._runner, self._model_stamp = model, runner.view.run, runner, read
         self._runner_made = self._made
         self._progress.reopen("train")
         self._progress.outdate(RESULTS, "a new run was begun")
-        self._show(Update(training=runner.view, history=NO_EPOCHS))
+        self._show(replace(update, training=runner.view))
 
     def _publish_epochs(self, epochs: Epochs) -> None:
         self._publish(epochs)
@@ -406,6 +413,8 @@ class Session:
         # also of a stale run: its weights are worth what they were, and the file tells what they were trained on
         subject = self._runner.subject if self._runner is not None and self._stale else self._subject()
         view = results.saved(subject, command, absolute(command.path, self._files))
+        if self._runner is not None:
+            self._saved = self._runner.view.run, self._runner.view.epoch
         self._progress.done("save")
         self._show(Update(saved=view))
 
@@ -422,5 +431,23 @@ class Session:
         if self._progress.version != self._version:
             self._version = self._progress.version
             update = replace(update, steps=self._progress.view())
+        if update.model is not msgspec.UNSET:
+            self._model_view = update.model
         if any(value is not msgspec.UNSET for value in msgspec.structs.astuple(update)):
             self._publish(update)
+
+
+def _over(view: TrainingView) -> WorkflowError:
+    """Why a run that has ended does not go on, and what does."""
+    if view.state == "diverged":
+        mend = "Reset to train with the learning rate of the settings." if view.lr_changes else view.advice
+        return WorkflowError("This run has diverged", f"{view.reason}; further epochs would not mend it.", mend)
+    if view.epoch < view.spec.epochs:
+        return WorkflowError(
+            "This run is finished", f"{view.reason}.", "Set more patience, or other settings, and run anew; or reset."
+        )
+    return WorkflowError(
+        "This run is finished",
+        f"all {view.spec.epochs:,} epochs are done.",
+        "Set more epochs to go on, or reset to train again from the start.",
+    )
