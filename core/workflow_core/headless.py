@@ -11,7 +11,7 @@ import os
 import sys
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
@@ -19,7 +19,7 @@ from msgspec.structs import replace
 from workflow_core import atomic
 from workflow_core.errors import WorkflowError
 from workflow_core.options import Options, PredictOptions, TrainOptions, parse
-from workflow_core.report import JsonReport, OutputError, PlainReport, Result, prediction_line, say
+from workflow_core.report import JsonReport, OutputError, PlainReport, Result, only_ours, prediction_line, say
 from workflow_core.sanitize import sanitize
 from workflow_core.specs import Dtype, ModelSpec, WorkflowSpec
 from workflow_core.stopping import Stopping
@@ -84,7 +84,8 @@ def _run(options: Options) -> int:
     if options.spec is not None:
         _check_files(options.spec)
     _load_torch()
-    return _predict(options) if isinstance(options, PredictOptions) else _train(options)
+    with only_ours():
+        return _predict(options) if isinstance(options, PredictOptions) else _train(options)
 
 
 def _load_torch() -> None:
@@ -119,10 +120,9 @@ def _predict(options: PredictOptions) -> int:
     if options.model is not None:
         file, class_name = options.model
         model_spec = replace(model_spec or ModelSpec(), kind="custom", file=file, class_name=class_name)
-    with contextlib.redirect_stdout(sys.stderr):  # a class of the user's own may print
-        loaded = load.load(options.file, model_spec, data.make(spec.data) if spec else None)
-        _check_rows(options.x, loaded.features)
-        y_preds = build.predict(loaded.model, options.x, loaded.scaling)
+    loaded = load.load(options.file, model_spec, data.make(spec.data) if spec else None)
+    _check_rows(options.x, loaded.features)
+    y_preds = build.predict(loaded.model, options.x, loaded.scaling)
     dtype: Dtype = "float64" if dtype_of(loaded.model) == torch.float64 else "float32"
     for x, y_pred in zip(options.x, y_preds, strict=True):
         say(prediction_line(x, y_pred, dtype, json=options.json))
@@ -163,13 +163,12 @@ def _train(options: TrainOptions) -> int:
     # a model of the user's own may raise anything in the middle of a training
     with custom.explained(), Stopping() as stopping:
         start = time.perf_counter()
-        last, held = _epochs(options, trainer, report, stopping)
+        last, held = _epochs(trainer, report, stopping)
         elapsed = time.perf_counter() - start
         report.last(last)
-        reason = _reason(trainer, stopping)
+        reason = _reason(trainer)
         path, failure = (None, None) if trainer.first_bad is not None else _save(options, trainer, held, dataset)
-    with contextlib.redirect_stdout(sys.stderr):
-        result = outcome.result(spec, dataset, trainer, last, elapsed, reason, path)
+    result = outcome.result(spec, dataset, trainer, last, elapsed, reason, path)
     report.finished(result)
     if failure is not None:
         raise failure
@@ -179,10 +178,10 @@ def _train(options: TrainOptions) -> int:
     return stopping.exit_status
 
 
-def _reason(trainer: Trainer, stopping: Stopping) -> str:
+def _reason(trainer: Trainer) -> str:
     if trainer.first_bad is not None:
         return f"diverged at epoch {trainer.first_bad}"
-    return trainer.ended or ("interrupted" if stopping.asked else "epochs")
+    return trainer.ended or ("interrupted" if trainer.done < trainer.spec.epochs else "epochs")
 
 
 def _advice(options: TrainOptions, result: Result) -> str:
@@ -197,14 +196,12 @@ def _advice(options: TrainOptions, result: Result) -> str:
     return f"The training {result.reason}.{unsaved} {rate}{scaled}."
 
 
-def _epochs(
-    options: TrainOptions, trainer: Trainer, report: PlainReport, stopping: Stopping
-) -> tuple[EpochRecord, EpochRecord]:
+def _epochs(trainer: Trainer, report: PlainReport, stopping: Stopping) -> tuple[EpochRecord, EpochRecord]:
     """Train, and return the last epoch and the one whose weights the model holds at the end."""
     from workflow_core.steps.train import EARLY_STOP, records
 
     best = None
-    for record in _aside(records(trainer)) if options.spec.model.kind == "custom" else records(trainer):
+    for record in records(trainer):
         report.epoch(record)
         if trainer.best is not None and trainer.best[0] == record.epoch:
             best = record
@@ -212,16 +209,6 @@ def _epochs(
         if stopping.asked and record.epoch + 1 == trainer.done:
             break
     return record, best if best is not None and trainer.ended == EARLY_STOP else record
-
-
-def _aside(records: Iterator[EpochRecord]) -> Iterator[EpochRecord]:
-    """`records` of a model of the user's own; what it prints goes to standard error, not between the lines here."""
-    while True:
-        with contextlib.redirect_stdout(sys.stderr):
-            record = next(records, None)
-        if record is None:
-            return
-        yield record
 
 
 def _save(
@@ -247,6 +234,8 @@ def _save(
         )
     except WorkflowError as error:
         return None, error
+    except (RuntimeError, MemoryError) as error:
+        return None, WorkflowError("Not saved", _torch_failure(error))
     return str(path), None
 
 

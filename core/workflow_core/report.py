@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json as jsonlib
 import math
 import re
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from textwrap import wrap
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import msgspec
 
@@ -275,10 +277,24 @@ def ascii_formula(text: str) -> str:
     return powers.translate(_SIGNS)
 
 
+@contextlib.contextmanager
+def only_ours() -> Iterator[None]:
+    """Let standard output carry the lines of `say` alone: what a class of the user's own prints goes to the other."""
+    _ours.append(sys.stdout)
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+    finally:
+        _ours.pop()
+
+
+_ours: list[TextIO] = []
+
+
 def say(line: str) -> None:
     """Write a line to standard output at once. Raises OutputError."""
     try:
-        print(line, flush=True)
+        print(line, file=_ours[-1] if _ours else sys.stdout, flush=True)
     except OSError as error:
         raise OutputError(error) from error
 

@@ -232,6 +232,7 @@ def test_what_a_class_of_ones_own_prints_stands_in_nobodys_way(
     capfd: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     code = "    def forward(self, x):\n        print('forward')\n        return super().forward(x)\n"
+    code += "\n    def train(self, mode=True):\n        print('train')\n        return super().train(mode)\n"
     (tmp_path / "loud.py").write_text(
         f"from torch import nn\n\n\nclass Loud(nn.Linear):\n    def __init__(self):\n"
         f"        super().__init__(1, 1)\n\n{code}"
@@ -242,6 +243,7 @@ def test_what_a_class_of_ones_own_prints_stands_in_nobodys_way(
     out, err = capfd.readouterr()
     assert [json.loads(line)["event"] for line in out.splitlines()] == ["started", "epoch", "epoch", "finished"]
     assert "forward" in err
+    assert "train\n" in err
 
 
 def test_what_is_wrong_in_the_users_own_file_is_one_sentence(
