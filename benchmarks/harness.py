@@ -7,6 +7,7 @@ contestant run once, in an order that turns around from round to round, and a ra
 from __future__ import annotations
 
 import statistics
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -56,3 +57,10 @@ def table(title: str, unit: str, results: list[Result]) -> str:
         digits = 1 if result.rate < 100 else 0
         lines.append(f"  {result.name:<{width}}  {result.rate:12,.{digits}f} {unit}{ratio}")
     return "\n".join(lines)
+
+
+def promise(results: list[Result], name: str, least: float) -> None:
+    """End the program with a sentence and status 1 where the median ratio of `name` is below `least`."""
+    ratio = next(result.ratio for result in results if result.name == name)
+    if ratio < least:
+        sys.exit(f"  NOT KEPT: {name} is to reach {least:.2f} of the first line; it reaches {ratio:.2f}")
