@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -103,3 +104,25 @@ def test_metrics_and_predictions_of_standardised_data_are_in_the_users_own_units
         assert metrics.r2 == pytest.approx(1 - ((y_pred - y).square().sum() / (y - y.mean()).square().sum()).item())
         assert [row.x for row in rows[name]] == [tuple(x) for x in X.tolist()]
         assert [row.y_pred for row in rows[name]] == pytest.approx(y_pred.flatten().tolist(), rel=1e-5)
+
+
+def test_standardised_predictions_are_measured_against_y_as_it_was_read_not_as_float32_rounds_it() -> None:
+    """float32 holds numbers about 1e9 to the nearest 64; the model never saw them so."""
+    spec = DataSpec(kind="table", file="any.csv", standardize=True, split=SplitSpec.parse("100/0/0"))
+    x = torch.linspace(0, 1, 50, dtype=torch.float64).unsqueeze(1)
+    y = 1e9 + x
+    for X, names in ((x, ("a",)), (torch.cat([x, x.square()], 1), ("a", "b"))):
+        plain = data.from_columns(spec, X, y, names, "y")
+        dataset = replace(plain, scaling=data.Scaling.fit(names, "y", X, y))
+        fitted = build.build(ModelSpec(kind="linear", init=InitSpec(kind="zeros")), len(names))
+        with torch.no_grad():
+            fitted.get_parameter("linear.weight")[0, 0] = 1.0
+        metrics = evaluate.evaluate(fitted, dataset)["train"]
+        assert metrics is not None
+        assert metrics.mse < 1e-10
+        assert metrics.r2 == pytest.approx(1)
+        rows = evaluate.predictions(fitted, dataset)["train"]
+        assert [row.y for row in rows] == y.flatten().tolist()
+        assert [seen for seen, _ in build.pairs(fitted, dataset)] in ([], y.flatten().tolist())
+        # without standardising, the rounded y is what the model learns from, and what Train's loss is about
+        assert plain.truth("train").tolist() == plain.split("train")[1].double().tolist()

@@ -65,9 +65,7 @@ def _named(data: DataSpec) -> list[tuple[str, str]]:
 def _call(data: DataSpec, name: str) -> str:
     if not data.standardize:
         return f"metrics(X_{name}, y_{name})"
-    # y as the spec's dtype holds it
-    rounded = ".float()" if data.dtype == "float32" and not data.made else ""
-    return f"metrics(standardize(X[{name}], y[{name}])[0], y[{name}]{rounded})"
+    return f"metrics(standardize(X[{name}], y[{name}])[0], y[{name}])"
 
 
 def _coefficients(spec: WorkflowSpec) -> str:

@@ -131,9 +131,9 @@ def pairs(model: nn.Module, dataset: Dataset, limit: int = 200) -> tuple[Point, 
     """(y, y_pred) of evenly spread training rows in the user's own units; () for one feature, which has a line."""
     if len(dataset.features) == 1:
         return ()
-    y = dataset.split("train")[1]
-    rows = spread(len(y), limit).to(y.device)
-    y_pred = forward(model, dataset.inputs("train")[0][rows]).cpu().double()
+    y, X = dataset.truth("train"), dataset.inputs("train")[0]
+    rows = spread(len(y), limit)
+    y_pred = forward(model, X[rows.to(X.device)]).cpu().double()
     if dataset.scaling is not None:
         y_pred = dataset.scaling.unscale_y(y_pred)
     return tuple(zip(y[rows].flatten().tolist(), y_pred.flatten().tolist(), strict=True))

@@ -59,7 +59,7 @@ def _distances(
     held: dict[str, float], spec: ModelSpec, dataset: Dataset, reference: Reference
 ) -> Iterator[tuple[float, str]]:
     """For each coefficient its distance from the closed form, where 1 is as far as still counts as near."""
-    X, y = linear.training_rows(dataset)
+    X, y = dataset.exact("train")
     spread = y.double().std(correction=0).item()
     sizes = [1.0, *least_squares.root_mean_squares(X, linear.degree_of(spec)).flatten().tolist()]
     for (name, value), size in zip(held.items(), sizes, strict=True):

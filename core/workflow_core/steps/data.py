@@ -56,6 +56,22 @@ class Dataset:
             self._parts[name] = self.X[rows], self.y[rows]
         return self._parts[name]
 
+    def exact(self, name: str) -> tuple[Tensor, Tensor]:
+        """(X, y) of a split in the user's own units, on the CPU, as exactly as they are known: before any rounding."""
+        home = self.home or self
+        if home.source is None:
+            return home.split(name)
+        rows = home.where(name)
+        return home.source[0][rows], home.source[1][rows]
+
+    def truth(self, name: str) -> Tensor:
+        """The y of a split that predictions are measured against: [rows, 1], float64 on the CPU, in the user's units.
+
+        A model of standardised columns was never shown the rounded y; any other model was shown nothing else.
+        """
+        y = (self.exact(name) if self.scaling else self.split(name))[1]
+        return y.cpu().double()
+
     def where(self, name: str) -> Tensor | slice:
         """What picks the rows of a split out of X and y: a slice where that is how one would write it, else indices.
 

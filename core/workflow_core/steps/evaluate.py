@@ -39,7 +39,7 @@ def _predict(model: nn.Module, dataset: Dataset, name: str, rows: Tensor | None 
 
 
 def _metrics(model: nn.Module, dataset: Dataset, name: str) -> Metrics | None:
-    y_true = dataset.split(name)[1].cpu().double()
+    y_true = dataset.truth(name)
     if not len(y_true):
         return None
     error = _predict(model, dataset, name) - y_true
@@ -57,10 +57,10 @@ def _metrics(model: nn.Module, dataset: Dataset, name: str) -> Metrics | None:
 
 
 def _predictions(model: nn.Module, dataset: Dataset, name: str, limit: int) -> tuple[Prediction, ...]:
-    X, y = dataset.split(name)
+    X = dataset.split(name)[0]
     if not len(X):
         return ()
     rows = spread(len(X), limit)
-    columns = X[rows.to(X.device)].tolist(), y[rows.to(y.device)].flatten().tolist()
+    columns = X[rows.to(X.device)].tolist(), dataset.truth(name)[rows].flatten().tolist()
     y_pred = _predict(model, dataset, name, rows).flatten().tolist()
     return tuple(Prediction(tuple(x), y, y_pred) for x, y, y_pred in zip(*columns, y_pred, strict=True))

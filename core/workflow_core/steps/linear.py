@@ -144,18 +144,8 @@ def _sum(terms: list[float]) -> float:
     return math.fsum(terms) if all(map(math.isfinite, terms)) else sum(terms)
 
 
-def training_rows(dataset: Dataset) -> tuple[Tensor, Tensor]:
-    """X and y of the training rows in the user's own units, on the CPU, as exactly as they are known."""
-    home = dataset.home or dataset
-    if home.source is None:
-        return home.split("train")
-    X, y = home.source
-    rows = home.where("train")
-    return X[rows], y[rows]
-
-
 def _fit(dataset: Dataset, degree: int) -> Fit | None:
-    return least_squares.fit(*training_rows(dataset), degree)
+    return least_squares.fit(*dataset.exact("train"), degree)
 
 
 def _in_own_units(spec: ModelSpec, dataset: Dataset, fit: Fit) -> dict[str, float]:
