@@ -145,6 +145,15 @@ BY_HAND: dict[str, WorkflowSpec] = {
         data=DataSpec(step=1 / 60_000, noise=0.3, standardize=True), train=TrainSpec(epochs=2)
     ),
     "early stop": WorkflowSpec(train=TrainSpec(learning_rate=0.5, momentum=0.9, early_stop=4, epochs=200)),
+    "early stop without validation rows": WorkflowSpec(
+        data=DataSpec(split=ALONE, noise=0.1),
+        train=TrainSpec(learning_rate=0.9, momentum=0.9, early_stop=10, epochs=400, batch_size=0, device="cpu"),
+    ),
+    "early stop in batches without validation rows": WorkflowSpec(
+        data=DATA["quadratic"],
+        model=ModelSpec(kind="mlp"),
+        train=TrainSpec(learning_rate=0.3, momentum=0.9, early_stop=4, epochs=400, batch_size=9, device="cpu"),
+    ),
 }
 
 
@@ -309,9 +318,14 @@ def test_every_script_gives_the_bits_of_the_steps_in_an_interpreter_that_has_not
     different = {name: (found[name], each) for name, each in wanted.items() if found[name] != each}
     assert not different, next(iter(different.items()))
     assert sum(isinstance(each, str) for each in wanted.values()) < len(wanted) / 10, "too many diverge"
-    stopped = wanted["early stop"]
-    assert isinstance(stopped, dict)
-    assert stopped["epoch"] < 199
+    for name, last in (
+        ("early stop", 199),
+        ("early stop without validation rows", 399),
+        ("early stop in batches without validation rows", 399),
+    ):
+        stopped = wanted[name]
+        assert isinstance(stopped, dict)
+        assert stopped["epoch"] < last
 
 
 def execute(text: str) -> dict[str, Any]:

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from workflow_core import devices
 from workflow_core.specs import DataSpec, ModelSpec, SplitSpec, TrainSpec
-from workflow_core.steps import build, data
-from workflow_core.steps.train import EpochRecord, Trainer, records
+from workflow_core.steps import build, data, train
+from workflow_core.steps.train import EpochRecord, Trainer, make_criterion, records
 
 DATASET = data.make(DataSpec())
 UNVALIDATED = data.make(DataSpec(split=SplitSpec(train=0.8, validation=0, test=0.2)))
@@ -146,6 +146,43 @@ def test_the_best_weights_are_a_copy() -> None:
     again = copy.deepcopy(contents(trainer.model))
     trainer.epoch()
     assert contents(trainer.model) == again
+
+
+@pytest.mark.parametrize("on_host", [True, False])
+@pytest.mark.parametrize("make", MODELS.values(), ids=MODELS)
+@pytest.mark.parametrize("learning_rate", [0.9, 0.4])
+def test_without_validation_rows_the_model_that_is_put_back_has_the_best_training_loss(
+    learning_rate: float, make: Any, on_host: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(train, "reads_at_once", lambda device: on_host)
+    spec = TrainSpec(learning_rate=learning_rate, momentum=0.5, epochs=400, early_stop=3, device="cpu")
+    trainer = Trainer(make(), UNVALIDATED, spec)
+    done = list(records(trainer))
+    assert trainer.ended == "early stop"
+    assert trainer.best is not None
+    assert trainer.best[1] == min(record.train_loss for record in done)
+    assert trainer.held_epochs == trainer.best[0] < trainer.done
+    loss = make_criterion(spec)(trainer.model.train()(UNVALIDATED.inputs("train")[0]), UNVALIDATED.inputs("train")[1])
+    assert loss.item() == trainer.best[1]
+
+
+def test_a_first_epoch_that_stays_the_best_brings_back_the_initial_weights() -> None:
+    model = network()
+    before = contents(model)
+    trainer = Trainer(model, UNVALIDATED, TrainSpec(learning_rate=1e-9, min_delta=1.0, early_stop=2, device="cpu"))
+    assert len(list(records(trainer))) == 3
+    assert trainer.held_epochs == 0
+    assert contents(model) == before
+
+
+def test_the_epochs_behind_the_weights_are_counted() -> None:
+    trainer = Trainer(two_numbers(), DATASET, TrainSpec(learning_rate=1.5, epochs=1000, device="cpu"), epoch=5)
+    assert trainer.held_epochs == 5
+    trainer.epoch()
+    assert trainer.held_epochs == 6
+    list(records(trainer))
+    assert trainer.ended == "diverged"
+    assert trainer.held_epochs == trainer.first_bad == trainer.done - 1
 
 
 def test_a_goes_on_trainer_counts_from_its_epoch() -> None:

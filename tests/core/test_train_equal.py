@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from msgspec.structs import replace
 from tests.core.textbook import Textbook
 from torch import Tensor, nn
 
@@ -165,16 +166,20 @@ def test_early_stopping(settings: dict[str, Any], dataset: Dataset) -> None:
     assert len(done) < 3000
     assert trainer.ended == "early stop"
     assert done[-1].epoch - textbook.best_epoch == spec.early_stop
-    assert trainer.tracked.read() == done[textbook.best_epoch].parameters
+    held = textbook.best_epoch + trainer.validates
+    assert trainer.held_epochs == held
+    assert held == 0 or trainer.tracked.read() == done[held - 1].parameters
 
 
-def test_early_stopping_puts_back_buffers_too() -> None:
+@pytest.mark.parametrize("shares", ["70/15/15", "70/0/30"])
+def test_early_stopping_puts_back_buffers_too(shares: str) -> None:
+    dataset = data.make(replace(PLANE.spec, split=SplitSpec.parse(shares)))
     spec = TrainSpec(epochs=500, early_stop=2, batch_size=16, learning_rate=0.2, device="cpu")
-    _, trainer, done = check(careless(), PLANE, spec)
+    _, trainer, done = check(careless(), dataset, spec)
     assert trainer.ended == "early stop"
     assert trainer.best is not None
     steps_an_epoch = math.ceil(70 / 16)
-    assert state(trainer.model)["body.1.num_batches_tracked"] == (trainer.best[0] + 1) * steps_an_epoch
+    assert state(trainer.model)["body.1.num_batches_tracked"] == trainer.held_epochs * steps_an_epoch
     assert len(done) == trainer.best[0] + 1 + 2
 
 

@@ -78,6 +78,7 @@ class Textbook:
         waited = 0
         for epoch in range(self.spec.epochs):
             learning_rate = self.optimizer.param_groups[0]["lr"]
+            before = copy.deepcopy(self.model.state_dict())
             train_loss = self.learn()
             val_loss = self.validate()
             watched = train_loss if val_loss is None else val_loss
@@ -88,7 +89,8 @@ class Textbook:
             self.rows.append((train_loss, val_loss, learning_rate))
             if watched < self.best - self.spec.min_delta:
                 self.best, self.best_epoch, waited = watched, epoch, 0
-                self.best_state = copy.deepcopy(self.model.state_dict())
+                # the training loss is that of the weights from before the epoch
+                self.best_state = before if val_loss is None else copy.deepcopy(self.model.state_dict())
             else:
                 waited += 1
             if self.spec.early_stop and waited == self.spec.early_stop:

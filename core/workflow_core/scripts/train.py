@@ -51,10 +51,13 @@ VALIDATE = """
         val_loss = criterion(model(X_val), y_val).item()
 """
 
+COPY = "copy.deepcopy(model.state_dict())"
+BEFORE = f"    weights = {COPY}  # what train_loss will be the loss of\n"
+
 EARLY_STOP = """
     if {watched} < best_loss{margin}:
         best_loss, waited = {watched}, 0
-        best_weights = copy.deepcopy(model.state_dict())
+        best_weights = {weights}
     else:
         waited += 1
     if waited == {patience}:
@@ -68,7 +71,10 @@ def train(spec: WorkflowSpec, report: str = "") -> str:
     settings = spec.train
     text = _device(spec) + f"\n{_criterion(settings)}{_optimizer(settings)}{_scheduler(settings)}"
     text += _before_the_loop(spec)
-    return text + f"\nfor epoch in range({settings.epochs}):\n" + loop(spec) + report + _early_stop(spec)
+    text += f"\nfor epoch in range({settings.epochs}):\n"
+    if settings.early_stop and not validates(spec):
+        text += BEFORE
+    return text + loop(spec) + report + _early_stop(spec)
 
 
 def loop(spec: WorkflowSpec) -> str:
@@ -194,4 +200,6 @@ def _early_stop(spec: WorkflowSpec) -> str:
     if not spec.train.early_stop:
         return ""
     margin = f" - {number(spec.train.min_delta)}" if spec.train.min_delta else ""
-    return EARLY_STOP.format(watched=_watched(spec), margin=margin, patience=spec.train.early_stop)
+    weights = COPY if validates(spec) else "weights"
+    patience = spec.train.early_stop
+    return EARLY_STOP.format(watched=_watched(spec), margin=margin, patience=patience, weights=weights)

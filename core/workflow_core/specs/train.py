@@ -68,9 +68,10 @@ class TrainSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     from factor times the learning rate to all of it over `scheduler_epochs`.
 
     `early_stop` ends the training after so many epochs in which that loss has not fallen by more than `min_delta`, and
-    puts back the weights of the best epoch; 0 never does. `clip` is the largest norm that the gradients may have
-    together, 0 leaves them. `deterministic` asks torch for algorithms that repeat to the last bit.
-    `device` is `auto` (CUDA, then MPS, then CPU), `cpu`, `mps`, `cuda` or `cuda:N`.
+    puts back the weights that it was best with (the training loss of an epoch is that from before its updates); 0 never
+    does. `clip` is the largest norm that the gradients may have together, 0 leaves them. `deterministic` asks torch for
+    algorithms that repeat to the last bit. `device` is `auto` (CUDA, then MPS, then CPU), `cpu`, `mps`, `cuda` or
+    `cuda:N`.
     """
 
     loss: Loss = "mse"

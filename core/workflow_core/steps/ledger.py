@@ -20,8 +20,10 @@ class Ledger:
     """What both kinds of ledger share.
 
     A row is train_loss, val_loss (with validation rows only), learning_rate, grad_norm, then the tracked values.
-    `ended` is "" while the training goes on; it becomes EARLY_STOP, the model then holding the weights of the best
-    epoch, or DIVERGED, the model then holding the last good weights, those from before the epoch `first_bad`.
+    `ended` is "" while the training goes on; it becomes EARLY_STOP, the model then holding the weights whose loss was
+    best, or DIVERGED, the model then holding the last good weights, those from before the epoch `first_bad`.
+    The validation loss of an epoch is that of the weights after it; its training loss is that of forward passes before
+    each update. So without validation rows the weights put back are those from before the best epoch.
 
     The best epoch has the least validation loss (training loss, without validation rows). With early stopping only
     one that is lower by more than `min_delta` counts as better, so that `best` is always what would be put back.
@@ -39,6 +41,7 @@ class Ledger:
         self._patience = spec.early_stop
         self._min_delta = spec.min_delta if spec.early_stop else 0.0
         self._best_weights = Snapshot(model) if spec.early_stop else None
+        self._wants_before = spec.early_stop > 0 and not validates
         self._epoch = epoch
 
     def columns(self, rows: Sequence[Sequence[float]]) -> dict[str, list[float]]:
@@ -67,8 +70,8 @@ class HostLedger(Ledger):
         self._least = math.inf
         # a model that is tracked to the last number needs no copy: its last good weights are in the last good row
         scalars = sum(parameter.numel() for parameter in model.parameters())
-        self._whole = scalars <= MAX_SCALARS and not any(True for _ in model.buffers())
-        self._good_weights = None if self._whole else Snapshot(model)
+        whole = scalars <= MAX_SCALARS and not any(True for _ in model.buffers())
+        self._good_weights = None if whole and not self._wants_before else Snapshot(model)
         self._good_row = [0.0] * (self._rate_at + 2) + [tensor.item() for tensor in self.tracked.tensors()]
 
     def note(self, losses: list[float], learning_rate: float, grad_norm: float) -> None:
@@ -82,16 +85,17 @@ class HostLedger(Ledger):
             self._diverged(epoch)
             self._put_back_good()
             return
+        better = row[self._watched] < self._least - self._min_delta
+        if better:
+            self._least, self._waited = row[self._watched], 0
+            self.best = epoch, self._least
+            if self._best_weights is not None:
+                self._best_weights.take(self._good_weights if self._wants_before else None)
         if self._good_weights is None:
             self._good_row = row
         else:
             self._good_weights.take()
-        if row[self._watched] < self._least - self._min_delta:
-            self._least, self._waited = row[self._watched], 0
-            self.best = epoch, self._least
-            if self._best_weights is not None:
-                self._best_weights.take()
-        elif self._patience:
+        if self._patience and not better:
             self._waited += 1
             if self._waited >= self._patience:
                 self._stopped()
@@ -132,8 +136,8 @@ class DeviceLedger(Ledger):
         self._epoch += 1
         self._rates.append(learning_rate)
         self._going = self._going & row.isfinite().all()
-        self._good_weights.take_where(self._going)
         if self._best_weights is None:
+            self._good_weights.take_where(self._going)
             self._rows.append(row)
             return
         loss = row[self._watched]
@@ -141,7 +145,8 @@ class DeviceLedger(Ledger):
             self._least = torch.full_like(loss, math.inf)
         better = self._going & (loss < self._least - self._min_delta)
         self._least = torch.where(better, loss, self._least)
-        self._best_weights.take_where(better)
+        self._best_weights.take_where(better, self._good_weights if self._wants_before else None)
+        self._good_weights.take_where(self._going)
         self._waited = torch.where(better, 0, self._waited + 1)
         self._going = self._going & (self._waited < self._patience)
         self._rows.append(torch.cat([row, torch.stack([better, self._going]).to(row.dtype)]))

@@ -15,14 +15,14 @@ class Snapshot:
         self._has_buffers = any(True for _ in model.buffers())
         self._kept = [tensor.clone() for tensor in self._live()]
 
-    def take(self) -> None:
-        """Remember the model as it is now."""
-        torch._foreach_copy_(self._kept, self._live())
+    def take(self, source: Snapshot | None = None) -> None:
+        """Remember the model as it is now, or as `source` remembers it."""
+        torch._foreach_copy_(self._kept, self._live() if source is None else source._kept)
 
-    def take_where(self, flag: Tensor) -> None:
-        """Remember the model as it is now if `flag` (bool, of shape [], on the device) is set; waits for nothing."""
-        for kept, live in zip(self._kept, self._live(), strict=True):
-            torch.where(flag, live, kept, out=kept)
+    def take_where(self, flag: Tensor, source: Snapshot | None = None) -> None:
+        """`take` if `flag` (bool, of shape [], on the device) is set; waits for nothing."""
+        for kept, new in zip(self._kept, self._live() if source is None else source._kept, strict=True):
+            torch.where(flag, new, kept, out=kept)
 
     def put_back(self) -> None:
         """Make the model what it was when last remembered."""

@@ -116,6 +116,19 @@ class Trainer:
         return best
 
     @property
+    def held_epochs(self) -> int:
+        """How many completed epochs are behind the weights that the model holds now.
+
+        All while the training goes on. After an early stop those up to the best epoch, and with it where it is one of
+        the validation loss; the training loss was best before that epoch's updates. After a divergence `first_bad`.
+        """
+        if self.first_bad is not None:
+            return self.first_bad
+        if self.ended and self.best is not None:
+            return self.best[0] + self.validates
+        return self.done
+
+    @property
     def learning_rate(self) -> float:
         """That of the next step."""
         return self.schedule.learning_rate
