@@ -129,7 +129,7 @@ TRAININGS: dict[str, TrainSpec] = {
     "adamw without decay": TrainSpec(optimizer="adamw", weight_decay=0, clip=0.1, deterministic=True),
     "rmsprop": TrainSpec(optimizer="rmsprop", momentum=0.5, loss="smooth_l1", delta=0.5, scheduler="plateau"),
     "adagrad": TrainSpec(optimizer="adagrad", learning_rate=0.1, batch_size=5, clip=0.5, early_stop=3),
-    "lbfgs": TrainSpec(optimizer="lbfgs", learning_rate=0.1, loss="huber", scheduler="warmup", clip=1.0),
+    "lbfgs": TrainSpec(optimizer="lbfgs", learning_rate=0.1, loss="huber", scheduler="warmup"),
     "lbfgs in batches": TrainSpec(optimizer="lbfgs", learning_rate=0.1, batch_size=20, early_stop=1),
     "more than a batch": TrainSpec(batch_size=10_000, scheduler="warmup", scheduler_factor=1.0),
     "flat plateau": TrainSpec(scheduler="plateau", scheduler_factor=1.0, batch_size=32, batch_seed=11),
@@ -492,15 +492,15 @@ def model_specs(draw: st.DrawFn) -> ModelSpec:
 
 @st.composite
 def train_specs(draw: st.DrawFn) -> TrainSpec:
-    momentum = draw(of((0.0, 0.9)))
+    momentum, optimizer = draw(of((0.0, 0.9))), draw(of(OPTIMIZERS))
     choices: dict[str, Any] = {
         "loss": LOSSES,
-        "optimizer": OPTIMIZERS,
         "scheduler": SCHEDULERS,
         "weight_decay": (None, 0.0, 0.01, 2.0),
     }
     return TrainSpec(
         **{name: draw(of(values)) for name, values in choices.items()},
+        optimizer=optimizer,
         delta=draw(st.floats(1e-12, 1e12)),
         learning_rate=draw(st.floats(0, 1e6, exclude_min=True)),
         momentum=momentum,
@@ -512,7 +512,7 @@ def train_specs(draw: st.DrawFn) -> TrainSpec:
         scheduler_factor=draw(POSITIVE),
         early_stop=draw(st.integers(0, 5)),
         min_delta=draw(st.floats(0, 1e30)),
-        clip=draw(st.floats(0, 1e30)),
+        clip=draw(st.just(0.0) | st.floats(0, 1e30)) if optimizer != "lbfgs" else 0.0,
         deterministic=draw(st.booleans()),
         device=draw(of(("auto", "cpu", "cuda", "cuda:1", "mps"))),
     )

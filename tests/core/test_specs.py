@@ -150,7 +150,7 @@ def train_specs(draw: st.DrawFn) -> TrainSpec:
         scheduler_factor=draw(st.floats(1e-9, 1)),
         early_stop=draw(st.integers(0, MAX_EPOCHS)),
         min_delta=draw(st.floats(0, 1e30)),
-        clip=draw(st.floats(0, 1e30)),
+        clip=0.0 if optimizer == "lbfgs" else draw(st.floats(0, 1e30)),
         deterministic=draw(st.booleans()),
         device=draw(st.sampled_from(["auto", "cpu", "mps", "cuda", "cuda:0", "cuda:12"])),
     )
@@ -376,6 +376,14 @@ def test_a_class_in_a_file(text: str, expected: tuple[str, str] | None) -> None:
 def test_training_that_cannot_be(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"\w"):
         TrainSpec(**wrong)
+
+
+def test_lbfgs_is_not_given_clipped_gradients() -> None:
+    with pytest.raises(ValueError, match=r"^lbfgs cannot learn from clipped gradients; set clip to 0, or choose "):
+        TrainSpec(optimizer="lbfgs", clip=1.0)
+    with pytest.raises(WorkflowError, match="set clip to 0"):
+        WorkflowSpec.from_toml("[train]\noptimizer = 'lbfgs'\nclip = 0.5")
+    assert TrainSpec(optimizer="lbfgs", clip=0).clip == 0
 
 
 @given(st.text(max_size=12) | st.from_regex(r"(auto|cpu|mps|cuda):?[0-9]{0,5}", fullmatch=True))

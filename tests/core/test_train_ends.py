@@ -150,12 +150,12 @@ def test_the_best_weights_are_a_copy() -> None:
 
 @pytest.mark.parametrize("on_host", [True, False])
 @pytest.mark.parametrize("make", MODELS.values(), ids=MODELS)
-@pytest.mark.parametrize("learning_rate", [0.9, 0.4])
+@pytest.mark.parametrize("learning_rate", [0.9, 0.2])
 def test_without_validation_rows_the_model_that_is_put_back_has_the_best_training_loss(
     learning_rate: float, make: Any, on_host: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(train, "reads_at_once", lambda device: on_host)
-    spec = TrainSpec(learning_rate=learning_rate, momentum=0.5, epochs=400, early_stop=3, device="cpu")
+    spec = TrainSpec(learning_rate=learning_rate, momentum=0.9, epochs=400, early_stop=3, device="cpu")
     trainer = Trainer(make(), UNVALIDATED, spec)
     done = list(records(trainer))
     assert trainer.ended == "early stop"

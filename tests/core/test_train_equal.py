@@ -70,14 +70,19 @@ def check(model: nn.Module, dataset: Dataset, spec: TrainSpec) -> tuple[Textbook
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "full batch": {},
-    "batches": {"batch_size": 15},
+    "batches": {"batch_size": 20},
     "batches, clipped": {"batch_size": 10, "clip": 0.05},
 }
 
 
-@pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
-@pytest.mark.parametrize("scheduler", SCHEDULERS)
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize(
+    ("optimizer", "scheduler", "settings"),
+    [
+        pytest.param(optimizer, scheduler, SETTINGS[name], id=f"{optimizer}-{scheduler}-{name}")
+        for optimizer, scheduler, name in itertools.product(OPTIMIZERS, SCHEDULERS, SETTINGS)
+        if not (optimizer == "lbfgs" and "clip" in SETTINGS[name])
+    ],
+)
 def test_every_optimizer_with_every_scheduler(optimizer: Any, scheduler: Any, settings: dict[str, Any]) -> None:
     spec = TrainSpec(
         optimizer=optimizer,
@@ -85,14 +90,13 @@ def test_every_optimizer_with_every_scheduler(optimizer: Any, scheduler: Any, se
         scheduler=scheduler,
         scheduler_epochs=2,
         scheduler_factor=0.5,
-        epochs=4 if optimizer == "lbfgs" and "batch_size" in settings else 25,  # it takes 20 evaluations a step
+        epochs=5 if optimizer == "lbfgs" else 15,  # it takes 20 evaluations a step
         device="cpu",
         **settings,
     )
     _, trainer, done = check(build.build(ModelSpec()), LINE, spec)
     assert len({record.learning_rate for record in done}) == 1 or scheduler != "none"
-    # the curvature that lbfgs sees between clipped gradients is none: it is thrown out in its first epoch
-    assert trainer.ended == ("diverged" if optimizer == "lbfgs" and "clip" in settings else "")
+    assert trainer.ended == ""
 
 
 @pytest.mark.parametrize("batch_size", [0, 16])

@@ -128,8 +128,6 @@ class Textbook:
         self.optimizer.zero_grad()
         loss = self.criterion(self.model(X), y)
         loss.backward()
-        if self.spec.clip:
-            nn.utils.clip_grad_norm_(self.model.parameters(), self.spec.clip)
         return loss
 
     def validate(self) -> float | None:

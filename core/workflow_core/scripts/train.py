@@ -32,7 +32,7 @@ def closure():
     loss = criterion(y_pred, {y})
     optimizer.zero_grad()
     loss.backward()
-{clip}    return loss
+    return loss
 
 loss = optimizer.step(closure)
 """
@@ -175,9 +175,9 @@ def _before_the_loop(spec: WorkflowSpec) -> str:
 
 
 def _step(train: TrainSpec, X: str, y: str) -> str:
-    clip = f"nn.utils.clip_grad_norm_(model.parameters(), {number(train.clip)})\n" if train.clip else ""
     if train.optimizer == "lbfgs":
-        return SEARCH.format(X=X, y=y, clip=indent(clip, "    "))
+        return SEARCH.format(X=X, y=y)
+    clip = f"nn.utils.clip_grad_norm_(model.parameters(), {number(train.clip)})\n" if train.clip else ""
     return DESCEND.format(X=X, y=y, clip=clip)
 
 

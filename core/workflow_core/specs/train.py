@@ -69,9 +69,9 @@ class TrainSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
     `early_stop` ends the training after so many epochs in which that loss has not fallen by more than `min_delta`, and
     puts back the weights that it was best with (the training loss of an epoch is that from before its updates); 0 never
-    does. `clip` is the largest norm that the gradients may have together, 0 leaves them. `deterministic` asks torch for
-    algorithms that repeat to the last bit. `device` is `auto` (CUDA, then MPS, then CPU), `cpu`, `mps`, `cuda` or
-    `cuda:N`.
+    does. `clip` is the largest norm that the gradients may have together, 0 leaves them, as lbfgs needs them.
+    `deterministic` asks torch for algorithms that repeat to the last bit. `device` is `auto` (CUDA, then MPS, then CPU),
+    `cpu`, `mps`, `cuda` or `cuda:N`.
     """
 
     loss: Loss = "mse"
@@ -111,4 +111,7 @@ class TrainSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         check_whole("the patience of early stopping", self.early_stop, 0, MAX_EPOCHS)
         check_number("min delta", self.min_delta, 0.0)
         check_number("the largest gradient norm", self.clip, 0.0)
+        if self.clip and self.optimizer == "lbfgs":
+            # lbfgs takes the change of the gradients for the curvature; between clipped ones there is none
+            raise ValueError("lbfgs cannot learn from clipped gradients; set clip to 0, or choose another optimizer")
         parse_device(self.device)

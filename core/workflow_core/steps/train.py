@@ -192,8 +192,6 @@ class Trainer:
                 loss.backward()
                 if not norms:
                     norms.append(self._grad_norm())
-                if self.spec.clip:
-                    nn.utils.clip_grad_norm_(self._parameters, self.spec.clip)
                 return loss
 
             losses.append(self._read(optimizer.step(closure)))
