@@ -30,10 +30,20 @@ def test_every_row_once_an_epoch_with_its_own_target(count: int, size: int, seed
 
 def test_the_full_batch_is_the_rows_themselves() -> None:
     X, y = rows(5)
-    for size in (0, 5, 6):
-        ((part, targets),) = Batches(X, y, size, 1)
-        assert part is X
-        assert targets is y
+    ((part, targets),) = Batches(X, y, 0, 1)
+    assert part is X
+    assert targets is y
+
+
+def test_fewer_rows_than_a_batch_are_dealt_to_a_single_one() -> None:
+    X, y = rows(5)
+    order = torch.randperm(5, generator=torch.Generator().manual_seed(1))
+    for size in (5, 6, 10_000_000):
+        batches = Batches(X, y, size, 1)
+        ((part, targets),) = batches
+        assert torch.equal(part, X[order])
+        assert torch.equal(targets, y[order])
+        assert batches.sizes == [5]
 
 
 def test_each_epoch_has_another_order_that_the_seed_alone_decides() -> None:

@@ -92,6 +92,14 @@ def test_an_epoch_does_nothing_that_waits(
     assert len(trainer.fetch()["train_loss"]) == 4
 
 
+def test_the_sizes_of_the_batches_are_taken_to_the_device_once(remote: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer = Trainer(build.build(ModelSpec()), DATASET, TrainSpec(batch_size=8, device="cpu"))
+    trainer.epoch()
+    monkeypatch.setattr(torch, "tensor", None)
+    trainer.epoch()
+    assert len(trainer.fetch()["train_loss"]) == 2
+
+
 def test_on_a_cpu_the_same_epoch_reads_its_figures() -> None:
     trainer = Trainer(build.build(ModelSpec()), DATASET, TrainSpec(device="cpu"))
     with Waiting() as waiting:

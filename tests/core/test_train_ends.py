@@ -185,6 +185,22 @@ def test_the_epochs_behind_the_weights_are_counted() -> None:
     assert trainer.held_epochs == trainer.first_bad == trainer.done - 1
 
 
+@pytest.mark.parametrize("on_host", [True, False])
+@pytest.mark.parametrize(
+    ("learning_rate", "early_stop", "ended"), [(0.4, 2, "early stop"), (5.0, 0, "diverged"), (0.01, 0, "")]
+)
+def test_weights_that_were_put_back_come_without_an_optimizers_state(
+    learning_rate: float, early_stop: int, ended: str, on_host: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(train, "reads_at_once", lambda device: on_host)
+    spec = TrainSpec(learning_rate=learning_rate, momentum=0.9, early_stop=early_stop, epochs=800, device="cpu")
+    trainer = Trainer(two_numbers(), DATASET, spec)
+    assert trainer.optimizer_state() == trainer.optimizer.state_dict()
+    list(records(trainer))
+    assert trainer.ended == ended
+    assert trainer.optimizer_state() == (None if ended else trainer.optimizer.state_dict())
+
+
 def test_a_goes_on_trainer_counts_from_its_epoch() -> None:
     trainer = Trainer(two_numbers(), DATASET, TrainSpec(learning_rate=1.5, epochs=1000, device="cpu"), epoch=7)
     done = list(records(trainer))

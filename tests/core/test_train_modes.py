@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from workflow_core import devices
 from workflow_core.errors import WorkflowError
 from workflow_core.specs import DataSpec, ModelSpec, TrainSpec
-from workflow_core.steps import build, data, surroundings
+from workflow_core.steps import build, data, surroundings, train
 from workflow_core.steps.modes import Modes, draws
 from workflow_core.steps.train import Trainer, records
 
@@ -84,6 +84,53 @@ def test_a_train_method_of_the_users_own_is_called() -> None:
     assert model.training
     assert not model.norm.training
     assert model.norm.num_batches_tracked == 0
+
+
+class OnlyInTraining(nn.Module):
+    """Gives what it should in eval mode, which is how a model is tried when it is built."""
+
+    def __init__(self, change: Any) -> None:
+        super().__init__()
+        self.linear = nn.Linear(1, 1)
+        self.change = change
+
+    def forward(self, x: Tensor) -> Any:
+        y_pred = self.linear(x)
+        return self.change(y_pred) if self.training else y_pred
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "lbfgs"])
+@pytest.mark.parametrize("batch_size", [0, 10])
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda y_pred: y_pred.squeeze(1), "a tensor of shape [n]"),
+        (lambda y_pred: (y_pred, y_pred), "a tuple, not a tensor"),
+        (lambda y_pred: y_pred.mean(), "a tensor of shape []"),
+        (lambda y_pred: y_pred[:-1], "a tensor of shape ["),
+    ],
+)
+def test_a_wrong_output_while_training_is_one_clear_error(
+    change: Any, said: str, batch_size: int, optimizer: Any
+) -> None:
+    model = OnlyInTraining(change)
+    before = model.linear.weight.item()
+    trainer = Trainer(model, DATASET, TrainSpec(batch_size=batch_size, optimizer=optimizer, device="cpu"))
+    with pytest.raises(WorkflowError) as caught:
+        trainer.epoch()
+    assert f"its forward gives {said}" in caught.value.problem.message
+    assert trainer.done == 0
+    assert model.linear.weight.item() == before
+
+
+def test_the_output_is_looked_at_in_the_first_epoch_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[int] = []
+    monkeypatch.setattr(train, "check_output", lambda y_pred, rows: looked.append(rows))
+    trainer = Trainer(Watched(), DATASET, TrainSpec(batch_size=20, device="cpu"))
+    trainer.epoch()
+    assert looked == [20, 15]
+    trainer.epoch()
+    assert looked == [20, 15]
 
 
 MODELS = {

@@ -101,7 +101,7 @@ class Textbook:
         """One epoch; its mean loss over the rows."""
         self.model.train()
         X_train, y_train = self.train
-        if not 0 < self.spec.batch_size < len(X_train):
+        if not self.spec.batch_size:
             return self.step(X_train, y_train)
         total = 0.0
         order = torch.randperm(len(X_train), generator=self.generator)

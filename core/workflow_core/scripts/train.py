@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from textwrap import indent
 
-from workflow_core.scripts.data import rows, splits
+from workflow_core.scripts.data import splits
 from workflow_core.scripts.text import number
 from workflow_core.specs import OPTIMIZER_USES, Loss, Optimizer, TrainSpec, WorkflowSpec
 
@@ -96,11 +96,8 @@ def validates(spec: WorkflowSpec) -> bool:
 
 
 def in_batches(spec: WorkflowSpec) -> bool:
-    """Are the rows dealt to batches? A table is taken to have more rows than one of them; the
-    lines assert it."""
-    count = rows(spec.data)
-    size = spec.train.batch_size
-    return size > 0 and (count is None or size < spec.data.split.counts(count)[0])
+    """Are the rows dealt to batches? To a single one where they are no more than it takes."""
+    return spec.train.batch_size > 0
 
 
 def may_be_cuda(train: TrainSpec) -> bool:
@@ -165,9 +162,6 @@ def _before_the_loop(spec: WorkflowSpec) -> str:
     if (spec.model.kind == "mlp" and spec.model.dropout) or spec.model.kind == "custom":
         text += f"torch.manual_seed({train.batch_seed})  # for what the model draws while it is trained\n"
     if in_batches(spec):
-        if rows(spec.data) is None:
-            # otherwise the steps take them in their own order, and sum up nothing
-            text += f"assert len(X_train) > {train.batch_size}  # more rows than one batch\n"
         text += f"generator = torch.Generator().manual_seed({train.batch_seed})\n"
     if train.early_stop:
         text += "best_loss, waited = math.inf, 0\n"

@@ -59,8 +59,8 @@ class TrainSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """How the model is trained; settings that the chosen loss, optimizer or scheduler has no use for do nothing.
 
     `delta` is huber's delta and smooth_l1's beta. `learning_rate` is the optimizer's lr; `weight_decay` None is the
-    optimizer's own (0.01 for adamw, 0 for the others). `batch_size` 0 takes all rows at once; smaller batches are dealt
-    anew every epoch, in an order drawn with `batch_seed`.
+    optimizer's own (0.01 for adamw, 0 for the others). `batch_size` 0 takes all rows at once; with any other they are
+    dealt to batches anew every epoch, in an order drawn with `batch_seed`.
 
     `scheduler` changes the learning rate after every epoch: `step` multiplies it by `scheduler_factor` every
     `scheduler_epochs`; `cosine` takes it down to 0 over all epochs; `plateau` multiplies it by the factor where the
@@ -70,8 +70,8 @@ class TrainSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     `early_stop` ends the training after so many epochs in which that loss has not fallen by more than `min_delta`, and
     puts back the weights that it was best with (the training loss of an epoch is that from before its updates); 0 never
     does. `clip` is the largest norm that the gradients may have together, 0 leaves them, as lbfgs needs them.
-    `deterministic` asks torch for algorithms that repeat to the last bit. `device` is `auto` (CUDA, then MPS, then CPU),
-    `cpu`, `mps`, `cuda` or `cuda:N`.
+    `deterministic` asks torch for algorithms that repeat to the last bit. `device` is `auto` (CUDA, then MPS, then
+    CPU), `cpu`, `mps`, `cuda` or `cuda:N`.
     """
 
     loss: Loss = "mse"

@@ -12,14 +12,14 @@ class Batches:
     """What one epoch goes over: each iteration deals all rows anew, the last batch is what is left.
 
     `X` is of shape [n, k], `y` of shape [n, 1]. The order is torch.randperm with a generator of its own, on the CPU
-    whatever device the rows are on, so that every device sees the same. A `batch_size` of 0, or of at least n rows, is
-    the full batch: all rows, in their own order.
+    whatever device the rows are on, so that every device sees the same. A `batch_size` of 0 is the full batch: all
+    rows, in their own order; one of n rows or more deals them to a single batch.
     """
 
     def __init__(self, X: Tensor, y: Tensor, batch_size: int, seed: int) -> None:
         self.X, self.y = X, y
         self.rows = len(X)
-        self.full = not 0 < batch_size < self.rows
+        self.full = batch_size == 0
         self.batch_size = self.rows if self.full else batch_size
         self._generator = torch.Generator("cpu").manual_seed(seed)
         # out of pinned memory a copy to CUDA waits for nothing that the device has yet to do

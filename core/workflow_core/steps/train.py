@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from workflow_core.devices import available_devices, pick_device
 from workflow_core.specs import TrainSpec
 from workflow_core.steps.batches import Batches
+from workflow_core.steps.custom import check_output
 from workflow_core.steps.data import Dataset
 from workflow_core.steps.ledger import DIVERGED, EARLY_STOP, make_ledger
 from workflow_core.steps.losses import LOSSES, make_criterion, make_lean_criterion
@@ -97,6 +98,8 @@ class Trainer:
         self._parameters = list(self.model.parameters())
         self._few = self._host and all(parameter.numel() == 1 for parameter in self._parameters)
         self._around = around(spec, self.model, self.device)
+        self._sizes: Tensor | None = None
+        self._forward: Callable[[Tensor], Any] = self._checked
 
     @property
     def ended(self) -> str:
@@ -128,6 +131,14 @@ class Trainer:
             return self.best[0] + self.validates
         return self.done
 
+    def optimizer_state(self) -> dict[str, Any] | None:
+        """The optimizer's `state_dict`, a live view; None where the model holds other weights than those it stepped to.
+
+        That is so after an early stop and after a divergence, which put back earlier weights: the momentum and step
+        counts of the later ones would lead a training that goes on from them astray.
+        """
+        return None if self.ended else self.optimizer.state_dict()
+
     @property
     def learning_rate(self) -> float:
         """That of the next step."""
@@ -140,13 +151,15 @@ class Trainer:
     def epoch(self) -> None:
         """One pass over all training rows, then validation; nothing where the training has ended.
 
-        Raises WorkflowError where the repeatable mode is asked for and not to be had.
+        Raises WorkflowError where the repeatable mode is asked for and not to be had, and in the first epoch where the
+        model does not give one number for each row.
         """
         if self._ledger.ended:
             return
         with self._around:
             learning_rate = self.schedule.learning_rate
             losses, grad_norm = self._search() if self.spec.optimizer == "lbfgs" else self._descend()
+            self._forward = self.model
             figures = [losses[0] if self.batches.full else self._mean(losses)]
             if self.validates:
                 figures.append(self._validate())
@@ -157,7 +170,7 @@ class Trainer:
 
     def _descend(self) -> tuple[list[Any], Any]:
         """The loop: the loss of every batch, and the gradient norm of the last."""
-        model, criterion, optimizer, clip = self.model, self.criterion, self._lean, self.spec.clip
+        model, criterion, optimizer, clip = self._forward, self.criterion, self._lean, self.spec.clip
         read, losses, norm = self._read, [], None
 
         for X, y in self.batches:
@@ -178,7 +191,7 @@ class Trainer:
         Loss and gradient norm are those of the first evaluation, at the weights from before the step: what the other
         optimizers' are, too.
         """
-        model, criterion, optimizer = self.model, self.criterion, self._lean
+        model, criterion, optimizer = self._forward, self.criterion, self._lean
         losses: list[Any] = []
         norms: list[Any] = []
 
@@ -197,6 +210,12 @@ class Trainer:
             losses.append(self._read(optimizer.step(closure)))
 
         return losses, norms[0]
+
+    def _checked(self, X: Tensor) -> Any:
+        """What the model gives in the first epoch: when it was built it was tried in eval mode alone."""
+        y_pred = self.model(X)
+        check_output(y_pred, len(X))
+        return y_pred
 
     def _validate(self) -> Any:
         with torch.inference_mode():
@@ -222,7 +241,10 @@ class Trainer:
                 total += loss * size
             return total / rows
         stacked = torch.stack(losses)
-        return stacked.dot(torch.tensor(sizes, dtype=stacked.dtype).to(stacked.device, non_blocking=True)) / rows
+        if self._sizes is None:
+            # once: a copy out of memory that is not pinned waits until the device has done all that it was given
+            self._sizes = torch.tensor(sizes, dtype=stacked.dtype, device=stacked.device)
+        return stacked.dot(self._sizes) / rows
 
     def fetch(self) -> dict[str, list[float]]:
         """The figures of all epochs since the last fetch, in one transfer: a column each, oldest first.
