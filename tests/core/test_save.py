@@ -16,7 +16,7 @@ import torch
 
 from workflow_core import archive, atomic
 from workflow_core.errors import Problem, WorkflowError
-from workflow_core.specs import OPTIMIZERS, DataSpec, ModelSpec, TrainSpec, WorkflowSpec
+from workflow_core.specs import OPTIMIZERS, DataSpec, InitSpec, ModelSpec, TrainSpec, WorkflowSpec
 from workflow_core.steps import build, data
 from workflow_core.steps.load import load
 from workflow_core.steps.save import save
@@ -404,3 +404,26 @@ def test_every_flipped_bit_is_refused(tmp_path: Path) -> None:
         with pytest.raises(archive.Refused):
             archive.open_archive(bytes(data))
         data[bit // 8] ^= 1 << bit % 8
+
+
+@pytest.mark.parametrize("size", [1e20, 1e35, 1e300])
+def test_the_record_of_float64_data_is_not_computed_in_float32(tmp_path: Path, size: float) -> None:
+    spec = DataSpec(kind="table", file="any.csv", dtype="float64")
+    X = torch.linspace(0, 1, 30, dtype=torch.float64).unsqueeze(1) * size
+    model = build.build(ModelSpec(init=InitSpec(values={"weight": 1.0, "bias": 0.0})), 1, "float64")
+    path = save(
+        tmp_path / "m.pt",
+        "checkpoint",
+        model,
+        workflow=WorkflowSpec(data=spec),
+        epoch=0,
+        train_loss=None,
+        val_loss=None,
+        optimizer_state=None,
+        dataset=data.from_columns(spec, X, X, ("x",), "y"),
+        overwrite=False,
+    )
+    proof = torch.load(path)["proof"]
+    assert (proof["x"][0], proof["x"][-1]) == (0.0, size)
+    assert proof["x"] == proof["y_pred"]
+    assert len(set(proof["x"])) == len(proof["x"])

@@ -90,7 +90,7 @@ def _proof(model: nn.Module, dataset: Dataset | None) -> dict[str, Any] | None:
         return None
     x: list[Any]
     if len(dataset.features) == 1:
-        x = torch.linspace(*dataset.x_range, PROOF_ROWS).tolist()
+        x = torch.linspace(*dataset.x_range, PROOF_ROWS, dtype=torch.float64).tolist()
     else:
         x = dataset.X[spread(len(dataset.X), PROOF_ROWS).to(dataset.X.device)].tolist()
     return {"x": x, "y_pred": predict(model, x, dataset.scaling)}
