@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import pairwise
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from workflow_core.specs import DataSpec, InitSpec, ModelSpec, SplitSpec, TrainSpec
-from workflow_core.steps import build, data, evaluate, least_squares, linear
+from workflow_core.steps import build, data, evaluate, least_squares, linear, train
 from workflow_core.steps.convergence import convergence
 from workflow_core.steps.data import Dataset
 from workflow_core.steps.losses import make_criterion
@@ -408,3 +409,69 @@ def test_the_courses_line() -> None:
     reference = linear.reference(ModelSpec(), data.make(DataSpec()), TrainSpec())
     assert reference.targets == {"weight": 0.7, "bias": 0.3}
     assert reference.closed_form == {"intercept": pytest.approx(0.3, rel=1e-6), "x": pytest.approx(0.7, rel=1e-6)}
+
+
+# --- numbers of extreme size ------------------------------------------------------------------------
+
+exponents = st.integers(-300, 300) | st.sampled_from([-300, -200, -155, 0, 155, 200, 300])
+
+
+@settings(max_examples=40, deadline=None)
+@given(exponents, exponents, st.booleans(), st.integers(1, 3), seeds)
+def test_data_of_any_size_go_through_every_step(x_size: int, y_size: int, scale: bool, degree: int, seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    x, noise = torch.rand(2, 30, 1, generator=generator, dtype=torch.float64)
+    dataset = dataset_of(x * float(f"1e{x_size}"), (2 * x + 1 + 0.1 * noise) * float(f"1e{y_size}"))
+    dataset = standardized(dataset) if scale else dataset
+    spec, train_spec = ModelSpec(kind="polynomial", degree=degree), TrainSpec(epochs=3, device="cpu")
+    model = build.build(spec, 1, "float64")
+    build.view(model, spec, dataset, train_spec)
+    data.view(dataset)
+    list(train.train(model, dataset, train_spec))
+    evaluate.predictions(model, dataset)
+    metrics = evaluate.evaluate(model, dataset)["train"]
+    assert metrics is not None
+    assert metrics.r2 is not None
+    reference = linear.reference(spec, dataset, train_spec)
+    assert convergence(model, spec, dataset, train_spec, reference)
+    assert all(map(math.isfinite, (*reference.closed_form.values(), reference.loss or 0.0)))
+    if scale and degree == 1 and abs(x_size - y_size) < 300:
+        # standardising takes all of the size away
+        assert metrics.r2 > -20
+        assert reference.loss == pytest.approx(linear.reference(spec, unit(x, noise), train_spec).loss, rel=1e-6)
+        slope = linear.reference(spec, unit(x, noise), train_spec).closed_form["c0"]
+        assert reference.closed_form["c0"] == pytest.approx(slope * float(f"1e{y_size - x_size}"), rel=1e-6)
+
+
+def unit(x: Tensor, noise: Tensor) -> Dataset:
+    return standardized(dataset_of(x, 2 * x + 1 + 0.1 * noise))
+
+
+def test_there_is_no_stable_learning_rate_where_the_loss_is_infinite_whatever_it_is() -> None:
+    x = torch.linspace(0, 1, 20, dtype=torch.float64).unsqueeze(1)
+    large = dataset_of(x, 1e200 * (2 * x + 1))
+    assert linear.reference(LINE, large, TrainSpec()).stable_lr is None
+    assert linear.reference(LINE, standardized(large), TrainSpec()).stable_lr is not None
+    assert linear.reference(LINE, large, TrainSpec(loss="huber")).stable_lr is not None
+
+
+def test_r2_of_numbers_whose_squares_leave_float64() -> None:
+    for size in (1e-300, 1e-200, 1.0, 1e200, 1e300):
+        dataset = dataset_of(
+            torch.tensor([[0.0], [1], [2], [3]]).double(), torch.tensor([[0.0], [2], [4], [6]]).double() * size
+        )
+        model = build.build(ModelSpec(), 1, "float64")
+        put(model, {"weight": size, "bias": size})
+        metrics = evaluate.evaluate(model, dataset)["train"]
+        assert metrics is not None
+        assert metrics.r2 == pytest.approx(1 - 6 / 20)
+
+
+def test_the_names_of_many_coefficients_take_no_time() -> None:
+    """They are told with every update of a running training."""
+    spec = ModelSpec(kind="polynomial", degree=20)
+    start = time.perf_counter()
+    found = [linear.names(spec, tuple(f"column {number}" for number in range(2000))) for _ in range(3)]
+    assert time.perf_counter() - start < 5  # a list that is searched for each name takes minutes
+    assert len(set(found[0])) == 40_001
+    assert found[1] is found[2]

@@ -13,12 +13,14 @@ def metrics(X, y):
     y = y.cpu().double()
     error = y_pred{double} - y
     mse = error.square().mean().item()
-    spread = (y - y.mean()).square().sum().item()
+    centered = y - y.mean()
+    unit = centered.abs().max()  # the squares of very large and very small numbers leave float64
+    rest = (error / unit).square().sum() / (centered / unit).square().sum()
     return {{
         "mse": mse,
         "mae": error.abs().mean().item(),
         "rmse": math.sqrt(mse),
-        "r2": 1 - error.square().sum().item() / spread if y.min() < y.max() else None,
+        "r2": 1 - rest.item() if y.min() < y.max() else None,
     }}
 """
 

@@ -43,16 +43,18 @@ def _metrics(model: nn.Module, dataset: Dataset, name: str) -> Metrics | None:
     if not len(y_true):
         return None
     error = _predict(model, dataset, name) - y_true
-    squared = error.square()
-    mse = squared.mean().item()
-    total = (y_true - y_true.mean()).square().sum().item()
+    mse = error.square().mean().item()
+    centered = y_true - y_true.mean()
+    # in units of the widest: squares of numbers beyond 1e±150 leave float64
+    unit = centered.abs().max()
+    rest = (error / unit).square().sum() / (centered / unit).square().sum()
     constant = bool((y_true == y_true[0]).all())
     return Metrics(
         count=len(y_true),
         mse=mse,
         mae=error.abs().mean().item(),
         rmse=math.sqrt(mse),
-        r2=None if constant else 1 - squared.sum().item() / total,
+        r2=None if constant else 1 - rest.item(),
     )
 
 

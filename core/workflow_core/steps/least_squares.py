@@ -25,14 +25,14 @@ RANK = 1e-12
 class Fit:
     """Coefficients `weights` [degree, features] and `intercept` for powers of (X - `mean`) / `std`, all float64.
 
-    `mse` is the mean squared residual of the rows it was fitted on, in the units of y squared.
+    `rmse` is the root of the mean squared residual of the rows it was fitted on, in the units of y.
     """
 
     weights: Tensor
     intercept: float
     mean: Tensor
     std: Tensor
-    mse: float
+    rmse: float
 
 
 def powers(X: Tensor, degree: int) -> Tensor:
@@ -74,10 +74,20 @@ def fit(X: Tensor, y: Tensor, degree: int) -> Fit | None:
     if int(solution.rank) < columns:
         return None
     scaled = solution.solution.flatten()
-    residual = (A @ scaled.unsqueeze(1) - b).square().sum().item() / n
+    rmse = math.sqrt((A @ scaled.unsqueeze(1) - b).square().sum().item() / n) * y_spread.item()
     weights = scaled * y_spread / spread
-    intercept = math.fsum([y_center.item(), *(-weights * center).tolist()])
-    return Fit(weights.reshape(degree, features), intercept, mean, std, residual * y_spread.item() ** 2)
+    intercept = total([y_center.item(), *(-weights * center).tolist()])
+    if not bool(torch.isfinite(weights).all()) or not math.isfinite(intercept) or not math.isfinite(rmse):
+        return None
+    return Fit(weights.reshape(degree, features), intercept, mean, std, rmse)
+
+
+def total(terms: list[float]) -> float:
+    """The sum, exactly rounded where it is one: of what a diverged model has it is NaN or infinite."""
+    try:
+        return math.fsum(terms)
+    except (OverflowError, ValueError):  # beyond float64 on the way, or infinities of both signs
+        return sum(terms)
 
 
 def curvature(X: Tensor, degree: int) -> Tensor | None:
@@ -129,8 +139,11 @@ def _moments(X: Tensor, wide: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tenso
     """Mean and standard deviation of each column of `wide(X)`, float64; a constant column has 1."""
     n = len(X)
     parts = torch.split(X, SLICE)
-    mean = sum((wide(part.double()).sum(0) for part in parts), torch.zeros(())) / n
+    largest = torch.stack([wide(part.double()).abs().amax(0) for part in parts]).amax(0)
+    # in units of a power of 2, which rounds nothing: squares of numbers beyond 1e±150 leave float64
+    unit = torch.exp2(largest.clamp(torch.finfo(torch.float64).tiny, torch.finfo(torch.float64).max).log2().floor())
+    mean = sum(((wide(part.double()) / unit).sum(0) for part in parts), torch.zeros(())) / n
     # a second pass: the squares of columns far from 0 would leave nothing of their spread
-    squares = sum(((wide(part.double()) - mean).square().sum(0) for part in parts), torch.zeros(()))
-    std = (squares / n).sqrt()
-    return mean, torch.where(std == 0, 1.0, std)
+    squares = sum(((wide(part.double()) / unit - mean).square().sum(0) for part in parts), torch.zeros(()))
+    std = (squares / n).sqrt() * unit
+    return mean * unit, torch.where(std == 0, 1.0, std)

@@ -7,6 +7,7 @@ momentum β it is 2(1 + β)/λmax (Polyak, "Some methods of speeding up the conv
 
 from __future__ import annotations
 
+import functools
 import math
 
 import torch
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from workflow_core.specs import ModelSpec, TrainSpec
 from workflow_core.steps import data, least_squares
 from workflow_core.steps.data import Dataset, Scaling
-from workflow_core.steps.least_squares import Fit, substitute
+from workflow_core.steps.least_squares import Fit, substitute, total
 from workflow_core.steps.models import LinearRegressionModel, construct
 from workflow_core.steps.tracked import Tracked
 from workflow_core.views import Reference
@@ -33,13 +34,20 @@ def names(spec: ModelSpec, features: tuple[str, ...]) -> tuple[str, ...]:
 
     A feature that is called as another coefficient has ` (column)` appended.
     """
-    found = ["intercept"]
-    for power in range(1, degree_of(spec) + 1):
+    return _names(degree_of(spec), features)
+
+
+@functools.lru_cache(maxsize=32)
+def _names(degree: int, features: tuple[str, ...]) -> tuple[str, ...]:
+    # asked for at every update of a screen
+    found = {"intercept": None}  # keeps its order
+    columns = set(features)
+    for power in range(1, degree + 1):
         for feature in features:
             name = feature if power == 1 else f"{feature}^{power}"
-            while name in found or (name in features and power > 1):
+            while name in found or (name in columns and power > 1):
                 name += " (column)" if power == 1 else " (power)"
-            found.append(name)
+            found[name] = None
     return tuple(found)
 
 
@@ -58,7 +66,7 @@ def coefficients(
     # the model sees (X - mean) / std
     shift, factor = -scaling.X_mean / scaling.X_std, 1 / scaling.X_std
     weights, constants = substitute(weights, shift, factor)
-    intercept = _sum([scaling.y_mean, scaling.y_std * bias, *(scaling.y_std * constants).tolist()])
+    intercept = total([scaling.y_mean, scaling.y_std * bias, *(scaling.y_std * constants).tolist()])
     return _named(spec, features, weights * scaling.y_std, intercept)
 
 
@@ -98,11 +106,15 @@ def stable_learning_rate(spec: ModelSpec, dataset: Dataset, train_spec: TrainSpe
     Weight decay adds to every eigenvalue. Momentum β allows 2(1 + β)/λmax; Nesterov's, as torch computes it,
     2(1 + β)/((1 + 2β) λmax): for an eigenvalue λ and a = lr·λ a step multiplies (velocity, parameter) by a matrix of
     trace 1 + β - a(1 + β) and determinant β(1 - a), and both its eigenvalues lie in the unit circle exactly below that.
-    Batches of fewer rows may diverge earlier.
+    Batches of fewer rows may diverge earlier. None, too, where y is so large that its squares leave its dtype: then
+    the loss is infinite whatever the rate is.
     """
     if train_spec.optimizer != "sgd" or train_spec.loss == "l1" or not degree_of(spec):
         return None
-    eigenvalues = least_squares.curvature(dataset.inputs("train")[0].cpu(), degree_of(spec))
+    X, y = (part.cpu() for part in dataset.inputs("train"))
+    if train_spec.loss == "mse" and not bool(torch.isfinite(y.square().mean())):
+        return None
+    eigenvalues = least_squares.curvature(X, degree_of(spec))
     if eigenvalues is None:
         return None
     factor = {"mse": 2.0, "huber": 1.0, "smooth_l1": 1 / train_spec.delta}[train_spec.loss]
@@ -139,22 +151,20 @@ def _named(spec: ModelSpec, features: tuple[str, ...], weights: Tensor, intercep
     return dict(zip(names(spec, features), (intercept, *weights.flatten().tolist()), strict=True))
 
 
-def _sum(terms: list[float]) -> float:
-    # fsum refuses to add infinities of both signs; what a diverged model has is to be shown
-    return math.fsum(terms) if all(map(math.isfinite, terms)) else sum(terms)
-
-
 def _fit(dataset: Dataset, degree: int) -> Fit | None:
     return least_squares.fit(*dataset.exact("train"), degree)
 
 
 def _in_own_units(spec: ModelSpec, dataset: Dataset, fit: Fit) -> dict[str, float]:
     weights, constants = substitute(fit.weights, -fit.mean / fit.std, 1 / fit.std)
-    return _named(spec, dataset.features, weights, _sum([fit.intercept, *constants.tolist()]))
+    found = _named(spec, dataset.features, weights, total([fit.intercept, *constants.tolist()]))
+    return found if all(map(math.isfinite, found.values())) else {}
 
 
-def _least(dataset: Dataset, fit: Fit) -> float:
-    return fit.mse / dataset.scaling.y_std**2 if dataset.scaling else fit.mse
+def _least(dataset: Dataset, fit: Fit) -> float | None:
+    """The least training loss, of what the model sees; None where its squares leave float64."""
+    rmse = fit.rmse / dataset.scaling.y_std if dataset.scaling else fit.rmse
+    return rmse * rmse if math.isfinite(rmse * rmse) else None
 
 
 def _true(spec: ModelSpec, dataset: Dataset) -> tuple[Tensor, float] | None:
@@ -178,7 +188,7 @@ def _targets(
     # the features are mean + std · (what the model sees)
     shift, factor = ((mean - fit.mean) / fit.std, std / fit.std) if fit else (mean, std)
     weights, constants = substitute(weights, shift, factor)
-    bias = _sum([intercept, *constants.tolist(), -scaling.y_mean if scaling else 0.0])
+    bias = total([intercept, *constants.tolist(), -scaling.y_mean if scaling else 0.0])
     y_std = scaling.y_std if scaling else 1.0
     with torch.random.fork_rng(devices=[]):
         model = construct(spec, features).double()
