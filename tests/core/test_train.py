@@ -15,7 +15,8 @@ from torch import nn
 
 from workflow_core import devices
 from workflow_core.errors import WorkflowError
-from workflow_core.specs import DataSpec, InitSpec, ModelSpec, SplitSpec, TrainSpec
+from workflow_core.scripts import script
+from workflow_core.specs import DataSpec, InitSpec, ModelSpec, SplitSpec, TrainSpec, WorkflowSpec
 from workflow_core.steps import build, data, evaluate, train
 from workflow_core.steps.tracked import Tracked
 from workflow_core.steps.train import EpochRecord, Trainer
@@ -233,6 +234,19 @@ def test_auto_takes_cuda_then_mps_then_cpu(monkeypatch: pytest.MonkeyPatch) -> N
         monkeypatch.setattr(devices, "available_devices", lambda there=there: there)
         monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
         assert train.pick_device("auto") == expected
+
+
+def test_mps_is_not_taken_for_float64_which_it_has_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(devices, "available_devices", lambda: ("mps", "cpu"))
+    assert train.pick_device("auto", "float64") == torch.device("cpu")
+    wide = data.make(DataSpec(dtype="float64"))
+    trainer = Trainer(build.build(ModelSpec(), 1, "float64"), wide, TrainSpec(device="auto"))
+    assert trainer.device == torch.device("cpu")
+    with pytest.raises(WorkflowError, match="'mps' has no float64"):
+        Trainer(build.build(ModelSpec(), 1, "float64"), wide, TrainSpec(device="mps"))
+    for dtype, has in (("float32", True), ("float64", False)):
+        text = script(WorkflowSpec(data=DataSpec(dtype=dtype), train=TrainSpec(device="auto")))  # type: ignore[arg-type]
+        assert ('"mps"' in text) == has
 
 
 def test_devices_are_found(monkeypatch: pytest.MonkeyPatch) -> None:

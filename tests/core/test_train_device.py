@@ -27,7 +27,7 @@ def one_thread() -> None:
 def meta(monkeypatch: pytest.MonkeyPatch) -> torch.device:
     """A device on which reading any number raises, as reading one from a GPU would wait."""
     device = torch.device("meta")
-    monkeypatch.setattr(train, "pick_device", lambda name: device)
+    monkeypatch.setattr(train, "pick_device", lambda *asked: device)
     return device
 
 
@@ -55,8 +55,9 @@ UNWATCHING = [scheduler for scheduler in SCHEDULERS if scheduler != "plateau"]
 
 
 @pytest.mark.parametrize("settings", [{}, {"batch_size": 8, "clip": 0.1, "early_stop": 2}], ids=str)
-@pytest.mark.parametrize("optimizer", DESCENDING)
-@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize(
+    ("loss", "optimizer"), [*((loss, "sgd") for loss in LOSSES), *(("mse", optimizer) for optimizer in DESCENDING[1:])]
+)
 def test_an_epoch_reads_nothing_from_the_device(
     meta: torch.device, optimizer: Any, loss: Any, settings: dict[str, Any]
 ) -> None:
@@ -128,7 +129,7 @@ def test_figures_come_over_in_one_transfer(meta: torch.device, monkeypatch: pyte
 
 
 @pytest.mark.parametrize("kind", ["parameter", "mlp"])
-@pytest.mark.parametrize("chunk", [1, 7, 64])
+@pytest.mark.parametrize("chunk", [7, 64])
 @pytest.mark.parametrize(
     "settings",
     [

@@ -90,7 +90,7 @@ def test_every_optimizer_with_every_scheduler(optimizer: Any, scheduler: Any, se
         scheduler=scheduler,
         scheduler_epochs=2,
         scheduler_factor=0.5,
-        epochs=5 if optimizer == "lbfgs" else 15,  # it takes 20 evaluations a step
+        epochs=3 if optimizer == "lbfgs" else 12,  # it takes 20 evaluations a step
         device="cpu",
         **settings,
     )
@@ -121,7 +121,8 @@ def test_every_optimizer_with_every_scheduler(optimizer: Any, scheduler: Any, se
     ids=str,
 )
 def test_every_setting(settings: dict[str, Any], batch_size: int) -> None:
-    check(build.build(ModelSpec()), LINE, TrainSpec(epochs=12, batch_size=batch_size, device="cpu", **settings))
+    epochs = 3 if settings.get("optimizer") == "lbfgs" else 10
+    check(build.build(ModelSpec()), LINE, TrainSpec(epochs=epochs, batch_size=batch_size, device="cpu", **settings))
 
 
 @pytest.mark.parametrize("model", [ModelSpec(kind="polynomial", degree=3), ModelSpec(kind="mlp", dropout=0.2)])
@@ -130,9 +131,9 @@ def test_every_setting(settings: dict[str, Any], batch_size: int) -> None:
 def test_float64_and_other_models(model: ModelSpec, optimizer: Any, batch_size: int) -> None:
     dataset = data.make(DataSpec(kind="quadratic", dtype="float64", standardize=True))
     built = build.build(model, 1, "float64")
-    _, _, done = check(built, dataset, TrainSpec(optimizer=optimizer, epochs=4, batch_size=batch_size, device="cpu"))
+    _, _, done = check(built, dataset, TrainSpec(optimizer=optimizer, epochs=2, batch_size=batch_size, device="cpu"))
     assert {parameter.dtype for parameter in built.parameters()} == {torch.float64}
-    assert len({record.train_loss for record in done}) == 4
+    assert len({record.train_loss for record in done}) == 2
 
 
 @pytest.mark.parametrize("batch_size", [0, 20, 69, 70, 71, 1000])

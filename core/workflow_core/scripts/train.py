@@ -26,6 +26,8 @@ device = (
 )
 """
 
+BEST_DEVICE_FOR_FLOAT64 = 'device = "cuda" if torch.cuda.is_available() else "cpu"  # MPS has no float64\n'
+
 SEARCH = """\
 def closure():
     y_pred = model({X})
@@ -110,7 +112,8 @@ def _watched(spec: WorkflowSpec) -> str:
 
 
 def _device(spec: WorkflowSpec) -> str:
-    text = BEST_DEVICE if spec.train.device == "auto" else f"device = {spec.train.device!r}\n"
+    best = BEST_DEVICE if spec.data.dtype == "float32" else BEST_DEVICE_FOR_FLOAT64
+    text = best if spec.train.device == "auto" else f"device = {spec.train.device!r}\n"
     text += "model.to(device)\nX_train, y_train = X_train.to(device), y_train.to(device)\n"
     if validates(spec):
         text += "X_val, y_val = X_val.to(device), y_val.to(device)\n"

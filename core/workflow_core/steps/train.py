@@ -78,7 +78,7 @@ class Trainer:
 
     def __init__(self, model: nn.Module, dataset: Dataset, spec: TrainSpec, epoch: int = 0) -> None:
         self.spec = spec
-        self.device = pick_device(spec.device)
+        self.device = pick_device(spec.device, dataset.spec.dtype)
         self.model = model.to(self.device).train()
         dataset = dataset.to(self.device)
         self.batches = Batches(*dataset.inputs("train"), spec.batch_size, spec.batch_seed)
