@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from workflow_core.errors import WorkflowError
+from workflow_core.specs import Dtype
 
 SMALL = 50_000
 """Up to so many rows one thread is faster than several."""
@@ -23,12 +24,20 @@ def available_devices() -> tuple[str, ...]:
     return (*names, "cpu")
 
 
-def pick_device(name: str) -> torch.device:
-    """The device that `name` means; `auto` takes CUDA, then MPS, then the CPU.
+def pick_device(name: str, dtype: Dtype = "float32") -> torch.device:
+    """The device that `name` means for numbers of `dtype`; `auto` takes CUDA, then MPS, then the CPU.
 
-    Raises WorkflowError for one that this machine does not have.
+    Raises WorkflowError for one that this machine does not have, and for MPS with float64, which it cannot hold.
     """
     devices = available_devices()
+    if dtype == "float64":
+        devices = tuple(device for device in devices if device != "mps")
+        if name == "mps":
+            raise WorkflowError(
+                "No float64 on this device",
+                "The device 'mps' has no float64, which the data are in.",
+                "Choose the device auto or cpu, or make the data float32.",
+            )
     if name == "auto":
         name = devices[0]
     if name == "cuda" and name in devices:
