@@ -21,6 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from workflow_core import devices
+from workflow_core.errors import WorkflowError
 from workflow_core.protocol import StepName
 from workflow_core.scripts import imports, lines, loop, model_class, script
 from workflow_core.scripts.tables import MISSING as NO_VALUE
@@ -382,6 +383,24 @@ def test_a_script_does_not_go_on_with_values_that_the_steps_refuse(file: str, fo
     spec = DataSpec(kind="table", file=str(folder / file), features=("a", "b"), target="y")
     with pytest.raises((TypeError, RuntimeError), match="None"):
         execute(imports(WorkflowSpec(data=spec)) + lines("data", WorkflowSpec(data=spec)))
+
+
+def test_a_column_with_a_word_among_its_numbers_is_not_left_out_in_silence(folder: Path) -> None:
+    write(folder / "oops.csv", [["a", "b", "y"], *[[n, "oops" if n == 7 else n, n] for n in range(20)]], ",")
+    spec = DataSpec(kind="table", file=str(folder / "oops.csv"), target="y")
+    with pytest.raises(WorkflowError, match="'b' holds 'oops' in line 9"):
+        data.make(spec)
+    with pytest.raises(AssertionError, match="numbers and text: b"):
+        execute(imports(WorkflowSpec(data=spec)) + lines("data", WorkflowSpec(data=spec)))
+
+
+def test_separators_within_quotes_separate_nothing(folder: Path) -> None:
+    rows = "".join(f"{n};{n * n}\n" for n in range(20))
+    (folder / "quoted.csv").write_text(f'"height, in cm, at birth";y\n{rows}')
+    spec = DataSpec(kind="table", file=str(folder / "quoted.csv"))
+    ran = execute(imports(WorkflowSpec(data=spec)) + lines("data", WorkflowSpec(data=spec)))
+    assert ran["features"] == [*data.make(spec).features] == ["height, in cm, at birth"]
+    assert ran["X"].tolist() == data.make(spec).X.tolist()
 
 
 def test_what_is_known_of_the_steps_is_so() -> None:

@@ -13,7 +13,8 @@ from workflow_core.specs import DataSpec
 
 TEXT = """\
 text = {path}.read_text(encoding="utf-8-sig").strip("\\n")
-separator = max(",;\\t|", key=text.partition("\\n")[0].count)
+unquoted = "".join(text.split('"')[::2])
+separator = max(",;\\t|", key=unquoted.partition("\\n")[0].count)
 table = pl.read_csv(text.encode(), separator=separator, {header}infer_schema=False){rename}
 table = table.select(pl.all().str.strip_chars()).filter(pl.any_horizontal(pl.all() != ""))
 numbers = table.cast(pl.Float64, strict=False).fill_nan(None)
@@ -29,6 +30,9 @@ features = [
     for name in table.columns
     if name != target and numbers[name].null_count() == missing[name].sum() < len(table)
 ]
+for name in table.columns:
+    held, cells = numbers[name].count(), len(table) - missing[name].sum()
+    assert name in [*features, target] or held == 0 or 2 * held < cells, f"numbers and text: {name}"
 """
 NUMBERS_IN_PARQUET = """\
 numeric = pl.selectors.numeric() | pl.selectors.boolean() | pl.selectors.by_name(target)
