@@ -196,23 +196,26 @@ def _advice(options: TrainOptions, result: Result) -> str:
     return f"The training {result.reason}.{unsaved} {rate}{scaled}."
 
 
-def _epochs(trainer: Trainer, report: PlainReport, stopping: Stopping) -> tuple[EpochRecord, EpochRecord]:
-    """Train, and return the last epoch and the one whose weights the model holds at the end."""
+def _epochs(trainer: Trainer, report: PlainReport, stopping: Stopping) -> tuple[EpochRecord, EpochRecord | None]:
+    """Train, and return the last epoch, and the last of those behind the weights that the model holds at the end."""
     from workflow_core.steps.train import EARLY_STOP, records
 
-    best = None
+    best: EpochRecord | None = None
+    last: EpochRecord | None = None
     for record in records(trainer):
+        before, last = last, record
         report.epoch(record)
         if trainer.best is not None and trainer.best[0] == record.epoch:
-            best = record
+            # a training loss is that of the weights from before its epoch
+            best = record if trainer.validates else before
         # on an accelerator the model is ahead of the record: go on until they meet again
         if stopping.asked and record.epoch + 1 == trainer.done:
             break
-    return record, best if best is not None and trainer.ended == EARLY_STOP else record
+    return record, best if trainer.ended == EARLY_STOP else record
 
 
 def _save(
-    options: TrainOptions, trainer: Trainer, held: EpochRecord, dataset: Dataset
+    options: TrainOptions, trainer: Trainer, held: EpochRecord | None, dataset: Dataset
 ) -> tuple[str | None, WorkflowError | None]:
     """The file that was written, or why it was not: the figures must be reported all the same."""
     from workflow_core.steps.save import save
@@ -225,10 +228,10 @@ def _save(
             options.kind,
             trainer.model,
             workflow=options.spec,
-            epoch=held.epoch + 1,
-            train_loss=held.train_loss,
-            val_loss=held.val_loss,
-            optimizer_state=trainer.optimizer.state_dict(),
+            epoch=trainer.held_epochs,
+            train_loss=held.train_loss if held else None,
+            val_loss=held.val_loss if held else None,
+            optimizer_state=trainer.optimizer_state(),
             dataset=dataset,
             overwrite=options.overwrite,
         )

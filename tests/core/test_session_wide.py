@@ -363,3 +363,23 @@ def test_epochs_that_were_complete_before_a_failure_are_kept(bench: Bench, monke
     bench(Save(path="kept.pt", kind="checkpoint"))
     assert bench.state["saved"].epoch == 8
     assert float(bench.state["saved"].file.values["train_loss"]) == bench.history.series["train_loss"].last[-1]
+
+
+def test_a_run_that_fails_in_the_middle_of_an_epoch_holds_the_weights_from_before_it(
+    bench: Bench, tmp_path: Path
+) -> None:
+    tired = "        self.calls = getattr(self, 'calls', 0) + self.training\n        assert self.calls != 40 or not self.training\n"
+    (tmp_path / "mine.py").write_text(NET.replace("        return self", tired + "        return self"))
+    bench(BuildModel(spec=ModelSpec(kind="custom", file="mine.py", class_name="Net")))
+    bench(SetTraining(spec=TrainSpec(batch_size=8, optimizer="adam")))
+    view = bench.train()
+    assert view.state == "failed"
+    done = view.epoch
+    assert 0 < done < 10
+    assert bench.history.epochs == done
+    last = {name: series.last[-1] for name, series in bench.history.series.items()}
+    assert view.parameters == {name: last[name] for name in view.parameters}
+    bench(Save(path="kept.pt", kind="checkpoint"))
+    saved = bench.state["saved"]
+    assert saved.epoch == done
+    assert saved.file.values["optimizer_state_dict"] == "none"

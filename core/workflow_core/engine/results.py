@@ -33,7 +33,6 @@ def evaluation(subject: Subject) -> EvaluationView:
 
 def saved(subject: Subject, command: Save, path: Path) -> SavedView:
     """Write the model to `path` and read it back. Raises WorkflowError."""
-    optimizer = subject.optimizer
     real = save.save(
         path,
         command.kind,
@@ -42,7 +41,7 @@ def saved(subject: Subject, command: Save, path: Path) -> SavedView:
         epoch=subject.epoch,
         train_loss=subject.train_loss,
         val_loss=subject.val_loss,
-        optimizer_state=optimizer.state_dict() if optimizer is not None else None,
+        optimizer_state=subject.optimizer_state,
         dataset=subject.dataset,
         overwrite=command.overwrite,
     )

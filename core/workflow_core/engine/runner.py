@@ -23,7 +23,7 @@ from workflow_core.specs import ModelSpec, TrainSpec, WorkflowSpec
 from workflow_core.steps import build, linear
 from workflow_core.steps.custom import explained
 from workflow_core.steps.data import Dataset, Scaling
-from workflow_core.steps.train import Trainer
+from workflow_core.steps.train import DIVERGED, EARLY_STOP, Trainer
 from workflow_core.store import Store
 
 CHUNK = 0.05
@@ -64,6 +64,7 @@ class Runner:
         # of the epoch whose weights the model holds: after an early stop or a divergence that is not the last one
         self._held: tuple[int, dict[str, float]] = 0, {}
         self._best_figures: dict[str, float] = {}
+        self._last_figures: dict[str, float] = {}
         self._clock = 0.0
         self._flush_at = 0.0
 
@@ -108,7 +109,7 @@ class Runner:
             epoch=epoch,
             train_loss=figures.get("train_loss"),
             val_loss=figures.get("val_loss"),
-            optimizer=self.trainer.optimizer,
+            optimizer_state=self.trainer.optimizer_state(),
         )
 
     @property
@@ -187,6 +188,9 @@ class Runner:
         with contextlib.suppress(Exception):
             self._pending = self.trainer.done - self.view.epoch
             self._flush()
+        with contextlib.suppress(Exception):
+            self.trainer.break_off()
+            self.view = replace(self.view, parameters=self.trainer.tracked.read(), **self._prediction())
 
     def _next(self, inbox: Inbox) -> None:
         """One epoch, or a wait for it to be due."""
@@ -235,28 +239,27 @@ class Runner:
         self._publish(Epochs(start=start, series=series, training=self.view))
 
     def _hold(self, start: int, series: dict[str, list[float]]) -> None:
-        """Remember the figures of the epoch whose weights the model holds now."""
+        """Remember the figures of the last epoch that is behind the weights which the model holds now."""
+        last = start + len(series["train_loss"])
 
         def figures(epoch: int) -> dict[str, float]:
+            if epoch < start:
+                return self._last_figures if epoch == start - 1 else {}
             return {name: column[epoch - start] for name, column in series.items()}
 
-        best, bad = self.trainer.best, self.trainer.first_bad
-        if best is not None and best[0] >= start:
-            self._best_figures = figures(best[0])
-        if bad is not None:
-            if bad > start:
-                self._held = bad, figures(bad - 1)
-        elif self.trainer.ended and best is not None:
-            self._held = best[0] + 1, self._best_figures
-        else:
-            last = start + len(series["train_loss"])
-            self._held = last, figures(last - 1)
+        trainer = self.trainer
+        if trainer.best is not None and (found := figures(trainer.best[0] + trainer.validates - 1)):
+            self._best_figures = found
+        held = trainer.held_epochs
+        stopped = trainer.ended == EARLY_STOP
+        self._held = held, self._best_figures if stopped else figures(held - 1)
+        self._last_figures = figures(last - 1)
 
     def _see_whether_it_ends(self, start: int, series: dict[str, list[float]]) -> None:
         epoch = self.view.epoch
         if self.trainer.ended:  # and has put back better weights than those of the last epoch
             self.view = replace(self.view, parameters=self.trainer.tracked.read())
-        if self.trainer.ended == "diverged":
+        if self.trainer.ended == DIVERGED:
             bad = _first_bad(series) or (epoch - start - 1, "a parameter became NaN or infinite")
             self.view = replace(self.view, first_bad=start + bad[0], advice=self._advice())
             self._change("diverged", f"the run diverged: {bad[1]} in epoch {start + bad[0]}")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
-from torch import nn, optim
+from torch import nn
 
 from workflow_core.specs import ModelSpec, TrainSpec
 from workflow_core.steps.data import Dataset
@@ -22,4 +23,4 @@ class Subject:
     epoch: int = 0
     train_loss: float | None = None
     val_loss: float | None = None
-    optimizer: optim.Optimizer | None = None
+    optimizer_state: dict[str, Any] | None = None

@@ -14,6 +14,7 @@ from workflow_core.steps.tracked import MAX_SCALARS, Tracked
 
 EARLY_STOP = "early stop"
 DIVERGED = "diverged"
+FAILED = "failed"
 
 
 class Ledger:
@@ -105,6 +106,11 @@ class HostLedger(Ledger):
         rows, self._rows = self._rows, []
         return self.columns(rows), 0
 
+    def break_off(self) -> None:
+        """The training has FAILED in the middle of an epoch: the model gets the weights from before it back."""
+        self.ended = FAILED
+        self._put_back_good()
+
     def _put_back_good(self) -> None:
         if self._good_weights is not None:
             self._good_weights.put_back()
@@ -129,6 +135,11 @@ class DeviceLedger(Ledger):
         self._going = torch.ones((), dtype=torch.bool, device=device)
         self._waited = torch.zeros((), dtype=torch.int64, device=device)
         self._least: Tensor | None = None
+
+    def break_off(self) -> None:
+        """As on a CPU."""
+        self.ended = FAILED
+        self._good_weights.put_back()
 
     def note(self, losses: list[Tensor], learning_rate: float, grad_norm: Tensor) -> None:
         """An epoch is over, and so on as on a CPU; the tensors, of shape [], are copied."""

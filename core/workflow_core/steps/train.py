@@ -103,7 +103,7 @@ class Trainer:
 
     @property
     def ended(self) -> str:
-        """`early stop`, `diverged`, or "" where neither has happened."""
+        """`early stop`, `diverged`, `failed`, or "" where neither has happened."""
         return str(self._ledger.ended)
 
     @property
@@ -127,9 +127,13 @@ class Trainer:
         """
         if self.first_bad is not None:
             return self.first_bad
-        if self.ended and self.best is not None:
+        if self.ended == EARLY_STOP and self.best is not None:
             return self.best[0] + self.validates
         return self.done
+
+    def break_off(self) -> None:
+        """End the training after an error in the middle of an epoch; the model gets the weights from before it back."""
+        self._ledger.break_off()
 
     def optimizer_state(self) -> dict[str, Any] | None:
         """The optimizer's `state_dict`, a live view; None where the model holds other weights than those it stepped to.
