@@ -475,3 +475,39 @@ def test_the_names_of_many_coefficients_take_no_time() -> None:
     assert time.perf_counter() - start < 5  # a list that is searched for each name takes minutes
     assert len(set(found[0])) == 40_001
     assert found[1] is found[2]
+
+
+def test_where_coefficients_are_not_unique_the_loss_tells() -> None:
+    x = torch.linspace(-1, 1, 20, dtype=torch.float64).unsqueeze(1)
+    few = torch.randn(5, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    for X in (torch.cat([x, 3 * x - 1], 1), few):
+        dataset = dataset_of(X, X[:, :1] ** 2)
+        start = convergence(build.build(LINE, X.shape[1], "float64"), LINE, dataset, TrainSpec())
+        end = convergence(trained(dataset, 3000, 0.05, "float64"), LINE, dataset, TrainSpec())
+        assert start.startswith("Not converged: the training loss is ")
+        assert end.startswith("Converged: the training loss is ")
+        assert "no closed form" in end
+
+
+def test_a_float32_fit_has_converged_though_a_coefficient_near_zero_is_not_to_a_thousandth_right() -> None:
+    x = torch.linspace(1e3 - 1, 1e3 + 1, 50, dtype=torch.float64).unsqueeze(1)
+    spec = DataSpec(kind="table", file="any.csv", split=ALL)
+    plain = data.from_columns(spec, x, x + 1e-7, ("x",), "y")
+    dataset = standardized(plain)
+    said = convergence(trained(dataset, 100, 0.4, "float32"), LINE, dataset, TrainSpec())
+    assert said.startswith("Converged: intercept"), said
+
+
+@pytest.mark.parametrize("settings", [{"optimizer": "adamw"}, {"weight_decay": 0.1}, {"loss": "huber", "delta": 0.1}])
+def test_a_training_that_leads_elsewhere_is_told_whether_it_is_on_its_way(settings: dict[str, Any]) -> None:
+    dataset = sample("norris", standardize=True, dtype="float64")
+    train_spec = TrainSpec(learning_rate=0.1, epochs=600, device="cpu", scheduler="cosine", **settings)
+    model = build.build(LINE, 1, "float64")
+    assert "still falls" in convergence(model, LINE, dataset, train_spec)
+    list(train.train(model, dataset, train_spec))
+    assert convergence(model, LINE, dataset, train_spec).endswith("the training has settled.")
+    # here hardly anything is left of the gradient long before the intercept has arrived
+    plain = sample("norris", dtype="float64")
+    model = trained(plain, 20_000, 3e-6, "float64")
+    said = convergence(model, LINE, plain, TrainSpec(optimizer="adamw"))
+    assert said.endswith("badly conditioned problem even that may be a long way: standardise the data.")

@@ -52,9 +52,22 @@ def fit(X: Tensor, y: Tensor, degree: int) -> Fit | None:
     rank. None where the coefficients are not determined (too few rows, columns that depend on one another), too many,
     or not finite.
     """
+    columns = degree * X.shape[1]
+    solved = _solve(X, y, degree) if len(X) > columns else None
+    return solved[0] if solved and solved[1] == columns else None
+
+
+def least_rmse(X: Tensor, y: Tensor, degree: int) -> float | None:
+    """The root of the least mean squared residual, also where many coefficients give it; None as in `fit`."""
+    solved = _solve(X, y, degree)
+    return solved[0].rmse if solved else None
+
+
+def _solve(X: Tensor, y: Tensor, degree: int) -> tuple[Fit, int] | None:
+    """The least-squares polynomial, of all that are as good the one of least norm, and the rank of its columns."""
     n, features = X.shape
     columns = degree * features
-    if n <= columns or too_large(n, columns):
+    if too_large(n, columns):
         return None
     mean, std = _moments(X, lambda part: part)
 
@@ -71,15 +84,13 @@ def fit(X: Tensor, y: Tensor, degree: int) -> Fit | None:
         return None
     A, b = triangle[:, :columns], triangle[:, columns:]
     solution = torch.linalg.lstsq(A, b, rcond=RANK, driver="gelsd")
-    if int(solution.rank) < columns:
-        return None
     scaled = solution.solution.flatten()
     rmse = math.sqrt((A @ scaled.unsqueeze(1) - b).square().sum().item() / n) * y_spread.item()
     weights = scaled * y_spread / spread
     intercept = total([y_center.item(), *(-weights * center).tolist()])
     if not bool(torch.isfinite(weights).all()) or not math.isfinite(intercept) or not math.isfinite(rmse):
         return None
-    return Fit(weights.reshape(degree, features), intercept, mean, std, rmse)
+    return Fit(weights.reshape(degree, features), intercept, mean, std, rmse), int(solution.rank)
 
 
 def total(terms: list[float]) -> float:
