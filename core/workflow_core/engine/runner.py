@@ -282,7 +282,8 @@ class Runner:
         stable = linear.reference(self.model_spec, self.dataset, self.view.spec).stable_lr
         if stable is not None and stable < rate:
             return f"Set a learning rate below {stable:.4g}, the largest that is stable here; {rate:g} is above it."
-        return f"Set a learning rate below {rate:g}, for example {rate / 10:g}, or limit the gradients (clip)."
+        clip = "" if self.view.spec.optimizer == "lbfgs" else ", or limit the gradients (clip)"
+        return f"Set a learning rate below {rate:g}, for example {rate / 10:g}{clip}."
 
     def _keep(self, start: int, series: dict[str, list[float]]) -> None:
         """Hand the epochs to the store; the run has its row there once it has an epoch."""
