@@ -312,3 +312,19 @@ def test_view_without_data_has_no_line_and_no_loss() -> None:
     view = build.view(build.build(ModelSpec()), ModelSpec(), None, TrainSpec())
     assert view.line == ()
     assert view.untrained_loss is None
+
+
+@pytest.mark.parametrize(("dtype", "fits"), [("float32", True), ("float64", False)])
+def test_a_model_is_made_only_where_all_that_training_holds_of_it_fits(
+    monkeypatch: pytest.MonkeyPatch, dtype: Any, fits: bool
+) -> None:
+    """Seven numbers a parameter: 7 * 4 * 10_198 bytes are 70 pages of 4096, and twice as many for float64."""
+    monkeypatch.setattr("os.sysconf", {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 75}.__getitem__)
+    spec = ModelSpec(kind="mlp", hidden=(99, 99))
+    if fits:
+        build.build(spec, 1, dtype)
+    else:
+        with pytest.raises(WorkflowError, match="Too large|to train them takes"):
+            build.build(spec, 1, dtype)
+    with pytest.raises(WorkflowError):
+        build.build(ModelSpec(kind="mlp", hidden=(110, 110)), 1, dtype)

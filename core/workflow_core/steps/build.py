@@ -36,7 +36,7 @@ def build(spec: ModelSpec, features: int = 1, dtype: Dtype = "float32") -> nn.Mo
     if spec.kind == "custom":
         return custom.build(spec, features, dtype, lambda model: initialise(model, spec.init))
     torch.manual_seed(spec.init.seed)
-    model = construct(spec, features).to(DTYPES[dtype])
+    model = construct(spec, features, dtype).to(DTYPES[dtype])
     initialise(model, spec.init)
     return model
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from workflow_core.errors import WorkflowError
-from workflow_core.specs import Activation, ModelSpec
+from workflow_core.specs import Activation, Dtype, ModelSpec
 
 ACTIVATIONS: dict[Activation, type[nn.Module]] = {
     "relu": nn.ReLU,
@@ -87,10 +87,16 @@ STRAIGHT = (LinearRegressionModel, LinearModel)
 """Models whose prediction over one feature is a straight line."""
 
 
-def construct(spec: ModelSpec, features: int) -> nn.Module:
-    """A model of any kind but `custom`, drawn by torch's global generator as it stands, float32.
+ITEMSIZE: dict[Dtype, int] = {"float32": 4, "float64": 8}
+COPIES = 7
+"""Numbers held for a parameter in training: itself, its gradient, two of Adam's, those of the best and of the last good
+weights, and those of the fresh model that a session keeps to begin anew from."""
 
-    Raises WorkflowError where the kind cannot take so many features, or the model would fill the memory.
+
+def construct(spec: ModelSpec, features: int, dtype: Dtype = "float32") -> nn.Module:
+    """A model of any kind but `custom`, drawn by torch's global generator as it stands, in float32.
+
+    Raises WorkflowError where the kind cannot take so many features, or to train it in `dtype` would fill the memory.
     """
     match spec.kind:
         case "linear":
@@ -98,7 +104,7 @@ def construct(spec: ModelSpec, features: int) -> nn.Module:
         case "polynomial":
             return PolynomialModel(spec.degree, features)
         case "mlp":
-            _check_size((features, *spec.hidden, 1))
+            _check_size((features, *spec.hidden, 1), dtype)
             return MLP(features, spec.hidden, ACTIVATIONS[spec.activation], spec.dropout)
         case _:
             if features != 1:
@@ -110,21 +116,21 @@ def construct(spec: ModelSpec, features: int) -> nn.Module:
             return LinearRegressionModel()
 
 
-def shapes(spec: ModelSpec, features: int) -> dict[str, tuple[int, ...]]:
+def shapes(spec: ModelSpec, features: int, dtype: Dtype = "float32") -> dict[str, tuple[int, ...]]:
     """The names and shapes of the state_dict that `construct` gives, found without any memory. Raises WorkflowError."""
     with torch.device("meta"):
-        return {name: tuple(tensor.shape) for name, tensor in construct(spec, features).state_dict().items()}
+        return {name: tuple(tensor.shape) for name, tensor in construct(spec, features, dtype).state_dict().items()}
 
 
-def _check_size(widths: tuple[int, ...]) -> None:
+def _check_size(widths: tuple[int, ...], dtype: Dtype) -> None:
     """Before it is made: Linux grants memory that it has not, and kills the process that then uses it."""
     count = sum(inputs * outputs + outputs for inputs, outputs in pairwise(widths))
-    # a parameter, its gradient and up to two numbers of an optimizer, 4 bytes each
+    need = count * COPIES * ITEMSIZE[dtype]
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if count * 16 > memory:
+    if need > memory:
         raise WorkflowError(
             "Too large a model",
-            f"The hidden layers hold {count:,} parameters; to train them takes {count * 16 / 2**30:,.0f} GiB and more, "
+            f"The hidden layers hold {count:,} parameters; to train them takes about {need / 2**30:,.0f} GiB, "
             f"and this machine has {memory / 2**30:,.0f}.",
             "Choose fewer or narrower layers.",
         )
