@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import torch
 from hypothesis import given, settings
@@ -379,6 +380,30 @@ def test_a_class_of_somebodys_own_is_run_only_from_the_file_that_is_named(tmp_pa
     here.write_text(OWN.replace("self.last = nn", "self.final = nn").replace("self.last(", "self.final("))
     with pytest.raises(WorkflowError, match="does not fit"):
         load(tmp_path / "own.pt", ModelSpec(kind="custom", file=str(here), class_name="Net"))
+
+
+def test_arguments_out_of_a_file_take_no_memory(tmp_path: Path) -> None:
+    own, taken = tmp_path / "net.py", tmp_path / "taken"
+    text = OWN.replace("        super().__init__()", "        super().__init__()\n        KEEP", 1)
+    probe = f"pathlib.Path({str(taken)!r}).write_text(str(torch.zeros(()).is_meta))"
+    own.write_text(text.replace("KEEP", probe))
+    spec = ModelSpec(kind="custom", file=str(own), class_name="Net", arguments={"hidden": 5})
+    path = tmp_path / "own.pt"
+    store(path, WorkflowSpec(model=spec))
+    contents = torch.load(path)
+    contents["workflow"]["model"]["arguments"] = {"hidden": 50_000_000}
+    torch.save(contents, path)
+    taken.unlink()
+    named = msgspec.structs.replace(spec, arguments={})
+    with pytest.raises(WorkflowError, match=r"it has first.weight \[5, 1\].*wants first.weight \[50000000, 1\]"):
+        load(path, named)
+    assert taken.read_text() == "True"
+    # the caller's own arguments are used where there are some
+    assert load(path, spec).model.get_parameter("first.weight").shape == (5, 1)
+    own.write_text(text.replace("KEEP", "torch.zeros(3).sum().item()"))
+    with pytest.raises(WorkflowError, match="hidden=50000000, which cannot be tried out safely"):
+        load(path, named)
+    assert load(path, spec).model.get_parameter("first.weight").shape == (5, 1)
 
 
 # --- bad files -------------------------------------------------------------------------------------

@@ -51,6 +51,24 @@ def build(spec: ModelSpec, features: int, dtype: Dtype, initialise: Callable[[nn
     return model
 
 
+def shapes(spec: ModelSpec) -> dict[str, tuple[int, ...]] | None:
+    """Names and shapes of the state_dict of the class with these arguments, made without memory for its numbers.
+
+    None where it cannot be made so, for example because its __init__ reads them. Raises WorkflowError as `build` does.
+    """
+    path = Path(spec.file).expanduser().absolute()
+    with userfile.surroundings(path), explained(path):
+        module = userfile.load(path)
+        try:
+            with torch.device("meta"):
+                state = _construct(module, spec).state_dict()
+            return {name: tuple(tensor.shape) for name, tensor in state.items() if tensor.is_meta}
+        except WorkflowError:
+            raise
+        except Exception:
+            return None
+
+
 def source(model: nn.Module) -> str:
     """The text of the class as it was when the file was read; empty for a model of ours."""
     return str(vars(model).get(_SOURCE, ""))

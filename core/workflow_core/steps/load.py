@@ -78,6 +78,8 @@ def load(path: str | os.PathLike[str], model_spec: ModelSpec | None = None, data
     weights = contents["model_state_dict"] if checkpoint else contents
     features, target, scaling = _columns(path, contents if checkpoint else {}, dataset if workflow is None else None)
     spec = _model_spec(path, workflow.model, model_spec) if workflow else model_spec or ModelSpec()
+    if spec.kind == "custom" and (model_spec is None or spec.arguments != model_spec.arguments):
+        _check_arguments(path, spec, weights)
     model = _fresh(path, spec, len(features), weights, _dtype(workflow, dataset, weights))
     tracked = Tracked(model)
     before = tracked.read()
@@ -106,7 +108,26 @@ def _model_spec(path: str | os.PathLike[str], saved: ModelSpec, named: ModelSpec
             f"{sanitize(os.fspath(path))} holds the weights of {wanted}, whose code is not in it.",
             f"Choose this class as the model (--model path/to/{wanted}), from a file that you trust.",
         )
-    return msgspec.structs.replace(saved, file=named.file)
+    return msgspec.structs.replace(saved, file=named.file, arguments=named.arguments or saved.arguments)
+
+
+def _check_arguments(path: str | os.PathLike[str], spec: ModelSpec, weights: dict[str, Tensor]) -> None:
+    """Arguments out of a file could ask for any amount of memory: what they give must have the shapes of the weights.
+
+    Raises WorkflowError where it has others, or where that cannot be told without the memory.
+    """
+    made = custom.shapes(spec)
+    if made is None or len(made) < len(weights):
+        wanted = sanitize(", ".join(f"{name}={value!r}" for name, value in spec.arguments.items()), 120)
+        raise WorkflowError(
+            "Arguments that were not asked for",
+            f"{sanitize(os.fspath(path))} wants its class made with {wanted}, which cannot be tried out safely.",
+            "Give these arguments with the model, if you trust the file.",
+        )
+    has = {name: tuple(tensor.shape) for name, tensor in weights.items()}
+    if has != made:
+        told = ({name: str(list(shape)) for name, shape in each.items()} for each in (has, made))
+        raise _another_model(path, *told)
 
 
 def _columns(
@@ -138,7 +159,7 @@ def _fresh(
 ) -> nn.Module:
     """A fresh model that the weights fit into; a model larger than they are is not even made."""
     if spec.kind != "custom":
-        shapes = models.shapes(spec, features).items()
+        shapes = models.shapes(spec, features, dtype).items()
         _check_fit(path, weights, {name: f"{list(shape)} {dtype}" for name, shape in shapes})
     model = build(spec, features, dtype)
     _check_fit(path, weights, {name: _describe(tensor) for name, tensor in model.state_dict().items()})
@@ -211,11 +232,15 @@ def _workflow(path: str | os.PathLike[str], contents: dict[str, Any]) -> Workflo
 def _check_fit(path: str | os.PathLike[str], weights: dict[str, Tensor], wants: dict[str, str]) -> None:
     has = {name: _describe(tensor) for name, tensor in weights.items()}
     if has != wants:
-        raise WorkflowError(
-            "Another model",
-            f"{sanitize(os.fspath(path))} does not fit: it has {_listing(has)}; this model wants {_listing(wants)}.",
-            "Choose a file that was saved from this model.",
-        )
+        raise _another_model(path, has, wants)
+
+
+def _another_model(path: str | os.PathLike[str], has: dict[str, str], wants: dict[str, str]) -> WorkflowError:
+    return WorkflowError(
+        "Another model",
+        f"{sanitize(os.fspath(path))} does not fit: it has {_listing(has)}; this model wants {_listing(wants)}.",
+        "Choose a file that was saved from this model.",
+    )
 
 
 def _describe(tensor: Tensor) -> str:
