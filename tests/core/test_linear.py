@@ -492,8 +492,11 @@ def test_where_coefficients_are_not_unique_the_loss_tells() -> None:
 def test_a_float32_fit_has_converged_though_a_coefficient_near_zero_is_not_to_a_thousandth_right() -> None:
     x = torch.linspace(1e3 - 1, 1e3 + 1, 50, dtype=torch.float64).unsqueeze(1)
     spec = DataSpec(kind="table", file="any.csv", split=ALL)
-    plain = data.from_columns(spec, x, x + 1e-7, ("x",), "y")
-    dataset = standardized(plain)
+    A, bent = torch.cat([x, torch.ones_like(x)], 1), (x - 1e3) ** 2
+    bent = bent - A @ torch.linalg.lstsq(A, bent).solution  # moves no coefficient
+    plain = data.from_columns(spec, x, 0.7 * x + bent, ("x",), "y")
+    scaling = data.Scaling.fit(("x",), "y", x, 0.7 * x + bent)
+    dataset = replace(plain, scaling=scaling)
     said = convergence(trained(dataset, 100, 0.4, "float32"), LINE, dataset, TrainSpec())
     assert said.startswith("Converged: intercept"), said
 

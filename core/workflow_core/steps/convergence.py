@@ -57,7 +57,7 @@ def convergence(
     excess = max(_loss(model, dataset) - reference.loss, 0.0)
     above = f"the training loss is {excess:.2g} above the least possible, {reference.loss:.4g}"
     # for least squares the excess is the mean square of how far the predictions are from the best
-    same = math.sqrt(excess) <= _same(dataset)
+    same = excess <= _same(dataset, reference.loss)
     if same or (far <= 1 and excess <= NEAR * max(reference.loss, 1e-2 * _variance(dataset))):
         return f"Converged: {name}, the farthest from the closed form, is {apart} away from it, and {above}."
     return f"Not converged: {name} is {apart} away from the closed form, {exact:.4g}, and {above}. " + _advice(
@@ -75,7 +75,7 @@ def _by_loss(model: nn.Module, spec: ModelSpec, dataset: Dataset) -> str:
     least = rmse * rmse
     excess = max(_loss(model, dataset) - least, 0.0)
     above = f"the training loss is {excess:.2g} above the least possible, {least:.4g}"
-    if math.sqrt(excess) <= _same(dataset) or excess <= NEAR * max(least, 1e-2 * _variance(dataset)):
+    if excess <= _same(dataset, least) or excess <= NEAR * max(least, 1e-2 * _variance(dataset)):
         return f"Converged: {above}. Other coefficients give the same loss: {why}."
     return f"Not converged: {above}. More epochs would bring it nearer. Of the coefficients nothing is said: {why}."
 
@@ -144,11 +144,13 @@ def _loss(model: nn.Module, dataset: Dataset) -> float:
     return (forward(model, X).cpu().double() - y.cpu().double()).square().mean().item()
 
 
-def _same(dataset: Dataset) -> float:
-    """How far apart predictions may be, on average, that no learner would tell apart, or the dtype cannot."""
+def _same(dataset: Dataset, least: float) -> float:
+    """How far above the least a loss may be of predictions that no learner would tell apart, or the dtype cannot."""
     y = dataset.inputs("train")[1].cpu()
-    rounding = 4 * torch.finfo(y.dtype).eps * y.double().square().mean().sqrt().item()
-    return max(SAME * math.sqrt(_variance(dataset)), rounding)
+    eps = torch.finfo(y.dtype).eps
+    rounding = 4 * eps * y.double().square().mean().sqrt().item()
+    apart = max(SAME * math.sqrt(_variance(dataset)), rounding)
+    return apart * apart + 4 * eps * least
 
 
 def _variance(dataset: Dataset) -> float:
