@@ -120,7 +120,15 @@ def _predict(options: PredictOptions) -> int:
     if options.model is not None:
         file, class_name = options.model
         model_spec = replace(model_spec or ModelSpec(), kind="custom", file=file, class_name=class_name)
-    loaded = load.load(options.file, model_spec, data.make(spec.data) if spec else None)
+    try:
+        loaded = load.load(options.file, model_spec, data.make(spec.data) if spec else None)
+    except WorkflowError as error:
+        if spec is not None or error.problem.title != "Another model":
+            raise
+        advice = (
+            "Give the settings that it was trained with (--spec FILE.toml); a checkpoint (--kind checkpoint) has them."
+        )
+        raise WorkflowError("Another model", error.problem.message, advice) from error
     _check_rows(options.x, loaded.features)
     y_preds = build.predict(loaded.model, options.x, loaded.scaling)
     dtype: Dtype = "float64" if dtype_of(loaded.model) == torch.float64 else "float32"

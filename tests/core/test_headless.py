@@ -357,7 +357,9 @@ def test_a_bare_state_dict_of_another_model_needs_its_settings(
     assert headless.main(["train", *arguments, "--print-spec"]) == 0
     spec.write_text(capsys.readouterr().out)
     lines(capsys, str(spec), "--epochs", "2", "--save", str(path))
-    assert "does not fit" in failure(capsys, "predict", str(path), "1,2")
+    said = failure(capsys, "predict", str(path), "1,2")
+    assert "does not fit" in said
+    assert "--spec" in said
     assert headless.main(["predict", str(path), "1,2", "--spec", str(spec), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["x"] == [1, 2]
 

@@ -186,6 +186,10 @@ def test_the_learning_rate_changes_while_it_runs_and_is_remembered(bench: Bench)
     view = bench.train(5)
     assert (view.learning_rate, view.lr_changes) == (0.2, ((10, 0.2),))
     assert bench.history.series["learning_rate"].last == [0.01] * 10 + [0.2] * 5
+    bench(Save(path="changed.pt", kind="checkpoint"))
+    contents = torch.load(bench.state["saved"].file.path, weights_only=True)
+    assert contents["lr_changes"] == [[10, 0.2]]
+    bench(Load(path="changed.pt"))
     bench(Reset())
     assert (bench.view.learning_rate, bench.view.lr_changes) == (0.01, ())
 
@@ -310,8 +314,15 @@ def test_rates_set_over_and_over_in_one_pause_are_one_change(bench: Bench) -> No
         bench(SetLearningRate(learning_rate=rate))
     assert bench.view.lr_changes == ((10, 0.3),)
     bench.train(1)
-    bench(SetLearningRate(learning_rate=1.5))
+    bench(SetTraining(spec=TrainSpec(epochs=11)))
+    assert bench.train().state == "finished"
+    with pytest.raises(WorkflowError, match="cannot change any more"):
+        bench(SetLearningRate(learning_rate=0.1))
+    bench(Reset())
+    bench.train(10)
     bench(SetTraining(spec=TrainSpec(epochs=100_000)))
+    bench.train(1)
+    bench(SetLearningRate(learning_rate=1.5))
     assert bench.train().state == "diverged"
     with pytest.raises(WorkflowError, match="Reset"):
         bench(Run())
@@ -368,7 +379,8 @@ def test_epochs_that_were_complete_before_a_failure_are_kept(bench: Bench, monke
 def test_a_run_that_fails_in_the_middle_of_an_epoch_holds_the_weights_from_before_it(
     bench: Bench, tmp_path: Path
 ) -> None:
-    tired = "        self.calls = getattr(self, 'calls', 0) + self.training\n        assert self.calls != 40 or not self.training\n"
+    tired = "        self.calls = getattr(self, 'calls', 0) + self.training\n"
+    tired += "        assert self.calls != 40 or not self.training\n"
     (tmp_path / "mine.py").write_text(NET.replace("        return self", tired + "        return self"))
     bench(BuildModel(spec=ModelSpec(kind="custom", file="mine.py", class_name="Net")))
     bench(SetTraining(spec=TrainSpec(batch_size=8, optimizer="adam")))

@@ -419,3 +419,21 @@ def test_parsing_initial_values_raises_nothing_but_value_error(text: str) -> Non
     except ValueError:
         return
     assert values
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('[train]\noptimizer = "adamm"', "train.optimizer is 'adamm'; choose sgd, adam, adamw"),
+        ("[train]\nepocs = 3", "train has no setting 'epocs': did you mean epochs?"),
+        ("[trian]\n", "the file has no setting 'trian': did you mean train?"),
+        ("[model.init]\nsed = 1", "model.init has no setting 'sed': did you mean seed?"),
+        ("x = 1", "there are data, model, train"),
+        ('[train]\nepochs = "a"', "train.epochs: Expected `int`"),
+        ("[train]\nlearning_rate = 0", "the learning rate is 0"),
+    ],
+)
+def test_what_is_wrong_in_a_file_is_said_with_what_would_do(text: str, words: str) -> None:
+    with pytest.raises(WorkflowError) as caught:
+        WorkflowSpec.from_toml(text)
+    assert words in caught.value.problem.message

@@ -44,6 +44,7 @@ def saved(subject: Subject, command: Save, path: Path) -> SavedView:
         optimizer_state=subject.optimizer_state,
         dataset=subject.dataset,
         overwrite=command.overwrite,
+        lr_changes=subject.lr_changes,
     )
     return SavedView(run=subject.run, epoch=subject.epoch, file=load.inspect(real))
 

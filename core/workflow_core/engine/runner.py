@@ -110,6 +110,7 @@ class Runner:
             train_loss=figures.get("train_loss"),
             val_loss=figures.get("val_loss"),
             optimizer_state=self.trainer.optimizer_state(),
+            lr_changes=tuple(change for change in self.view.lr_changes if change[0] < epoch),
         )
 
     @property
@@ -281,7 +282,9 @@ class Runner:
         rate = self.view.learning_rate
         stable = linear.reference(self.model_spec, self.dataset, self.view.spec).stable_lr
         if stable is not None and stable < rate:
-            return f"Set a learning rate below {stable:.4g}, the largest that is stable here; {rate:g} is above it."
+            advice = f"Set a learning rate below {stable:.4g}, the largest that is stable here; {rate:g} is above it."
+            scaled = self.dataset.scaling is not None or stable > 0.01
+            return advice if scaled else f"Standardise the data (step 1). {advice}"
         clip = "" if self.view.spec.optimizer == "lbfgs" else ", or limit the gradients (clip)"
         return f"Set a learning rate below {rate:g}, for example {rate / 10:g}{clip}."
 

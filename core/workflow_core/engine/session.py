@@ -289,6 +289,12 @@ class Session:
     def _set_learning_rate(self, learning_rate: float) -> None:
         if self._runner is None or self._stale:
             raise WorkflowError("No run", "there is no run whose learning rate could change.", "Start one first.")
+        if self._runner.view.state not in ("ready", "running", "paused"):
+            raise WorkflowError(
+                "This run has ended",
+                "its learning rate cannot change any more.",
+                "Set the learning rate of the next run in the settings.",
+            )
         if not (math.isfinite(learning_rate) and 0 < learning_rate <= MAX_LEARNING_RATE):
             raise WorkflowError(
                 "Not a learning rate",

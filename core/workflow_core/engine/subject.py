@@ -24,3 +24,4 @@ class Subject:
     train_loss: float | None = None
     val_loss: float | None = None
     optimizer_state: dict[str, Any] | None = None
+    lr_changes: tuple[tuple[int, float], ...] = ()

@@ -7,9 +7,11 @@ Every random act has a seed of its own, so that changing one never moves another
 
 from __future__ import annotations
 
+import difflib
+import re
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
 import tomli_w
@@ -142,7 +144,7 @@ class WorkflowSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         try:
             return msgspec.convert(document, cls)
         except msgspec.ValidationError as error:
-            raise WorkflowError("Settings that do not fit", f"{error}.") from error
+            raise WorkflowError("Settings that do not fit", _explain(cls, str(error))) from error
 
     @classmethod
     def read(cls, path: Path) -> WorkflowSpec:
@@ -153,6 +155,24 @@ class WorkflowSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
             reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
             raise WorkflowError("Cannot read the settings", f"{path} cannot be read: {reason}.") from error
         return cls.from_toml(text)
+
+
+def _explain(spec: type, text: str) -> str:
+    """What msgspec says is wrong, with the name of the setting and what would do."""
+    what, _, path = text.partition(" - at `$")
+    names = re.findall(r"\w+", path)
+    kind: Any = spec
+    for name in names:
+        kind = get_type_hints(kind).get(name) if isinstance(kind, type) and issubclass(kind, msgspec.Struct) else None
+    setting = ".".join(names)
+    if unknown := re.search(r"unknown field `(.*)`", what):
+        known = list(get_type_hints(kind)) if isinstance(kind, type) else []
+        close = difflib.get_close_matches(unknown[1], known, 1)
+        there = f"did you mean {close[0]}?" if close else f"there are {', '.join(known)}."
+        return f"{setting or 'the file'} has no setting {unknown[1][:60]!r}: {there}"
+    if what.startswith("Invalid enum value") and get_origin(kind) is Literal:
+        return f"{setting} is {what.removeprefix('Invalid enum value ')}; choose {', '.join(get_args(kind))}."
+    return f"{setting}: {what}." if setting else f"{what}."
 
 
 def _without_none(item: Any) -> Any:

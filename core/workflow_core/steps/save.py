@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +36,12 @@ def save(
     optimizer_state: dict[str, Any] | None,
     dataset: Dataset | None,
     overwrite: bool,
+    lr_changes: Sequence[tuple[int, float]] = (),
 ) -> Path:
     """Write `model` to `path` and return the real file; `epoch` counts the epochs it has been trained for.
+
+    `lr_changes` are learning rates that were set by hand on the way, each with the epoch that used it first: with them
+    the settings alone do not give this model again.
 
     `state_dict` is the plain state_dict. `checkpoint` also holds the optimizer's state, the losses, all settings, what
     the model predicts from and how that is scaled, the text of a class of the user's own (to read, never to run), and a
@@ -57,6 +61,7 @@ def save(
             "model_state_dict": weights,
             "optimizer_state_dict": _on_cpu(optimizer_state),
             "workflow": msgspec.to_builtins(workflow),
+            "lr_changes": [list(change) for change in lr_changes],
             **_columns(dataset),
             "class_text": custom.source(model),
             "proof": _proof(model, dataset),
