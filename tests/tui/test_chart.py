@@ -19,7 +19,7 @@ from workflow_tui.theme import ROLES, THEMES, Role, role_colour, role_marker, ro
 from workflow_tui.widgets.chart import INTERVAL, Chart, ChartSpec, Horizontal, Lines, Mark, Scatter, changed
 from workflow_tui.widgets.chart_axes import Axis, clean
 from workflow_tui.widgets.chart_paint import Painter, Row
-from workflow_tui.widgets.chart_points import decimate, dot
+from workflow_tui.widgets.chart_points import decimate, dot, shared_cells
 
 anything = st.one_of(
     st.floats(),
@@ -100,6 +100,30 @@ def test_points_lie_where_the_axes_say(role: Role) -> None:
     assert found == {(6, 20), (26, 10), (46, 0)}
     assert text[0].startswith(" 1.00┤")
     assert text[20].startswith(" 0.00┤")
+
+
+@given(st.lists(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), max_size=30), max_size=4))
+def test_each_cell_of_points_shows_one_layer_that_has_points_there(layers: list[list[tuple[int, int]]]) -> None:
+    seen = shared_cells(layers)
+    assert sorted(cell for cells in seen for cell in cells) == sorted({cell for cells in layers for cell in cells})
+    assert all(set(drawn) <= set(cells) for drawn, cells in zip(seen, layers, strict=True))
+
+
+def test_splits_that_share_every_cell_are_all_seen_in_proportion() -> None:
+    cells = [(column, 0) for column in range(40)]
+    train, validation, test = shared_cells([cells * 6, cells * 2, cells * 2])
+    assert (len(train), len(validation), len(test)) == (24, 8, 8)
+    assert [len(seen) for seen in shared_cells([cells * 50, cells[:1]])] == [39, 1], "one row among many is not seen"
+    assert shared_cells([[(0, 0), (1, 0)], [(0, 0)]]) == [[(1, 0)], [(0, 0)]], "the rarer takes a tie"
+
+
+def test_training_points_are_seen_among_those_of_other_splits() -> None:
+    places = [(x / 9, x / 9) for x in range(10)]
+    names: tuple[Role, ...] = ("train", "validation", "test")
+    layers = tuple(Scatter(name, name, places * (3 if name == "train" else 1)) for name in names)
+    rows = Painter().paint(ChartSpec(layers), 60, 20, use_ascii=False, hint="")
+    seen = Counter(role for row in rows[1:] for _, role in row if role in names)
+    assert seen == {"train": 6, "validation": 2, "test": 2}
 
 
 def test_ascii_charts_are_ascii() -> None:

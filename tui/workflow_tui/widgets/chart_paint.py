@@ -16,7 +16,17 @@ from textual_plotext import Plot
 from workflow_tui.theme import ROLES, TRACKED, Role, role_marker
 from workflow_tui.widgets.chart_axes import Axis, Tick, choose, clean, ticks
 from workflow_tui.widgets.chart_layers import ChartSpec, Horizontal, Lines, Mark, Scatter
-from workflow_tui.widgets.chart_points import Run, cells_of, decimate, dot, dotted, heights, polylines
+from workflow_tui.widgets.chart_points import (
+    Run,
+    cells_of,
+    decimate,
+    dot,
+    dotted,
+    heights,
+    point_cells,
+    polylines,
+    shared_cells,
+)
 
 MIN_WIDTH, MIN_HEIGHT = 16, 5
 GUTTER = 5
@@ -178,14 +188,18 @@ def _strokes(
 ) -> list[Stroke]:
     strokes: list[Stroke] = []
     heads: list[Stroke] = []
+    scatters = [layer for layer in spec.layers if isinstance(layer, Scatter)]
+    seen = iter(
+        shared_cells([point_cells(layer.points, x_axis, y_axis, columns, rows, log_y=spec.log_y) for layer in scatters])
+    )
     for layer, parts in zip(spec.layers, runs, strict=True):
-        if not parts or not isinstance(layer, Lines | Scatter):
+        if isinstance(layer, Scatter):
+            marker = role_marker(layer.role, use_ascii=use_ascii)
+            strokes.append(Stroke(layer.role, marker, False, tuple(next(seen))))
+            continue
+        if not parts or not isinstance(layer, Lines):
             continue
         marker = role_marker(layer.role, use_ascii=use_ascii)
-        if isinstance(layer, Scatter):
-            places = cells_of(parts, x_axis, y_axis, columns, rows)
-            strokes.append(Stroke(layer.role, marker, False, tuple(places)))
-            continue
         lines = polylines(parts, x_axis, y_axis, 2 * columns, 4 * rows)
         if layer.role == "target":
             strokes.append(Stroke("target", marker, False, tuple(dotted(lines))))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
 from workflow_tui.widgets.chart_axes import Axis, clean
@@ -11,6 +12,7 @@ from workflow_tui.widgets.chart_layers import Points
 
 Dot = tuple[float, float]
 Run = list[Dot]
+Cell = tuple[int, int]
 
 
 def dot(fraction: float, count: int) -> int:
@@ -142,13 +144,50 @@ def dotted(lines: list[list[tuple[int, int]]]) -> list[tuple[int, int]]:
     return list(dict.fromkeys(cells))
 
 
-def cells_of(runs: list[Run], x_axis: Axis, y_axis: Axis, columns: int, rows: int) -> list[tuple[int, int]]:
-    """The cells of single points; what lies outside the axes is left out."""
-    cells = []
-    for run in runs:
-        for x, y in run:
-            column = dot(x_axis.fraction(x), 2 * columns) // 2
-            row = dot(y_axis.fraction(y), 4 * rows) // 4
-            if 0 <= column < columns and 0 <= row < rows:
-                cells.append((column, row))
-    return list(dict.fromkeys(cells))
+def cells_of(runs: list[Run], x_axis: Axis, y_axis: Axis, columns: int, rows: int) -> list[Cell]:
+    """The cell of each single point, once where several share it; what lies outside the axes is left out."""
+    return list(dict.fromkeys(_each_cell((point for run in runs for point in run), x_axis, y_axis, columns, rows)))
+
+
+def point_cells(
+    points: Points, x_axis: Axis, y_axis: Axis, columns: int, rows: int, *, log_y: bool = False
+) -> list[Cell]:
+    """The cell of every point that can be drawn inside the axes, as often as points share it."""
+    cleaned = ((clean(x), clean(y, log=log_y)) for x, y in points)
+    return list(_each_cell(((x, y) for x, y in cleaned if x == x and y == y), x_axis, y_axis, columns, rows))
+
+
+def _each_cell(points: Iterable[Dot], x_axis: Axis, y_axis: Axis, columns: int, rows: int) -> Iterable[Cell]:
+    for x, y in points:
+        column = dot(x_axis.fraction(x), 2 * columns) // 2
+        row = dot(y_axis.fraction(y), 4 * rows) // 4
+        if 0 <= column < columns and 0 <= row < rows:
+            yield column, row
+
+
+def shared_cells(layers: Sequence[Sequence[Cell]]) -> list[list[Cell]]:
+    """Which cells each layer of single points is seen in, when each cell shows one layer: as fair as can be.
+
+    `layers` hold a cell for each point, repeated where points share it. Cells go to the layers in proportion to their
+    points there, what one is owed by a cell counting in the next; equal claims go to the layer with fewer points. A
+    layer that no cell fell to takes the one where its share is greatest, unless that is all another one has.
+    """
+    counts = [Counter(cells) for cells in layers]
+    rank = [(-len(cells), -index) for index, cells in enumerate(layers)]
+    owed = [0.0] * len(layers)
+    owner: dict[Cell, int] = {}
+    share: dict[tuple[Cell, int], float] = {}
+    for cell in sorted(set().union(*counts)):
+        total = sum(count[cell] for count in counts)
+        present = [index for index, count in enumerate(counts) if count[cell]]
+        for index in present:
+            share[cell, index] = counts[index][cell] / total
+            owed[index] += share[cell, index]
+        owner[cell] = max(present, key=lambda index: (round(owed[index], 9), rank[index]))
+        owed[owner[cell]] -= 1
+    for index, count in enumerate(counts):
+        seen = Counter(owner.values())
+        free = [cell for cell in sorted(count) if seen[owner[cell]] > 1]
+        if count and not seen[index] and free:
+            owner[max(free, key=lambda cell: share[cell, index])] = index
+    return [[cell for cell, by in owner.items() if by == index] for index in range(len(layers))]
