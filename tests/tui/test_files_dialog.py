@@ -88,6 +88,20 @@ async def test_hostile_names_are_shown_and_can_be_chosen(tmp_path: Path) -> None
         await drive.until(lambda: not drive.dialog)
 
 
+async def test_a_name_can_be_typed_over_the_list_of_files(tmp_path: Path) -> None:
+    (tmp_path / "first.pt").write_bytes(b"x")
+    async with driving(steps=4) as drive:
+        drive.app.files.folder = tmp_path
+        await opened(drive, "o")
+        assert not isinstance(drive.app.focused, Input)
+        await drive.press("down", "space", *"first.pt")
+        field = drive.app.screen.query_one(Input)
+        assert field.has_focus
+        assert field.value == "first.pt"
+        await drive.press("enter")
+        await drive.asks(Load(path=str(tmp_path / "first.pt")))
+
+
 async def test_hostile_folder_names_stand_in_the_dialogs(tmp_path: Path) -> None:
     folder = tmp_path / "[@click=app.quit]f" / "\x1b[31m[bold"
     folder.mkdir(parents=True)

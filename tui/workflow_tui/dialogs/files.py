@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from rich.text import Text
+from textual import events
 from textual.app import ComposeResult
 from textual.content import Content
 from textual.widgets import Input
@@ -99,6 +100,21 @@ class OpenDialog(SturdyScreen, FileOpen):
         """Start in the name where one is proposed, else in the list."""
         if self._proposed:
             _focus_name(self)
+
+    def on_key(self, event: events.Key) -> None:
+        """A character typed over the list begins a name; blanks name nothing, and a full stop is the list's own key."""
+        character = event.character
+        if (
+            not event.is_printable
+            or character in (None, " ", ".")
+            or not isinstance(self.focused, directory_navigation.DirectoryNavigation)
+        ):
+            return
+        event.stop()
+        name = self.query_one(Input)
+        self.set_focus(name)
+        # behind the focus event, which selects what stands there: the character takes its place
+        name.call_later(name.replace, character, 0, len(name.value))
 
     def _header_area(self) -> ComposeResult:
         yield SafeDirectory()
