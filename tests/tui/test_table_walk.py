@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import msgspec
+import pytest
 from tests.tui.driving import Drive, done, driving, squeeze
 from tests.tui.replay import MLP, TABLE
 from textual.widgets import Input, OptionList, Select
@@ -27,6 +28,7 @@ from workflow_tui.dialogs.pick import PickColumns, PickOne
 from workflow_tui.widgets.chart import Chart, Horizontal, Lines, Scatter
 from workflow_tui.widgets.form import Form
 from workflow_tui.widgets.number_input import NumberInput
+from workflow_tui.widgets.predictor import Rows, rows_of
 
 
 def run(recording: Path, **changes: object) -> TrainingView:
@@ -122,10 +124,32 @@ async def test_rows_of_several_features_are_predicted() -> None:
             assert "true" not in answers
             count = len(drive.client.asked)
             await drive.fill("#predictor Input", "30 25")
-            assert "A row needs 3 numbers" in drive.status
+            assert "A row needs 3 numbers, not 2, and a semicolon ends it: age, bmi, pressure" in drive.status
             assert len(drive.client.asked) == count
             await drive.press("escape")
         assert "20, 18.5, 70 139.6 139.6" in squeeze(drive.panel("#proof"))
+
+
+@pytest.mark.parametrize(
+    ("text", "rows"),
+    [
+        ("100,3 50,2", ((100.0, 3.0), (50.0, 2.0))),
+        ("100, 3; 50, 2", ((100.0, 3.0), (50.0, 2.0))),
+        ("100 3; 50 2;", ((100.0, 3.0), (50.0, 2.0))),
+        ("100,3; 50 2", ((100.0, 3.0), (50.0, 2.0))),
+        ("100, 3", ((100.0, 3.0),)),
+        ("100 , 3", ((100.0, 3.0),)),
+        (" 100 3 ", ((100.0, 3.0),)),
+    ],
+)
+def test_rows_are_read_with_semicolons_or_commas(text: str, rows: Rows) -> None:
+    assert rows_of(text, ("dose", "age")) == rows
+
+
+@pytest.mark.parametrize("text", ["100 3 50 2", "100,3 50", "100", "100,3,50 2", "100,3; 50"])
+def test_rows_that_are_no_rows_say_what_a_row_is(text: str) -> None:
+    with pytest.raises(ValueError, match=r"^A row needs 2 numbers, not \d, and a semicolon ends it: dose, age$"):
+        rows_of(text, ("dose", "age"))
 
 
 async def test_a_network_shows_what_it_tracks_and_how_much_of_it_is_drawn() -> None:

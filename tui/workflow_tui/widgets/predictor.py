@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 
 from rich.text import Text
@@ -99,25 +100,34 @@ class Predictor(Vertical):
 
 
 def rows_of(text: str, features: Sequence[str]) -> Rows:
-    """The rows in `text`: of one feature values with blanks between them, else rows with semicolons between.
+    """The rows in `text`: of one feature values with blanks between them, of several rows with semicolons between.
 
+    Rows of several features may stand with blanks between them where commas hold each together: `1,2 3,4`.
     Raises ValueError with one sentence.
     """
     if len(features) == 1:
         rows: Rows = tuple((value,) for value in _numbers(text.replace(", ", " ").replace(";", " ")))
     else:
-        rows = tuple(_numbers(part.replace(",", " ")) for part in text.split(";") if part.strip())
+        rows = tuple(_numbers(part.replace(",", " ")) for part in _parts(text, len(features)))
     for row in rows:
         if len(row) != len(features):
             raise ValueError(
-                f"A row needs {len(features)} numbers, one for each of {sanitize(', '.join(features), 80)}; "
-                f"this one has {len(row)}"
+                f"A row needs {len(features)} numbers, not {len(row)}, and a semicolon ends it: "
+                f"{sanitize(', '.join(features), 80)}"
             )
     if not rows:
         raise ValueError("Predict needs numbers: such as 0.5 or 0.25 0.75")
     if len(rows) > LIMIT:
         raise ValueError(f"Predict answers {LIMIT} rows at a time; these are {len(rows)}")
     return rows
+
+
+def _parts(text: str, count: int) -> list[str]:
+    if ";" not in text:
+        words = re.sub(r"\s*,\s*", ",", text).split()
+        if all(word.count(",") == count - 1 for word in words):
+            return words
+    return [part for part in text.split(";") if part.strip()]
 
 
 def _numbers(text: str) -> tuple[float, ...]:
