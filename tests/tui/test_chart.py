@@ -15,6 +15,7 @@ from textual.app import App, ComposeResult
 from textual.geometry import Region
 from textual.pilot import Pilot
 
+from workflow_tui.plots import told_apart
 from workflow_tui.theme import ROLES, THEMES, Role, role_colour, role_marker, role_variables
 from workflow_tui.widgets.chart import INTERVAL, Chart, ChartSpec, Horizontal, Lines, Mark, Scatter, changed
 from workflow_tui.widgets.chart_axes import Axis, clean
@@ -154,6 +155,19 @@ def test_a_legend_names_every_layer_above_the_data() -> None:
     top = "".join(char for char, _ in rows[0])
     assert top.split() == ["●", "train", "◆", "wide", "??"]
     assert {role for _, role in rows[0]} == {None, "train", "test"}
+
+
+@pytest.mark.parametrize(("width", "count"), [(38, 3), (38, 2), (46, 4), (62, 5), (80, 6)])
+def test_a_legend_names_every_series_that_a_chart_of_its_width_draws(width: int, count: int) -> None:
+    names = [f"layers.{index // 2}.{('weight', 'bias')[index % 2]} norm" for index in range(count)]
+    roles = told_apart([*names, "layers.9.bias mean"], width)
+    assert len(roles) >= count
+    spec = ChartSpec(tuple(Lines(role, name, [(0, 0), (1, 1)]) for name, role in roles.items()))
+    for use_ascii in (False, True):
+        top = Painter().paint(spec, width, 12, use_ascii=use_ascii, hint="")[0]
+        text = "".join(char for char, _ in top)
+        assert {role for _, role in top} == {None, *roles.values()}
+        assert text.count("orm") + text.count("ean") == len(roles), text
 
 
 def test_only_what_differs_is_a_region() -> None:

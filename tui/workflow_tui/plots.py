@@ -12,6 +12,8 @@ from workflow_tui.widgets.chart import Lines, Mark, Scatter
 from workflow_tui.widgets.chart_layers import Layer
 
 SHORT = {"train": "train", "validation": "val", "test": "test"}
+ENTRY = 12
+"""Columns of a legend that a tracked value takes at least: its marker, eight of its name, the gap."""
 COLUMNS = 240
 """Twice as many columns as the widest chart of a 200-column terminal needs, two points each."""
 
@@ -26,9 +28,13 @@ def tracked_names(history: History, training: TrainingView) -> list[str]:
     return [name for name in history.series if name not in RECORDED] or list(training.parameters)
 
 
-def told_apart(names: Sequence[str]) -> dict[str, Role]:
-    """As many tracked values as one chart can tell apart, each with its role; norms before means."""
-    first = sorted(names, key=lambda name: name.endswith(" mean"))[: len(TRACKED)]
+def told_apart(names: Sequence[str], width: int = 0) -> dict[str, Role]:
+    """As many tracked values as one chart can tell apart, each with its role; norms before means.
+
+    Of a chart of `width` columns no more than its legend can name.
+    """
+    room = max((width + 2) // ENTRY, 2) if width else len(TRACKED)
+    first = sorted(names, key=lambda name: name.endswith(" mean"))[: min(room, len(TRACKED))]
     roles: dict[str, Role] = {}
     for role in ("weight", "bias"):
         own = next((name for name in first if name.rpartition(".")[2] == role and name not in roles), None)

@@ -120,7 +120,7 @@ class TrainScreen(StepScreen):
             chart.border_subtitle = ""
             return
         epochs = self._epochs(state)
-        roles = told_apart(tracked_names(history, training))
+        roles = told_apart(tracked_names(history, training), chart.size.width)
         targets, short = state.reference.targets, labels(roles, 14 if self.has_class("-narrow") else 24)
         drawn: list[Layer] = [
             layers.Horizontal(role, "", targets[name]) for name, role in roles.items() if name in targets

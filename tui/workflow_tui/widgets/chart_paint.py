@@ -251,18 +251,38 @@ def _row(y_axis: Axis, at: float, rows: int) -> int:
 
 
 def _legend(spec: ChartSpec, width: int, use_ascii: bool) -> Row | None:
-    entries = dict.fromkeys(
-        (layer.role, layer.label) for layer in spec.layers if not isinstance(layer, Mark) and layer.label
-    )
+    entries = [
+        (role, narrow(label))
+        for role, label in dict.fromkeys(
+            (layer.role, layer.label) for layer in spec.layers if not isinstance(layer, Mark) and layer.label
+        )
+    ]
     cells: list[Cell] = []
-    roomy = sum(len(narrow(label)) + 5 for _, label in entries) + GUTTER <= width
+    roomy = sum(len(label) + 5 for _, label in entries) + GUTTER <= width
+    longest = _longest([len(label) for _, label in entries], width - 4 * len(entries) + 2)
     for role, label in entries:
-        entry = f"{role_marker(role, use_ascii=use_ascii)} {narrow(label)}"
+        entry = f"{role_marker(role, use_ascii=use_ascii)} {_elided(label, longest, use_ascii)}"
         gap = (3 if roomy else 2) if cells else (GUTTER + 1 if roomy else 0)
         if len(cells) + gap + len(entry) > width:
             break
         cells += [BLANK] * gap + [(char, role) for char in entry]
     return _fit(cells, width) if cells else None
+
+
+def _longest(lengths: list[int], room: int) -> int:
+    """The length to which the longer ones are cut for all to fit into `room`; no less than 4."""
+    most = max(lengths, default=0)
+    while most > 4 and sum(min(length, most) for length in lengths) > room:
+        most -= 1
+    return most
+
+
+def _elided(label: str, most: int, use_ascii: bool) -> str:
+    """Both ends of a label that is too long: where it belongs and what it is."""
+    if len(label) <= most:
+        return label
+    head = (most - 1) // 2
+    return label[:head] + ("~" if use_ascii else "…") + label[len(label) - (most - 1 - head) :]
 
 
 def _overlay(canvas: list[Row], spec: ChartSpec, x_axis: Axis, y_axis: Axis, use_ascii: bool) -> list[Row]:
