@@ -22,6 +22,7 @@ from workflow_core.protocol import (
     Update,
 )
 from workflow_core.specs import DataSpec, ModelSpec
+from workflow_tui import run_text
 from workflow_tui.dialogs.files import OpenDialog
 from workflow_tui.dialogs.number import NumberDialog
 from workflow_tui.dialogs.pick import PickColumns, PickOne
@@ -181,6 +182,13 @@ async def test_a_network_shows_what_it_tracks_and_how_much_of_it_is_drawn() -> N
 
 async def test_the_learning_rate_of_a_run_is_changed_in_a_dialog() -> None:
     async with driving(steps=3, recording=TABLE) as drive:
+        for state in run_text.ENDED:
+            await drive.tell(Update(training=run(TABLE, state=state)))
+            await drive.press("l")
+            assert "This run has ended: the learning rate of the next one is a setting" in drive.status
+            assert not drive.dialog
+            assert drive.client.asked == []
+        await drive.tell(Update(training=run(TABLE, state="paused")))
         for text, keys, rate in (("0.05", ("enter",), 0.05), ("0.05", ("escape",), None), ("-1", ("enter",), None)):
             drive.client.asked.clear()
             await drive.press("l")
@@ -194,6 +202,12 @@ async def test_the_learning_rate_of_a_run_is_changed_in_a_dialog() -> None:
             assert drive.client.asked == ([] if rate is None else [SetLearningRate(learning_rate=rate)])
         await drive.tell(Update(training=run(TABLE, learning_rate=0.05)))
         assert "lr 0.05 · SGD" in drive.panel("#train-run")
+        changes = ((3, 0.2), (20, 0.05))
+        await drive.tell(Update(training=run(TABLE, learning_rate=0.05, lr_changes=changes[1:])))
+        first = f"lr {run(TABLE).spec.learning_rate:.4g}"
+        assert f"{first}, 0.05 from epoch 20 · SGD" in drive.panel("#train-run")
+        await drive.tell(Update(training=run(TABLE, learning_rate=0.05, lr_changes=changes)))
+        assert f"{first}, 0.05 from epoch 20 +1 more" in drive.panel("#train-run")
         await drive.tell(Update(training=None))
         await drive.press("l")
         assert "There is no run yet" in drive.status

@@ -19,6 +19,8 @@ BAR = 16
 """Columns of the progress bar."""
 MOST = 8
 """Lines that each of the two tables of values takes at most beside the charts."""
+ENDED = ("finished", "diverged", "failed")
+"""States of a run that has ended by itself."""
 PLAIN_ENDS = ("", "epochs")
 """Why a run ended, where nothing needs to be said of it."""
 
@@ -50,9 +52,19 @@ def loss_text(training: TrainingView, *, roomy: bool) -> str:
     return text
 
 
-def spec_text(spec: TrainSpec, learning_rate: float) -> str:
-    """The settings of a run in one line: what every run has first."""
-    parts = [f"lr {learning_rate:.4g}", OPTIMIZER_NAMES[spec.optimizer], LOSS_NAMES[spec.loss]]
+def rate_text(training: TrainingView) -> str:
+    """The learning rate of a run; where it was changed by hand, the first and the last one."""
+    if not training.lr_changes:
+        return f"lr {training.learning_rate or training.spec.learning_rate:.4g}"
+    epoch, rate = training.lr_changes[-1]
+    others = len(training.lr_changes) - 1
+    text = f"lr {training.spec.learning_rate:.4g}, {rate:.4g} from epoch {figures.whole(epoch)}"
+    return text + (f" +{others} more" if others else "")
+
+
+def spec_text(spec: TrainSpec, rate: str) -> str:
+    """The settings of a run in one line, its learning rate in words first."""
+    parts = [rate, OPTIMIZER_NAMES[spec.optimizer], LOSS_NAMES[spec.loss]]
     parts.append(f"{figures.whole(spec.epochs)} epochs")
     if spec.batch_size:
         parts.append(f"batch {figures.whole(spec.batch_size)}")
@@ -74,7 +86,7 @@ def run_text(widget: Widget, state: State, *, roomy: bool) -> Text:
     text = Text().append(f"run {training.run}  ", "bold")
     text.append("interrupted" if state.lost else training.state, ink("bad" if state.lost else state_role(training)))
     text.append(f"  {training.device} · {figures.duration(training.elapsed)}\n")
-    text.append(spec_text(training.spec, training.learning_rate or training.spec.learning_rate) + "\n")
+    text.append(spec_text(training.spec, rate_text(training)) + "\n")
     text.append(progress_text(training, roomy=roomy) + "\n")
     changed = training.spec != state.train_spec
     return text.append("changed: space starts a new run with" if changed else "settings of the next run", ink("muted"))
@@ -94,7 +106,7 @@ def progress_text(training: TrainingView, *, roomy: bool) -> str:
 
 def ended_text(training: TrainingView) -> str:
     """Why the run ended and what to try, where there is something to say; with a full stop."""
-    if training.state not in ("finished", "diverged", "failed") or training.reason in PLAIN_ENDS:
+    if training.state not in ENDED or training.reason in PLAIN_ENDS:
         return ""
     reason, advice = (sanitize(text, 300).rstrip(". ") for text in (training.reason, training.advice))
     return ". ".join(part[:1].upper() + part[1:] for part in (reason, advice) if part) + "."

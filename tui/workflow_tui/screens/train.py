@@ -222,8 +222,11 @@ class TrainScreen(StepScreen):
 
     def action_learning_rate(self) -> None:
         """Change the learning rate of the run that is there."""
-        if self.owner.state.training is None:
+        training = self.owner.state.training
+        if training is None:
             self.owner.complain("There is no run yet: the learning rate of the next one is a setting, enter goes there")
+        elif training.state in run_text.ENDED:
+            self.owner.complain("This run has ended: the learning rate of the next one is a setting, enter goes there")
         else:
             self.owner.start_work(self._change_learning_rate, "dialogs", exclusive=True)
 
