@@ -32,7 +32,6 @@ from workflow_core.specs import DataSpec, TrainSpec
 from workflow_tui.commands import COMMON, Command
 from workflow_tui.dialogs.files import OpenDialog, SaveDialog
 from workflow_tui.dialogs.help import HelpDialog
-from workflow_tui.dialogs.number import NumberDialog
 from workflow_tui.lessons import lesson
 from workflow_tui.screens.base import StepScreen
 from workflow_tui.screens.build import BuildScreen
@@ -155,7 +154,7 @@ def effects(screen: type[StepScreen]) -> dict[str, Effect]:
             "reset": lambda d: [type(c).__name__ for c in d.client.asked] == ["Reset"],
             "log": says("log y"),
             "view": says("Parameters now"),
-            "learning_rate": dialog(NumberDialog),
+            "learning_rate": says("This run has ended: the learning rate of the next one is a setting"),
         },
         "evaluate": {"evaluate": lambda d: [type(c).__name__ for c in d.client.asked] == ["Evaluate"]},
         "save": {"choose": dialog(SaveDialog)},
@@ -451,6 +450,21 @@ async def test_problems_are_dialogs_whatever_their_text() -> None:
         drive.client.on_lost("[/]\x1b[31m")
         await drive.sees("engine ended")
         assert "\x1b" not in drive.text
+
+
+async def test_flags_of_the_command_line_are_not_told_on_the_screen() -> None:
+    advice = "Drop their rows (--missing drop), or say that it has a header (--header). Keep (this)."
+    problem = Problem(title="Gaps", message="Row 3 (--row N) is empty.", advice=advice)
+    async with driving(steps=1) as drive:
+        drive.client.on_event(Notice(problem=problem))
+        await drive.until(lambda: drive.dialog and "Keep (this)." in squeeze(drive.text))
+        text = squeeze(drive.text)
+        assert "Row 3 is empty." in text
+        assert "Drop their rows, or say" in text
+        assert "--" not in text
+        drive.client.on_event(Notice(problem=problem))
+        await drive.press("enter")
+        assert "Row 3 is empty. Drop their rows, or" in drive.status
 
 
 # --- leaving -----------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import importlib
+import re
 import shlex
 from collections.abc import Callable, Coroutine, Iterable
 from functools import partial
@@ -49,6 +50,12 @@ DRAW_INTERVAL = 0.1
 FLASH_SECONDS = 8.0
 DEFAULT_PACE = 20.0
 """Epochs per second at first: flat out, the course's 100 epochs are over before anyone has seen one."""
+
+
+def without_flags(problem: Problem) -> Problem:
+    """A problem as the screen tells it: what the command line calls things, such as ` (--missing drop)`, left out."""
+    message, advice = (re.sub(r"\s*\(--[a-z][^()]*\)", "", text) for text in (problem.message, problem.advice))
+    return Problem(title=problem.title, message=message, advice=advice)
 
 
 def later(step: StepName) -> Callable[[], StepScreen]:
@@ -267,6 +274,7 @@ class WorkflowApp(SturdyApp, OneKeyAtATime, GuardedApp[int]):
 
     def show_problem(self, problem: Problem) -> None:
         """Show a problem as a dialog; while one is open, on the status line."""
+        problem = without_flags(problem)
         if len(self.screen_stack) > 1:
             self.complain(problem.line())
             return
