@@ -80,7 +80,9 @@ async def test_build_train_and_evaluate_say_what_is_standardised_and_what_is_not
         assert "untrained train MSE 0.4675, standardised" in drive.panel("#untrained")
         reference = squeeze(drive.panel("#reference"))
         assert "Largest stable learning rate 1.0139" in reference
-        assert "age 1.9657, bmi 9.1097" in reference
+        assert "in your units: intercept -7.3087, age 1.9657, bmi 9.1097" in reference
+        assert "Parameters · closed, standardised" in parameters
+        assert drive.app.screen.query_one("#field-values", Input).placeholder == "linear.weight=0"
         pairs = drive.app.screen.query_one(Chart).spec.layers
         assert any(isinstance(layer, Scatter) for layer in pairs)
 
@@ -158,6 +160,7 @@ async def test_a_network_shows_what_it_tracks_and_how_much_of_it_is_drawn() -> N
         await drive.go("build")
         assert "97 parameters in 6 tensors · 388 B" in drive.panel("#parameters")
         assert "layers.0.weight" in drive.panel("#parameters")
+        assert drive.app.screen.query_one("#field-values", Input).placeholder == "layers.0.weight=0"
         drive.app.screen.query_one("#parameters").focus()
         await drive.press("end")
         await drive.until(lambda: "layers.4.bias" in drive.panel("#parameters"))

@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.text import Text
 from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical, VerticalScroll
-from textual.widgets import Static
+from textual.widgets import Input, Static
 
 from workflow_core.protocol import BuildModel, ModelView, Reference
 from workflow_core.protocol import Command as EngineCommand
@@ -95,6 +95,12 @@ class BuildScreen(StepScreen):
         panel = self.query_one("#parameters", LongReadout)
         reference = model.reference
         known = "closed" if reference.targets_are == "closed form" else "true"
+        standardised = state.data is not None and bool(state.data.scaling)
+        panel.border_title = (
+            f"Parameters · {known}, standardised" if standardised and reference.targets else "Parameters"
+        )
+        for field in self.query("#field-values").results(Input):
+            field.placeholder = f"{sanitize(model.parameters[0].name, 60)}=0" if model.parameters else ""
         panel.show(parameters_text(panel.inner, model.parameters, reference.targets, known))
         tensors = (
             f" in {len(model.parameters)} tensors"
@@ -102,7 +108,9 @@ class BuildScreen(StepScreen):
             else ""
         )
         panel.caption(f"{figures.whole(model.count)} parameters{tensors} · {figures.size(model.size)}")
-        self.query_one("#reference", Readout).show(Text(reference_text(reference, roomy=not self.has_class("-narrow"))))
+        self.query_one("#reference", Readout).show(
+            Text(reference_text(reference, roomy=not self.has_class("-narrow"), own_units=standardised))
+        )
 
     def _show_untrained(self, state: State, model: ModelView) -> None:
         chart = self.query_one(Chart)
@@ -205,12 +213,16 @@ def _classes(path: Path) -> list[str]:
     return names
 
 
-def reference_text(reference: Reference, *, roomy: bool) -> str:
-    """How large a step gradient descent takes without diverging, and what least squares gives on the training rows."""
+def reference_text(reference: Reference, *, roomy: bool, own_units: bool = False) -> str:
+    """How large a step gradient descent takes without diverging, and what least squares gives on the training rows.
+
+    `own_units` says that these are not the standardised ones which the model holds.
+    """
     values = list(reference.closed_form.items())
     shown = ", ".join(f"{sanitize(name, 20)} {figures.figure(value)}" for name, value in values[:4])
     shown += f" and {len(values) - 4} more" if len(values) > 4 else ""
-    text = f"Least squares on the training rows: {shown}" if roomy else f"Least squares (train): {shown}"
+    units = ", in your units" if own_units else ""
+    text = f"Least squares on the training rows{units}: {shown}" if roomy else f"Least squares (train{units}): {shown}"
     if reference.stable_lr is None:
         return text
     return f"Largest stable {'learning rate' if roomy else 'lr'} {figures.figure(reference.stable_lr)} · {text}"
