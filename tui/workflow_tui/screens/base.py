@@ -62,6 +62,8 @@ class StepScreen(SturdyScreen, Screen[None]):
 
     def compose(self) -> ComposeResult:
         """The frame, with the subclass's instruments in the middle."""
+        # before there are widgets: every class that comes later styles all of them anew
+        self._classify(self.app.size.width, self.app.size.height)
         yield Stepper(self.step)
         yield Static(self.purpose, id="purpose", markup=False)
         with Horizontal(id="body"):
@@ -108,11 +110,14 @@ class StepScreen(SturdyScreen, Screen[None]):
         if self.owner.state.ready and not self._begun:
             self.engine_ready(self.owner.state)
 
-    def _arrange(self, width: int, height: int) -> None:
+    def _classify(self, width: int, height: int) -> None:
         self.set_class(width < 100, "-narrow")
         self.set_class(width < SIDE_WIDTH, "-over")
         self.set_class(height < 30, "-low")
         self.set_class(width < 60 or height < 18, "-tiny")
+
+    def _arrange(self, width: int, height: int) -> None:
+        self._classify(width, height)
         if not self._side_chosen:
             self.side_panel.open("lesson" if self.lesson_at_start and width >= SIDE_WIDTH else "")
 
