@@ -34,7 +34,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("files")
 
 
-@pytest.mark.parametrize("size", [(80, 24), (120, 40)], ids=lambda size: f"{size[0]}x{size[1]}")
+@pytest.mark.parametrize(
+    "size",
+    [pytest.param((80, 24), id="80x24"), pytest.param((120, 40), id="120x40", marks=pytest.mark.soak)],
+)
 def test_six_screens_by_keys_alone(size: tuple[int, int], workspace: Path, folder: Path) -> None:
     with start(workspace, size=size, cwd=folder) as terminal:
         terminal.until(READY, timeout=30)
