@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from tests.tui.driving import driving
 from textual import events
 from textual.app import App, ComposeResult
+from textual.command import CommandPalette
 from textual.content import Content
 from textual.css.query import NoMatches
 from textual.geometry import Size
@@ -183,3 +185,22 @@ async def test_no_path_that_is_typed_breaks_the_suggestions(value: str, tmp_path
     suggestions.root = tmp_path
     await suggestions.get_suggestion(value)
     assert await suggestions.get_suggestion("mod") == "model.pt"
+
+
+async def test_a_click_where_the_terminal_has_ended_since_is_no_click() -> None:
+    async with driving() as drive:
+        await drive.press("ctrl+p")
+        palette = drive.app.screen
+        assert isinstance(palette, CommandPalette)
+        at: dict[str, Any] = {
+            "x": 500,
+            "y": 500,
+            "screen_x": 500,
+            "screen_y": 500,
+            "delta_x": 0,
+            "delta_y": 0,
+            "button": 1,
+        }
+        palette.post_message(events.Click(palette, **at, shift=False, meta=False, ctrl=False))
+        await drive.settle()
+        assert drive.app.screen is palette

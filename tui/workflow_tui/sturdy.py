@@ -16,6 +16,7 @@ from textual.command import CommandPalette
 from textual.content import Content
 from textual.css.query import NoMatches
 from textual.css.styles import RulesMap
+from textual.errors import NoWidget
 from textual.screen import Screen
 from textual.widget import Widget
 from textual.widgets import OptionList
@@ -72,6 +73,12 @@ class Palette(SturdyScreen, CommandPalette):
     def _on_mount(self, event: events.Mount) -> None:
         if self not in self.app.screen_stack[1:]:
             event.prevent_default()  # it was left before it stood
+
+    async def _on_click(self, event: events.Click) -> None:
+        try:
+            self.get_widget_at(int(event.screen_x), int(event.screen_y))
+        except NoWidget:
+            event.prevent_default()  # the terminal has shrunk since, and there is nothing any more
 
     @work(exclusive=True, group=CommandPalette._GATHER_COMMANDS_GROUP)
     async def _gather_commands(self, search_value: str) -> None:
