@@ -74,7 +74,7 @@ class Palette(SturdyScreen, CommandPalette):
         if self not in self.app.screen_stack[1:]:
             event.prevent_default()  # it was left before it stood
 
-    async def _on_click(self, event: events.Click) -> None:
+    def _on_click(self, event: events.Click) -> None:  # type: ignore[override]
         try:
             self.get_widget_at(int(event.screen_x), int(event.screen_y))
         except NoWidget:
