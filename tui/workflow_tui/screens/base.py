@@ -161,17 +161,21 @@ class StepScreen(SturdyScreen, Screen[None]):
 
     def on_descendant_focus(self, event: events.DescendantFocus) -> None:
         """Say what the keys do in a field, and give what it belongs to the room that a low terminal has."""
-        self.query_one(KeyBar).editing = isinstance(event.widget, Input | Select)
+        # the open list of a choice is a widget of its own inside it
+        within = event.widget.ancestors_with_self
+        self.query_one(KeyBar).editing = any(isinstance(node, Input | Select) for node in within)
         if any(isinstance(node, Form | Predictor) for node in event.widget.ancestors):
             self.add_class("-editing")
 
     def on_descendant_blur(self) -> None:
         """Back to the keys of the screen, unless the next field has the focus by then."""
-        self.query_one(KeyBar).editing = False
         self.call_later(self._leave_fields)
 
     def _leave_fields(self) -> None:
-        if self.focused is None and self.has_class("-editing"):
+        if self.focused is not None:
+            return
+        self.query_one(KeyBar).editing = False
+        if self.has_class("-editing"):
             self.remove_class("-editing")
             for form in self.query(Form):
                 form.scroll_home(animate=False)
