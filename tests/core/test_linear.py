@@ -366,6 +366,14 @@ def test_a_badly_conditioned_problem_is_said_not_to_have_converged() -> None:
     assert "take a lower degree" in convergence(trained(high, 100, 1e-4, "float32", spec), spec, high, TrainSpec())
 
 
+def test_a_training_that_blew_up_is_not_told_to_go_on() -> None:
+    dataset = data.make(DataSpec(standardize=True))
+    model = trained(dataset, 20, 5.0, "float32")
+    said = convergence(model, LINE, dataset, TrainSpec())
+    assert "the training loss (standardised) is" in said
+    assert said.endswith("It has gone astray: train from the start, with a smaller learning rate.")
+
+
 def test_too_few_epochs_are_said_to_be_too_few() -> None:
     dataset = data.make(DataSpec())
     said = convergence(build.build(ModelSpec()), ModelSpec(), dataset, TrainSpec())

@@ -26,6 +26,8 @@ SAME = 1e-5
 SETTLED = 1e-3
 """A gradient this part of the one at zero coefficients counts as none."""
 BAD_CONDITION = 1e4
+ASTRAY = 100
+"""A loss so many times that of predicting 0 everywhere is none that a training passes on its way."""
 
 
 def convergence(
@@ -55,14 +57,13 @@ def convergence(
     exact = reference.closed_form[name]
     apart = f"{abs(held[name] - exact):.2g}" + (f" ({abs(held[name] / exact - 1):.2g} of it)" if exact else "")
     excess = max(_loss(model, dataset) - reference.loss, 0.0)
-    above = f"the training loss is {excess:.2g} above the least possible, {reference.loss:.4g}"
+    above = _above(dataset, excess, reference.loss)
     # for least squares the excess is the mean square of how far the predictions are from the best
     same = excess <= _same(dataset, reference.loss)
     if same or (far <= 1 and excess <= NEAR * max(reference.loss, 1e-2 * _variance(dataset))):
         return f"Converged: {name}, the farthest from the closed form, is {apart} away from it, and {above}."
-    return f"Not converged: {name} is {apart} away from the closed form, {exact:.4g}, and {above}. " + _advice(
-        spec, dataset
-    )
+    advice = _advice(spec, dataset, excess)
+    return f"Not converged: {name} is {apart} away from the closed form, {exact:.4g}, and {above}. {advice}"
 
 
 def _by_loss(model: nn.Module, spec: ModelSpec, dataset: Dataset) -> str:
@@ -74,10 +75,10 @@ def _by_loss(model: nn.Module, spec: ModelSpec, dataset: Dataset) -> str:
         return "There is no closed form to compare with: it lies beyond float64, or takes too long to compute."
     least = rmse * rmse
     excess = max(_loss(model, dataset) - least, 0.0)
-    above = f"the training loss is {excess:.2g} above the least possible, {least:.4g}"
+    above = _above(dataset, excess, least)
     if excess <= _same(dataset, least) or excess <= NEAR * max(least, 1e-2 * _variance(dataset)):
         return f"Converged: {above}. Other coefficients give the same loss: {why}."
-    return f"Not converged: {above}. More epochs would bring it nearer. Of the coefficients nothing is said: {why}."
+    return f"Not converged: {above}. {_further(dataset, excess)} Of the coefficients nothing is said: {why}."
 
 
 def _neighbour(
@@ -157,10 +158,23 @@ def _variance(dataset: Dataset) -> float:
     return dataset.inputs("train")[1].cpu().double().var(correction=0).item()
 
 
-def _advice(spec: ModelSpec, dataset: Dataset) -> str:
+def _above(dataset: Dataset, excess: float, least: float) -> str:
+    """How far the loss, as the model sees it, is above the least there is."""
+    which = "the training loss (standardised)" if dataset.scaling else "the training loss"
+    return f"{which} is {excess:.2g} above the least possible, {least:.4g}"
+
+
+def _further(dataset: Dataset, excess: float) -> str:
+    """What is to be done of a problem that more of the same would solve, unless the training has gone astray."""
+    if excess > ASTRAY * dataset.inputs("train")[1].cpu().double().square().mean().item():
+        return "It has gone astray: train from the start, with a smaller learning rate."
+    return "More epochs would bring it nearer."
+
+
+def _advice(spec: ModelSpec, dataset: Dataset, excess: float) -> str:
     condition = _condition(spec, dataset)
     if condition < BAD_CONDITION:
-        return "More epochs would bring it nearer."
+        return _further(dataset, excess)
     how = f"{condition:.1g}" if math.isfinite(condition) else "more than 1e+15"
     better = "take a lower degree, or very many epochs" if dataset.scaling else "standardise the data"
     return f"The problem is badly conditioned, λmax/λmin of its Hessian is {how}: {better}."
