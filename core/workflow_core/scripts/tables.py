@@ -62,7 +62,7 @@ def table(spec: DataSpec) -> str:
     elif is_parquet(spec):
         text += NUMBERS_IN_PARQUET
     else:
-        text = listed("MISSING", "[", map(repr, MISSING), "]") + text + NUMBERS_IN_TEXT
+        text += listed("MISSING", "[", map(repr, MISSING), "]") + NUMBERS_IN_TEXT
     if is_parquet(spec) and spec.features:
         text += "numbers = table.select(*features, target).cast(pl.Float64).fill_nan(None)\n"
     else:
