@@ -63,6 +63,7 @@ async def test_the_table_is_shown_with_its_columns_scaling_and_first_feature() -
         await drive.settle()
         assert "+2 more features" in drive.panel("#rows")
         assert "more columns" in drive.panel("#scaling")
+        assert "needs" not in drive.panel("#scatter"), "there is room for the points beside all that is said of them"
         notes = ("2 rows with missing values were dropped.", "[/] \x1b[31mNot used: name (text).")
         assert drive.app.state.data is not None
         await drive.tell(Update(data=msgspec.structs.replace(drive.app.state.data, notes=notes)))
@@ -74,7 +75,7 @@ async def test_build_train_and_evaluate_say_what_is_standardised_and_what_is_not
     async with driving(steps=6, recording=TABLE) as drive:
         await drive.go("build")
         parameters = squeeze(drive.panel("#parameters"))
-        assert "linear.weight [1, 3] float32 cpu yes …" in parameters
+        assert "linear.weight [1, 3] float32 cpu yes 0.44…" in parameters
         assert "linear.bias [1] float32 cpu yes 0.5304 0.0000" in parameters
         assert "closed" in parameters
         assert "untrained train MSE 0.4675, standardised" in drive.panel("#untrained")
@@ -111,6 +112,14 @@ async def test_build_train_and_evaluate_say_what_is_standardised_and_what_is_not
         assert "Not converged: intercept is 0.78" in drive.panel("#convergence")
         assert "Metrics, in your own units" in drive.panel("#metrics")
         assert "the losses on Train are standardised" in drive.status
+
+
+async def test_a_panel_that_comes_with_the_run_is_aligned_for_the_size_it_has() -> None:
+    async with driving(steps=2, recording=TABLE) as drive:
+        await drive.go("train")
+        await drive.tell(Update(training=run(TABLE, state="finished")))  # once: nothing else is drawn after it
+        assert "intercept " in drive.panel("#values")
+        assert "linear.weight[0] " in drive.panel("#values")
 
 
 async def test_rows_of_several_features_are_predicted() -> None:

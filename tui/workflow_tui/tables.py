@@ -129,7 +129,7 @@ def parameters_text(widget: Widget, parameters: Sequence[TensorView], targets: M
     text = Text().append(f"{'name':<{name}}{'shape':<{shape}}{more}", ink("muted"))
     text.append(f"{'value':>7}" + (f"{known[: wanted - 1]:>{wanted}}" if wanted else "") + "\n", ink("muted"))
     for tensor in parameters:
-        value = figures.figure(tensor.values[0]) if len(tensor.values) == 1 else "…"
+        value = figures.figure(tensor.values[0]) if len(tensor.values) == 1 else _first_of(tensor)
         text.append(f"{short[tensor.name]:<{name}}", ink.of(tensor.name))
         text.append(f"{figures.shape(tensor.shape):<{shape}}")
         if roomy:
@@ -140,6 +140,12 @@ def parameters_text(widget: Widget, parameters: Sequence[TensorView], targets: M
             text.append(f"{figures.figure(target) if roomy else f'{target:.4g}':>{wanted}}", ink("muted"))
         text.append("\n")
     return text
+
+
+def _first_of(tensor: TensorView) -> str:
+    """The first of several values, and that there are more."""
+    text = f"{tensor.values[0]:.2g}…" if tensor.values else "…"
+    return text if len(text) < 8 else "…"
 
 
 def gaps_text(

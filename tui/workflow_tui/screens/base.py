@@ -20,7 +20,7 @@ from workflow_tui.settings import IncompleteError
 from workflow_tui.state import State
 from workflow_tui.sturdy import SturdyScreen
 from workflow_tui.widgets.form import Form, Values
-from workflow_tui.widgets.frame import KeyBar, StatusLine
+from workflow_tui.widgets.frame import KeyBar, Readout, StatusLine
 from workflow_tui.widgets.predictor import Predictor
 from workflow_tui.widgets.side_panel import Content, SidePanel
 from workflow_tui.widgets.stepper import Stepper
@@ -154,6 +154,11 @@ class StepScreen(SturdyScreen, Screen[None]):
         banner.display = bool(text)
         if text and str(banner.content) != text:
             banner.update(text)
+
+    @on(Readout.Resized)
+    def _align_anew(self, event: Readout.Resized) -> None:
+        event.stop()
+        self.owner.redraw()
 
     def remark(self, state: State) -> str:
         """What must be said of this step above all its figures; empty where nothing must."""

@@ -11,6 +11,7 @@ from rich.text import Text
 from textual.app import ComposeResult
 from textual.containers import VerticalScroll
 from textual.content import Content
+from textual.message import Message
 from textual.reactive import reactive
 from textual.strip import Strip
 from textual.widget import Widget
@@ -54,10 +55,17 @@ class KeyBar(Static):
 class Readout(Static):
     """Aligned text that writes nothing to the terminal when it is shown again unchanged."""
 
+    class Resized(Message):
+        """It has another width or height: what was aligned for the last one is to be shown anew."""
+
     def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:  # noqa: A002
         super().__init__("", id=id, classes=classes, markup=False)
         self._text: object = None
         self._caption = ""
+
+    def on_resize(self) -> None:
+        """A panel has no size until it has been laid out, and then another one than its text was made for."""
+        self.post_message(self.Resized())
 
     def show(self, text: Text) -> None:
         """Show `text`."""
