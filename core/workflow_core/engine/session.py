@@ -16,11 +16,11 @@ import msgspec
 import torch
 from msgspec.structs import replace
 
-from workflow_core import devices
 from workflow_core.engine import results
 from workflow_core.engine.faults import FAULTS, problem_of
-from workflow_core.engine.files import Stamp, absolute, stamp
+from workflow_core.engine.files import absolute
 from workflow_core.engine.inbox import Inbox
+from workflow_core.engine.material import Made, Material
 from workflow_core.engine.progress import RESULTS, Progress
 from workflow_core.engine.runner import Runner
 from workflow_core.engine.subject import Subject
@@ -38,7 +38,6 @@ from workflow_core.protocol import (
     InspectTable,
     Load,
     MakeData,
-    ModelView,
     Pause,
     Predict,
     Reset,
@@ -51,7 +50,7 @@ from workflow_core.protocol import (
     Update,
 )
 from workflow_core.specs import DataSpec, ModelSpec, TrainSpec
-from workflow_core.steps import build, data, load, tables, train
+from workflow_core.steps import load, tables, train
 from workflow_core.steps.custom import explained
 from workflow_core.store import Store
 
@@ -60,8 +59,6 @@ log = logging.getLogger(__name__)
 MAX_LEARNING_RATE = 1e6
 NO_EPOCHS = HistoryData(epochs=0, width=1, series={})
 Spec = TypeVar("Spec", DataSpec, ModelSpec)
-Made = tuple[DataSpec, Stamp, ModelSpec, Stamp]
-"""What a run is trained on: settings, and the state of the files that they name."""
 REFERRED = ("loss", "delta", "optimizer", "momentum", "nesterov", "weight_decay")
 """The settings of a training that what is known before it depends on."""
 
@@ -94,15 +91,9 @@ class Session:
         self._store = store
         self._progress = Progress()
         self._version = 0
-        self._data_spec = DataSpec()
-        self._model_spec = ModelSpec()
+        self._material = Material()
         self._train_spec = TrainSpec()
         self._pace: float | None = None
-        self._dataset: data.Dataset | None = None
-        self._data_stamp: Stamp = None
-        self._model: torch.nn.Module | None = None
-        self._model_stamp: Stamp = None
-        self._model_view: ModelView | None = None
         self._runs = 0
         self._runner: Runner | None = None
         self._runner_made: Made | None = None
@@ -148,9 +139,9 @@ class Session:
     def _handle(self, command: Command) -> Answer:
         match command:
             case MakeData(spec=spec):
-                self._make_data(self._placed(spec) if spec else self._data_spec, anew=True)
+                self._make_data(self._placed(spec) if spec else self._material.data_spec, anew=True)
             case BuildModel(spec=spec):
-                self._build_model(self._placed(spec) if spec else self._model_spec, anew=True)
+                self._build_model(self._placed(spec) if spec else self._material.model_spec, anew=True)
             case SetTraining(spec=spec):
                 self._set_training(spec)
             case SetLearningRate(learning_rate=learning_rate):
@@ -188,53 +179,25 @@ class Session:
         return replace(spec, file=str(absolute(spec.file, self._files)))
 
     def _make_data(self, spec: DataSpec, anew: bool = False) -> None:
-        """Make the data where they are not those of `spec`; with `anew` also where its file has changed since."""
-        read = stamp(Path(spec.file)) if spec.kind == "table" else None
-        if self._dataset is not None and spec == self._data_spec and not (anew and read != self._data_stamp):
+        """Make the data where they are not those of `spec`; with `anew` also where their file has changed since."""
+        if not self._material.lacks_data(spec, anew):
             return
         self._refuse_while_running("data")
-        dataset = data.make(spec)
-        # the same number as without a UI: on larger data it changes the last bits of every sum
-        devices.set_threads(len(dataset.X))
-        update = Update(data_spec=spec, data=data.view(dataset))
-        if self._model is not None:
-            update = replace(update, model=self._rebuild(dataset))
-        self._data_spec, self._dataset, self._data_stamp = spec, dataset, read
+        update = self._material.make_data(spec, self._train_spec)
         self._progress.done("data")
-        self._outdate("the data changed", update)
-
-    def _rebuild(self, dataset: data.Dataset) -> ModelView | None:
-        """The model anew for other data; where it cannot take them there is none until it is asked for again."""
-        self._model_stamp = self._file_of_model(self._model_spec)
-        try:
-            model = self._built(self._model_spec, dataset)
-            view = build.view(model, self._model_spec, dataset, self._train_spec)
-        except WorkflowError:
-            self._model = None
+        if update.model is None:
             self._progress.reopen("build")
-            return None
-        self._model = model
-        return view
+        self._outdate("the data changed", update)
 
     def _build_model(self, spec: ModelSpec, anew: bool = False) -> None:
         """Build the model where it is not that of `spec`; with `anew` also where its file has changed since."""
-        self._make_data(self._data_spec)
-        read = self._file_of_model(spec)
-        if self._model is not None and spec == self._model_spec and not (anew and read != self._model_stamp):
+        self._make_data(self._material.data_spec)
+        if not self._material.lacks_model(spec, anew):
             return
         self._refuse_while_running("model")
-        assert self._dataset is not None
-        model = self._built(spec, self._dataset)
-        view = build.view(model, spec, self._dataset, self._train_spec)
-        self._model_spec, self._model, self._model_stamp = spec, model, read
+        update = self._material.build_model(spec, self._train_spec)
         self._progress.done("build")
-        self._outdate("the model changed", Update(model_spec=spec, model=view))
-
-    def _file_of_model(self, spec: ModelSpec) -> Stamp:
-        return stamp(Path(spec.file)) if spec.kind == "custom" else None
-
-    def _built(self, spec: ModelSpec, dataset: data.Dataset) -> torch.nn.Module:
-        return build.build(spec, len(dataset.features), dataset.spec.dtype)
+        self._outdate("the model changed", update)
 
     def _refuse_while_running(self, what: str) -> None:
         if self.running:
@@ -254,16 +217,12 @@ class Session:
         self._reunite()
         self._show(update)
 
-    @property
-    def _made(self) -> Made:
-        return self._data_spec, self._data_stamp, self._model_spec, self._model_stamp
-
     def _reunite(self) -> None:
         """A run whose data and model are again what it was trained on is no longer stale."""
         runner = self._runner
-        if runner is None or not self._stale or self._made != self._runner_made:
+        if runner is None or not self._stale or self._material.made != self._runner_made:
             return
-        self._dataset, self._model = runner.dataset, runner.trainer.model
+        self._material.take(runner.dataset, runner.trainer.model)
         self._progress.reopen("train")
         if runner.view.state in ("finished", "diverged", "failed"):
             self._progress.done("train")
@@ -273,18 +232,10 @@ class Session:
     def _set_training(self, spec: TrainSpec) -> None:
         update = Update(train_spec=spec)
         referred = any(getattr(spec, name) != getattr(self._train_spec, name) for name in REFERRED)
-        if self._dataset is not None and self._model is not None and referred:
-            update = replace(update, model=self._view_for(spec))
+        if referred and (view := self._material.view_for(spec)) is not None:
+            update = replace(update, model=view)
         self._train_spec = spec
         self._show(update)
-
-    def _view_for(self, spec: TrainSpec) -> ModelView:
-        """The view of the fresh model with what a training by `spec` makes of it."""
-        assert self._dataset is not None
-        if self._model_spec.kind == "custom" and self._model_view is not None:
-            # a setting is no reason to run the user's code anew: what the model would lose is told when it is built
-            return replace(self._model_view, untrained_loss=None)
-        return build.view(self._built(self._model_spec, self._dataset), self._model_spec, self._dataset, spec)
 
     def _set_learning_rate(self, learning_rate: float) -> None:
         if self._runner is None or self._stale:
@@ -315,7 +266,7 @@ class Session:
 
     def _prepare_run(self) -> None:
         """See to it that there is a run that can go on: the one there is, or a new one."""
-        self._build_model(self._model_spec)
+        self._build_model(self._material.model_spec)
         runner = self._runner
         if runner is None or self._stale or runner.view.state == "failed":
             self._new_run()
@@ -336,22 +287,19 @@ class Session:
 
         The run that was there stays untouched until the new one stands complete. Raises WorkflowError.
         """
-        dataset = self._dataset
+        dataset = self._material.dataset
         assert dataset is not None
-        read = self._file_of_model(self._model_spec)
-        model = self._built(self._model_spec, dataset)  # by its seed the same initial parameters every time
-        update = Update(history=NO_EPOCHS)
-        if read != self._model_stamp:  # the user's file is another one by now, and so is the model
-            update = replace(update, model=build.view(model, self._model_spec, dataset, self._train_spec))
-        trainer = train.Trainer(model, dataset, self._train_spec)
+        fresh = self._material.fresh_model(self._train_spec)
+        trainer = train.Trainer(fresh.model, dataset, self._train_spec)
         begun = self._runner is None or self._runner.view.state != "ready"
-        runner = Runner(trainer, dataset, self._model_spec, self._runs + begun, self._pace, self._publish_epochs)
+        spec = self._material.model_spec
+        runner = Runner(trainer, dataset, spec, self._runs + begun, self._pace, self._publish_epochs)
         runner.record(self._store)
-        self._model, self._runs, self._runner, self._model_stamp = model, runner.view.run, runner, read
-        self._runner_made = self._made
+        update = self._material.take_fresh(fresh)
+        self._runs, self._runner, self._runner_made = runner.view.run, runner, self._material.made
         self._progress.reopen("train")
         self._progress.outdate(RESULTS, "a new run was begun")
-        self._show(replace(update, training=runner.view))
+        self._show(replace(update, training=runner.view, history=NO_EPOCHS))
 
     def _publish_epochs(self, epochs: Epochs) -> None:
         self._publish(epochs)
@@ -373,7 +321,7 @@ class Session:
 
     def _reset(self) -> None:
         if self._runner is not None:
-            self._build_model(self._model_spec)
+            self._build_model(self._material.model_spec)
             self._progress.outdate(RESULTS, "the training was reset")
             self._new_run()
 
@@ -396,12 +344,13 @@ class Session:
                 f"{self._progress.view().reasons['train']}.",
                 "Run it again, or reset it to use the untrained model.",
             )
-        self._build_model(self._model_spec)
-        assert self._model is not None
-        assert self._dataset is not None
+        self._build_model(self._material.model_spec)
+        material = self._material
+        assert material.model is not None
+        assert material.dataset is not None
         if self._runner is not None and self._trained:
             return self._runner.subject
-        return Subject(self._model, self._model_spec, self._dataset, self._train_spec)
+        return Subject(material.model, material.model_spec, material.dataset, self._train_spec)
 
     def _evaluate(self) -> None:
         view = results.evaluation(self._subject())
@@ -425,9 +374,10 @@ class Session:
         self._show(Update(saved=view))
 
     def _load(self, path: Path) -> None:
-        file = load.load(path, self._model_spec, self._dataset)
+        material = self._material
+        file = load.load(path, material.model_spec, material.dataset)
         # against an untrained model every good file would look wrong
-        view = results.loaded(file, self._model if self._trained else None, self._dataset)
+        view = results.loaded(file, material.model if self._trained else None, material.dataset)
         self._loaded = file
         self._progress.done("load")
         self._show(Update(loaded=view))
@@ -437,8 +387,6 @@ class Session:
         if self._progress.version != self._version:
             self._version = self._progress.version
             update = replace(update, steps=self._progress.view())
-        if update.model is not msgspec.UNSET:
-            self._model_view = update.model
         if any(value is not msgspec.UNSET for value in msgspec.structs.astuple(update)):
             self._publish(update)
 
