@@ -632,6 +632,16 @@ def test_awkward_texts_stay_strings(text: str) -> None:
         assert found.count(text) >= count - (step in ("build", "load"))
 
 
+@given(
+    names=st.lists(TEXTS.filter(bool) | st.just("a name  of several \\' words"), min_size=1, max_size=40, unique=True)
+)
+def test_a_long_list_of_names_is_broken_between_them(names: list[str]) -> None:
+    spec = DataSpec(kind="table", file="table.csv", features=tuple(names), target="the target")
+    tree = ast.parse(lines("data", WorkflowSpec(data=spec)))
+    lists = [node for node in ast.walk(tree) if isinstance(node, ast.List)]
+    assert names in [literal(node) for node in lists]
+
+
 @given(spec=SPECS)
 def test_every_number_reads_back_as_it_was(spec: WorkflowSpec) -> None:
     found = [literal(node) for node in ast.walk(ast.parse(script(spec)))]

@@ -7,7 +7,7 @@ from functools import cache
 
 from workflow_core import samples
 from workflow_core.scripts.tables import table
-from workflow_core.scripts.text import WIDTH, listed, number, wrapped
+from workflow_core.scripts.text import WIDTH, comment, filled, listed, number
 from workflow_core.specs import DataSpec, Sample, SplitSpec
 
 MEAN_AND_STD = """
@@ -173,13 +173,11 @@ def _sample(spec: DataSpec) -> str:
     # the model sees columns that were standardised in full precision
     wide = spec.dtype == "float64" or spec.standardize
     closing = "], dtype=torch.float64)" if wide else "])"
-    source = wrapped(samples.INFO[spec.sample].source, "# ")
+    source = comment(samples.INFO[spec.sample].source)
     table = f"table = torch.tensor([\n{_literals(spec.sample)}\n{closing}\n"
     return f"{source}\n{table}X, y = table[:, :-1], table[:, -1:]\n"
 
 
 @cache
 def _literals(name: Sample) -> str:
-    # a line ends between two rows, not within one
-    rows = (f"[{', '.join(map(number, row))}],".replace(" ", "\N{NO-BREAK SPACE}") for row in samples.rows(name))
-    return wrapped(" ".join(rows)).replace("\N{NO-BREAK SPACE}", " ")
+    return filled(f"[{', '.join(map(number, row))}]" for row in samples.rows(name))

@@ -19,20 +19,31 @@ def numbers(values: Iterable[float]) -> str:
     return ", ".join(map(number, values))
 
 
-def wrapped(text: str, indent: str = "    ") -> str:
-    """`text` broken at its blanks, every line indented, without an end of line after the last."""
+def comment(text: str) -> str:
+    """`text` as lines of a comment, broken at its blanks, without an end of line after the last."""
     return fill(
-        text, WIDTH, initial_indent=indent, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+        text, WIDTH, initial_indent="# ", subsequent_indent="# ", break_long_words=False, break_on_hyphens=False
     )
+
+
+def filled(items: Iterable[str]) -> str:
+    """The items with a comma after each, on indented lines that are broken between them and never within one."""
+    lines: list[str] = []
+    for item in items:
+        if lines and len(lines[-1]) + len(item) + 2 <= WIDTH:
+            lines[-1] += f" {item},"
+        else:
+            lines.append(f"    {item},")
+    return "\n".join(lines)
 
 
 def listed(name: str, opening: str, items: Iterable[str], closing: str) -> str:
     """`name = opening items closing` on one line where it fits, else the items on lines of their own."""
-    text = ", ".join(items)
-    line = f"{name} = {opening}{text}{closing}"
+    items = list(items)
+    line = f"{name} = {opening}{', '.join(items)}{closing}"
     if len(line) <= WIDTH:
         return line + "\n"
-    return f"{name} = {opening}\n{wrapped(text + ',')}\n{closing}\n"
+    return f"{name} = {opening}\n{filled(items)}\n{closing}\n"
 
 
 def literal(value: bool | int | float | str | list[bool | int | float | str]) -> str:
