@@ -608,6 +608,31 @@ async def test_the_script_is_written_after_a_question_where_a_file_is_there(tmp_
         assert drive.client.asked == []
 
 
+async def test_the_script_follows_the_learning_rates_of_the_run_that_it_is_of(tmp_path: Path) -> None:
+    by_hand = Update(training=training(lr_changes=((3, 0.2), (7, 0.05))))
+    other = Update(train_spec=msgspec.structs.replace(training().spec, momentum=0.5))
+    cases = (
+        (by_hand, True, " and the learning rates set by hand in run 1"),
+        (other, False, ", without the learning rates set by hand in run 1"),
+        (Update(train_spec=training().spec), True, " and the learning rates set by hand in run 1"),
+        (steps(train="stale"), False, ", without the learning rates set by hand in run 1"),
+        (Update(training=training()), False, ""),
+    )
+    path = tmp_path / "workflow.py"
+    async with driving(steps=3, size=(200, 40)) as drive:
+        drive.app.files.folder = tmp_path
+        for event, followed, told in cases:
+            await drive.tell(event)
+            await drive.press("x")
+            await drive.until(lambda: isinstance(drive.app.focused, Input) and drive.app.focused.value == "workflow.py")
+            await drive.press("enter")
+            await drive.until(path.exists)
+            await drive.until(lambda: not drive.dialog)
+            await drive.sees(f"as they stand now{told}")
+            assert ("lr_changes = {3: 0.2, 7: 0.05}\n" in path.read_text()) == followed
+            path.unlink()
+
+
 async def test_nothing_trained_nothing_saved() -> None:
     async with driving(steps=2) as drive:
         await drive.press("w")

@@ -19,6 +19,7 @@ from workflow_tui.dialogs.files import OpenDialog, SaveDialog
 
 if TYPE_CHECKING:
     from workflow_tui.app import WorkflowApp
+    from workflow_tui.state import State
 
 DEFAULT_NAMES: dict[SaveKind, str] = {"state_dict": "model.pt", "checkpoint": "checkpoint.pt"}
 
@@ -71,18 +72,23 @@ class FileFlows:
         return path
 
     async def export(self) -> None:
-        """Write the settings as they stand as one plain script; its model goes beside it under the script's name."""
+        """Write the settings as they stand as one plain script; its model goes beside it under the script's name.
+
+        Where they are those of the run, the script follows the learning rates that it was given by hand.
+        """
         path, exists = await self._choose("workflow.py", "Write the script as")
         if path is None:
             return
+        state = self.app.state
         try:
-            source = script(self.app.state.spec, path=f"{path.stem}.pt").encode(errors="backslashreplace")
+            text = script(state.spec, path=f"{path.stem}.pt", lr_changes=state.lr_changes)
+            source = text.encode(errors="backslashreplace")
             await asyncio.to_thread(atomic.write, path, source, overwrite=exists)
         except WorkflowError as error:
             self.app.show_problem(error.problem)
             return
         self.folder = path.parent
-        self.app.complain(f"Written: {path}. It trains with the settings as they stand now")
+        self.app.complain(f"Written: {path}. It trains with the settings as they stand now{_by_hand(state)}")
 
     async def _choose(self, default: str, title: str) -> tuple[Path | None, bool]:
         """A path to write, and whether it exists and may be replaced; None where that was cancelled."""
@@ -96,3 +102,11 @@ class FileFlows:
         if exists and not await self.app.push_screen_wait(confirm_replace(sanitize(str(path), 300))):
             return None, False
         return path, exists
+
+
+def _by_hand(state: State) -> str:
+    """What a script of the settings makes of the learning rates that the run was given by hand."""
+    if state.training is None or not state.training.lr_changes:
+        return ""
+    rates = f"the learning rates set by hand in run {state.training.run}"
+    return f" and {rates}" if state.lr_changes else f", without {rates}"

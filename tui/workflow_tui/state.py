@@ -97,6 +97,13 @@ class State:
         return self.training is not None and self.training.epoch > 0
 
     @property
+    def lr_changes(self) -> tuple[tuple[int, float], ...]:
+        """The learning rates set by hand in the run; none where the settings as they stand are not its own."""
+        if self.training is None or self.steps.train == "stale" or self.training.spec != self.train_spec:
+            return ()
+        return self.training.lr_changes
+
+    @property
     def unsaved(self) -> bool:
         """The model as it was trained last is in no file."""
         return self.trained and self.steps.save != "done"

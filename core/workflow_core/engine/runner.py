@@ -30,7 +30,7 @@ CHUNK = 0.05
 """Seconds of training between two fetches of its figures."""
 
 MAX_CHANGES = 1000
-"""Learning rates set by hand that are remembered, the latest ones."""
+"""Learning rates that can be set by hand in a run: all are remembered, for the script that repeats it."""
 
 log = logging.getLogger(__name__)
 
@@ -155,10 +155,16 @@ class Runner:
         self.view = replace(self.view, pace=pace)
 
     def set_learning_rate(self, learning_rate: float) -> None:
-        """Take steps of another size from the next epoch on."""
-        self.trainer.set_learning_rate(learning_rate)
+        """Take steps of another size from the next epoch on. Raises WorkflowError after MAX_CHANGES of them."""
         earlier = tuple(change for change in self.view.lr_changes if change[0] < self.view.epoch)
-        changes = (*earlier[1 - MAX_CHANGES :], (self.view.epoch, learning_rate))
+        if len(earlier) >= MAX_CHANGES:
+            raise WorkflowError(
+                "Changed too often",
+                f"the learning rate of this run was set {MAX_CHANGES:,} times already, and no more are remembered.",
+                "Choose a scheduler, and reset.",
+            )
+        self.trainer.set_learning_rate(learning_rate)
+        changes = (*earlier, (self.view.epoch, learning_rate))
         self.view = replace(self.view, learning_rate=learning_rate, lr_changes=changes)
 
     def fail(self, reason: str) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from textwrap import indent
 
 from workflow_core.scripts.data import splits
-from workflow_core.scripts.text import number
+from workflow_core.scripts.text import listed, number
 from workflow_core.specs import OPTIMIZER_USES, Loss, Optimizer, TrainSpec, WorkflowSpec
+
+LrChanges = Sequence[tuple[int, float]]
 
 CRITERIA: dict[Loss, str] = {"mse": "MSELoss", "l1": "L1Loss", "huber": "HuberLoss", "smooth_l1": "SmoothL1Loss"}
 OPTIMIZERS: dict[Optimizer, str] = {
@@ -68,12 +71,21 @@ EARLY_STOP = """
 """
 
 
-def train(spec: WorkflowSpec, report: str = "") -> str:
-    """The lines of the step; `report` is what the loop's body says of an epoch before it may stop early."""
+BY_HAND = """\
+    if epoch in lr_changes:
+        optimizer.param_groups[0]["lr"] = lr_changes[epoch]
+"""
+
+
+def train(spec: WorkflowSpec, report: str = "", lr_changes: LrChanges = ()) -> str:
+    """The lines of the step; `report` is what the loop's body says of an epoch before it may stop early.
+
+    `lr_changes` are learning rates set by hand, each with the epoch that uses it first.
+    """
     settings = spec.train
     text = _device(spec) + f"\n{_criterion(settings)}{_optimizer(settings)}{_scheduler(settings)}"
-    text += _before_the_loop(spec)
-    text += f"\nfor epoch in range({settings.epochs}):\n"
+    text += _before_the_loop(spec) + _lr_changes(lr_changes)
+    text += f"\nfor epoch in range({settings.epochs}):\n" + (BY_HAND if lr_changes else "")
     if settings.early_stop and not validates(spec):
         text += BEFORE
     return text + loop(spec) + report + _early_stop(spec)
@@ -169,6 +181,13 @@ def _before_the_loop(spec: WorkflowSpec) -> str:
     if train.early_stop:
         text += "best_loss, waited = math.inf, 0\n"
     return text
+
+
+def _lr_changes(changes: LrChanges) -> str:
+    if not changes:
+        return ""
+    items = (f"{epoch}: {number(rate)}" for epoch, rate in changes)
+    return "# learning rates set by hand, by the epoch that used them first\n" + listed("lr_changes", "{", items, "}")
 
 
 def _step(train: TrainSpec, X: str, y: str) -> str:

@@ -7,7 +7,7 @@ from workflow_core.scripts.data import deal, features, read, rows, splits
 from workflow_core.scripts.evaluate import evaluate, tells_coefficients
 from workflow_core.scripts.load import load
 from workflow_core.scripts.save import save
-from workflow_core.scripts.train import may_be_cuda, train, validates
+from workflow_core.scripts.train import LrChanges, may_be_cuda, train, validates
 from workflow_core.specs import SaveKind, WorkflowSpec
 
 REPORTS = 10  # epochs that the script prints while it trains, besides the last
@@ -38,8 +38,13 @@ def imports(spec: WorkflowSpec) -> str:
     return f"{text}\nimport torch\nfrom torch import nn\n"
 
 
-def script(spec: WorkflowSpec, *, path: str = "model.pt", kind: SaveKind = "state_dict") -> str:
+def script(
+    spec: WorkflowSpec, *, path: str = "model.pt", kind: SaveKind = "state_dict", lr_changes: LrChanges = ()
+) -> str:
     """The whole workflow as one program that gives the same numbers as the steps, bit for bit.
+
+    `lr_changes` are learning rates that were set by hand while a run was under way, each with the epoch that used it
+    first, as `TrainingView.lr_changes` has them: with them it follows that run.
 
     It needs only torch, for a table polars as well, and for a model of the user's own their file. It prints its
     progress and every final figure in full, saves the model to `path`, loads it into a fresh model and checks that both
@@ -52,7 +57,7 @@ def script(spec: WorkflowSpec, *, path: str = "model.pt", kind: SaveKind = "stat
         imports(spec) + (ONE_THREAD if few else DATA_ON_ONE_THREAD),
         f"# 1. Data\n{read(spec.data)}\n{deal(spec.data)}{_threads(spec)}print({_counts(spec)})\n",
         "# 2. Build\n" + build(spec) + _show(spec, "initial parameters"),
-        "# 3. Train\n" + train(spec, _report(spec)) + "\n" + _show(spec, "trained parameters"),
+        "# 3. Train\n" + train(spec, _report(spec), lr_changes) + "\n" + _show(spec, "trained parameters"),
         "# 4. Evaluate\n" + evaluate(spec) + _results(spec),
         "# 5. Save\n" + save(spec, path, kind),
         "# 6. Load\n" + load(spec, path, kind) + 'print("saved and loaded, predictions equal:", equal)\nassert equal\n',

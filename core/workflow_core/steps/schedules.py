@@ -37,7 +37,6 @@ class Schedule:
     def __init__(self, spec: TrainSpec, optimizer: optim.Optimizer) -> None:
         self._group = optimizer.param_groups[0]
         self._scheduler = SCHEDULERS[spec.scheduler](spec, optimizer)
-        self._plateau = isinstance(self._scheduler, lr_scheduler.ReduceLROnPlateau)
 
     @property
     def learning_rate(self) -> float:
@@ -58,10 +57,5 @@ class Schedule:
 
     def set_learning_rate(self, learning_rate: float) -> None:
         """Go on with another learning rate; the schedule goes on from it, as if it had all been scaled to fit."""
-        before = self.learning_rate
-        ratio = learning_rate / before if before else 1.0
+        # torch's schedulers make every rate out of the one before: those after this one are scaled with it
         self._group["lr"] = learning_rate
-        if self._scheduler is None or self._plateau:
-            return
-        self._scheduler.base_lrs = [base * ratio if before else learning_rate for base in self._scheduler.base_lrs]
-        self._group["initial_lr"] = self._scheduler.base_lrs[0]
