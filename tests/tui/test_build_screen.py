@@ -61,13 +61,27 @@ async def test_initial_values_are_sent_and_taken_back() -> None:
         assert drive.client.asked[2:] == [BuildModel(spec=ModelSpec(init=InitSpec(seed=7)))]
 
 
+async def test_r_asks_before_a_model_of_ones_own_is_lost() -> None:
+    async with driving(steps=2) as drive:
+        await drive.press("2")
+        await drive.tell(Update(model_spec=ModelSpec(kind="custom", file="/mine.py", class_name="Net")))
+        await drive.press("r")
+        await drive.sees("model your own class", "file /mine.py", "class Net", "No file is touched")
+        await drive.press("c")
+        assert drive.client.asked == []
+        await drive.press("r", "r")
+        await drive.asks(BuildModel(spec=ModelSpec()))
+
+
 async def test_what_is_no_value_says_why_and_sends_nothing() -> None:
     async with driving(steps=2) as drive:
         await drive.press("2")
         await drive.fill("#field-weight", "much")
         assert "'much' is not a number (for weight)" in drive.status
         assert drive.client.asked == []
-        assert "drawn" in drive.panel("#build-form")
+        assert "much" in drive.panel("#build-form")
+        await drive.press("escape")
+        assert "much" not in drive.panel("#build-form")
 
 
 @pytest.mark.parametrize("value", [0.1 + 0.2, 1.0, 1e-30, -3.25e29, 0.123456789012345])

@@ -48,7 +48,22 @@ async def test_space_makes_the_data_and_r_goes_back_to_the_defaults() -> None:
         await drive.press("space")
         assert drive.client.asked == [MakeData()]
         await drive.press("r")
-        assert drive.client.asked[1:] == [MakeData(spec=DataSpec())]
+        assert drive.client.asked[1:] == [MakeData(spec=DataSpec())], "nothing is lost, nothing is asked"
+
+
+async def test_r_asks_before_settings_of_ones_own_are_lost() -> None:
+    own = DataSpec(weight=2.0, spacing="uniform", standardize=True)
+    for size in ((120, 40), (80, 24)):
+        async with driving(steps=1, size=size) as drive:
+            await drive.tell(Update(data_spec=own))
+            await drive.press("r")
+            await drive.sees("Back to the course's settings?", "weight 2", "spacing uniform", "standardise on")
+            assert "No file is touched" not in drive.text
+            await drive.press("escape")
+            await drive.until(lambda: not drive.dialog)
+            assert drive.client.asked == []
+            await drive.press("r", "r")
+            await drive.asks(MakeData(spec=DataSpec()))
 
 
 async def test_a_failure_is_told_once_and_not_tried_again_behind_it() -> None:

@@ -14,12 +14,18 @@ from workflow_core.errors import WorkflowError
 from workflow_core.protocol import Command, FileAnswer, MakeData, Predictions, SetTraining, Update
 from workflow_core.specs import MAX_SEED, DataSpec, ModelSpec, SplitSpec, TrainSpec
 from workflow_tui.settings import build, data, train
-from workflow_tui.widgets.field import TYPED
+from workflow_tui.widgets.field import TYPED, FieldRow
+from workflow_tui.widgets.form import Form
 from workflow_tui.widgets.number_input import Range
 
 
 def value(drive: Drive, field: str) -> str:
     return str(drive.app.screen.query_one(f"#field-{field}", Input).value)
+
+
+def marked(drive: Drive) -> list[str]:
+    """The fields that are shown as not in effect."""
+    return [row.field.name for row in drive.app.screen.query(".field.-bad").results(FieldRow)]
 
 
 async def test_enter_applies_and_comes_back_to_the_keys() -> None:
@@ -97,8 +103,10 @@ def test_what_is_refused_and_why(field: str, text: str, words: str) -> None:
     assert "`" not in str(caught.value)
 
 
-async def test_refused_values_say_why_send_nothing_and_are_put_back() -> None:
-    async with driving(steps=1) as drive:
+@pytest.mark.parametrize("size", [(120, 40), (80, 24)])
+async def test_refused_values_stay_marked_until_escape_takes_them_back(size: tuple[int, int]) -> None:
+    async with driving(steps=2, size=size) as drive:
+        form = drive.app.screen.query_one(Form)
         for field, text, words, back in (
             ("weight", "much", "weight is not a number", "0.7"),
             ("stop", "-1", "is not above start", "1"),
@@ -106,9 +114,87 @@ async def test_refused_values_say_why_send_nothing_and_are_put_back() -> None:
             ("split", "[/]", "not three numbers", "70/15/15"),
         ):
             await drive.fill(f"#field-{field}", text)
+            await drive.press("n")
+            await drive.press("p")
+            assert value(drive, field) == text, "what was typed is still there"
+            assert marked(drive) == [field]
             assert words in drive.status
+            assert "escape takes it back" in drive.status
+            assert "not in effect yet" in drive.panel("#data-form")
             assert drive.client.asked == []
-            await drive.until(lambda field=field, back=back: value(drive, field) == back, f"{field} back to {back}")  # type: ignore[misc]
+            await drive.press("escape")
+            assert (value(drive, field), marked(drive), form.pending) == (back, [], False)
+            assert words not in drive.status
+
+
+async def test_escape_in_a_field_takes_back_what_does_not_fit_at_once() -> None:
+    async with driving(steps=1) as drive:
+        for field, text, back in (("weight", "much", "0.7"), ("stop", "-1", "1")):
+            await drive.fill(f"#field-{field}", text, "escape")
+            assert (value(drive, field), marked(drive)) == (back, [])
+            assert drive.app.focused is None
+        assert drive.client.asked == []
+
+
+async def test_what_does_not_fit_is_mended_in_the_field_or_by_another_one() -> None:
+    async with driving(steps=1) as drive:
+        del drive.client.answers["MakeData"]
+        await drive.fill("#field-weight", "much", "tab")
+        await drive.fill("#field-bias", "1")
+        assert drive.client.asked == [MakeData(spec=DataSpec(bias=1.0))], "the other settings do not wait for it"
+        assert marked(drive) == ["weight"]
+        await drive.press("space")
+        assert len(drive.client.asked) == 1
+        assert "weight is not a number" in drive.status
+        await drive.fill("#field-weight", "0.7")
+        assert (marked(drive), len(drive.client.asked)) == ([], 1), "it is what is in effect already"
+        await drive.fill("#field-start", "2")
+        assert marked(drive) == ["start"]
+        await drive.fill("#field-weight", "3")
+        assert marked(drive) == ["start"], "the reason is told of one field alone"
+        await drive.fill("#field-stop", "3")
+        assert drive.client.asked[1:] == [MakeData(spec=DataSpec(weight=3.0, bias=1.0, start=2.0, stop=3.0))]
+        assert (marked(drive), drive.app.screen.query_one(Form).pending) == ([], False)
+
+
+async def test_what_waited_for_a_field_that_did_not_fit_goes_on_when_it_is_taken_back() -> None:
+    async with driving(steps=1) as drive:
+        del drive.client.answers["MakeData"]
+        await drive.fill("#field-split", "70/20/20")
+        await drive.fill("#field-weight", "2")
+        assert drive.client.asked == []
+        await drive.press("escape")
+        assert drive.client.asked == [MakeData(spec=DataSpec(weight=2.0))]
+        assert value(drive, "split") == "70/15/15"
+
+
+async def test_a_choice_that_needs_another_setting_waits_for_it() -> None:
+    async with driving(steps=3) as drive:
+        await drive.tell(Update(train_spec=TrainSpec(clip=1.0)))
+        optimizer = drive.app.screen.query_one("#field-optimizer", Select)
+        for end in ("escape", "tab"):
+            optimizer.focus()
+            await drive.press("enter", "end", "enter")
+            await drive.until(lambda: marked(drive))
+            assert "lbfgs cannot learn from clipped gradients" in drive.status
+            assert optimizer.value == "lbfgs"
+            await drive.press(end)
+            assert marked(drive) == ["optimizer"] * (end == "tab")
+            assert optimizer.value == ("lbfgs" if end == "tab" else "sgd")
+        await drive.fill("#field-clip", "0")
+        assert drive.client.asked == [SetTraining(spec=TrainSpec(optimizer="lbfgs"))]
+        assert marked(drive) == []
+
+
+async def test_a_field_that_is_hidden_keeps_no_fault() -> None:
+    async with driving(steps=1) as drive:
+        del drive.client.answers["MakeData"]
+        await drive.fill("#field-weight", "much")
+        form = drive.app.screen.query_one(Form)
+        form.put({"kind": "polynomial"})
+        await drive.settle()
+        assert (marked(drive), form.pending) == ([], False)
+        assert drive.client.asked == [MakeData(spec=DataSpec(kind="polynomial"))]
 
 
 async def test_a_spec_the_engine_refuses_puts_the_fields_back() -> None:

@@ -314,7 +314,12 @@ async def test_a_table_that_is_refused_keeps_its_settings_to_be_mended() -> None
         await drive.press("space")
         assert drive.client.asked[-1] == dropped, "space tries the settings that are on the screen"
         await drive.press("r")
-        assert drive.client.asked[-1] == MakeData(spec=DataSpec())
+        await drive.sees("These are yours and would be lost", "data your table", "file /a.csv", "missing drop the row")
+        await drive.press("enter")
+        assert form.values["kind"] == "table"
+        assert drive.client.asked[-1] == dropped
+        await drive.press("r", "r")
+        await drive.asks(MakeData(spec=DataSpec()))
         assert form.values["kind"] == "line"
 
 
@@ -331,6 +336,8 @@ async def test_hidden_settings_keep_their_values() -> None:
         assert drive.client.asked[-1] == MakeData(spec=spec)
         await drive.fill("#field-coefficients", "1, much")
         assert "coefficients: 'much' is not a number" in drive.status
+        assert "1, much" in drive.panel("#data-form")
+        await drive.press("escape")
         assert "1, 2, 3" in drive.panel("#data-form")
         form.put({"kind": "line"})
         await drive.settle()

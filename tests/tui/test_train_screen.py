@@ -135,7 +135,7 @@ async def test_the_loss_axis_is_logarithmic_on_request() -> None:
         await drive.until(lambda: "log y" in drive.panel("#loss"))
 
 
-async def test_settings_are_those_of_the_next_run_and_refused_ones_are_put_back() -> None:
+async def test_settings_are_those_of_the_next_run_and_refused_ones_are_kept_out() -> None:
     async with driving(steps=3) as drive:
         await drive.fill("#field-learning_rate", "0.1")
         changed = TrainSpec(learning_rate=0.1)
@@ -150,9 +150,12 @@ async def test_settings_are_those_of_the_next_run_and_refused_ones_are_put_back(
         assert "choose auto, cpu, mps, cuda" in drive.status
         assert " - at `" not in drive.status
         assert drive.client.asked[2:] == []
+        assert drive.app.screen.query_one("#field-device", Input).value == "tpu"
+        await drive.press("escape")
         assert drive.app.screen.query_one("#field-device", Input).value == "auto"
         await drive.fill("#field-learning_rate", "0")
         assert "learning rate is 0" in drive.status
+        await drive.press("escape")
         assert "learning rate 0.1" in drive.panel("#train-form")
 
 

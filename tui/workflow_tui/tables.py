@@ -48,6 +48,12 @@ def fitted(name: str, room: int) -> str:
     return name if len(name) <= room else "…" + name[len(name) - max(room - 1, 0) :]
 
 
+def fitted_start(text: str, room: int) -> str:
+    """A sentence in at most `room` columns; where it is longer its beginning stays."""
+    text = sanitize(text, 400)
+    return text if len(text) <= room else text[: max(room - 1, 0)].rstrip() + "…"
+
+
 def labels(names: Iterable[str], room: int) -> dict[str, str]:
     """What stands for each name in `room` columns: the module they all belong to is left out where it must be."""
     names = list(names)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -15,8 +16,12 @@ from textual.screen import ModalScreen
 from textual.widgets import Button, Static
 
 from workflow_tui.sturdy import SturdyScreen
+from workflow_tui.tables import fitted_start
+from workflow_tui.widgets.field import Field, Values
 
 Answer = TypeVar("Answer")
+SHOWN = 6
+"""Settings that a question names at most."""
 
 
 @dataclass(frozen=True)
@@ -91,5 +96,18 @@ def confirm_replace(path: str) -> Dialog[bool]:
         "Replace the file?",
         Text.assemble((path, "bold"), " exists already. Its content will be gone."),
         (Choice("c", "cancel", False, "primary"), Choice("r", "replace it", True, "error")),
+        cancel=False,
+    )
+
+
+def confirm_defaults(changed: Sequence[Field], values: Values) -> Dialog[bool]:
+    """May these settings of a person's own be replaced by the course's?"""
+    shown = [f"{field.label} {fitted_start(field.said(values[field.name]), 48)}" for field in changed[:SHOWN]]
+    more = f"\nand {len(changed) - SHOWN} more" if len(changed) > SHOWN else ""
+    files = "\n\nNo file is touched." if any(field.kind == "file" for field in changed) else ""
+    return Dialog(
+        "Back to the course's settings?",
+        Text.assemble("These are yours and would be lost:\n\n", ("\n".join(shown) + more, "bold"), files),
+        (Choice("c", "cancel", False, "primary"), Choice("r", "the course's settings", True, "error")),
         cancel=False,
     )

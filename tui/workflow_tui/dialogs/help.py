@@ -57,7 +57,7 @@ class HelpDialog(SturdyScreen, ModalScreen[None]):
         return Text.assemble(
             ("\nIn a field\n", "bold"),
             "  enter applies and comes back to the keys, tab goes to the next field, up and down change a number, "
-            "escape comes back.\n",
+            "escape comes back. What does not fit is marked and stays until it is mended; escape takes it back.\n",
             ("\nMarks of a step\n", "bold"),
             "  ✓ done   ↻ stale: an earlier step changed since   ▶ it runs   ✗ it went wrong   no mark: to do\n",
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from rich.text import Text
@@ -16,10 +17,12 @@ from workflow_core.protocol import Command as EngineCommand
 from workflow_core.protocol import StepName
 from workflow_core.specs import SaveKind
 from workflow_tui.commands import COMMON, Command
+from workflow_tui.dialogs.base import confirm_defaults
 from workflow_tui.settings import IncompleteError
 from workflow_tui.state import State
 from workflow_tui.sturdy import SturdyScreen
-from workflow_tui.widgets.form import Form, Values
+from workflow_tui.tables import Ink, fitted_start
+from workflow_tui.widgets.form import Field, Form, Values
 from workflow_tui.widgets.frame import KeyBar, Readout, StatusLine
 from workflow_tui.widgets.predictor import Predictor
 from workflow_tui.widgets.side_panel import Content, SidePanel
@@ -134,7 +137,7 @@ class StepScreen(SturdyScreen, Screen[None]):
         self.query_one(Stepper).show(state)
         self.side_panel.show(state.spec, *self.code_file(state))
         self._show_banner(state)
-        self.query_one(StatusLine).show(self.owner.flash or self.status(state))
+        self.query_one(StatusLine).show(self.owner.flash or self._unfit() or self.status(state))
         self.show(state)
 
     def _show_banner(self, state: State) -> None:
@@ -154,6 +157,16 @@ class StepScreen(SturdyScreen, Screen[None]):
         banner.display = bool(text)
         if text and str(banner.content) != text:
             banner.update(text)
+
+    def _unfit(self) -> Text | None:
+        """Why what is marked in a form is not in effect, and the way out; None where nothing is."""
+        fault = next((form.fault for form in self.query(Form) if form.fault), "")
+        if not fault:
+            return None
+        way_out = " · escape takes it back"
+        return Text.assemble(
+            (f" {fitted_start(fault, self.size.width - len(way_out) - 1)}", f"bold {Ink(self)('bad')}"), way_out
+        )
 
     @on(Readout.Resized)
     def _align_anew(self, event: Readout.Resized) -> None:
@@ -187,11 +200,25 @@ class StepScreen(SturdyScreen, Screen[None]):
             self.call_after_refresh(self.refresh_state)  # what was hidden meanwhile has a size again
 
     def key_escape(self) -> None:
-        """Leave a field, or hide the side panel where it covers the instruments."""
+        """Leave a field, hide the side panel where it covers the instruments, or take back what does not fit."""
         if self.focused is not None:
+            for form in self.query(Form):
+                if form in self.focused.ancestors and form.abandon(self.focused, self.command_of):
+                    self._went_back(form)
             self.set_focus(None)
         elif self.has_class("-over") and self.side_panel.content:
             self.side_panel.open("")
+        else:
+            for form in self.query(Form):
+                if form.put_back():
+                    self._went_back(form)
+
+    def _went_back(self, form: Form) -> None:
+        """What did not fit is gone; what had to wait for that goes on."""
+        self.owner.forget_complaint()
+        self.owner.redraw()
+        if form.waits:
+            self.apply(form)
 
     @classmethod
     def all_commands(cls) -> tuple[Command, ...]:
@@ -218,20 +245,37 @@ class StepScreen(SturdyScreen, Screen[None]):
 
     def changed(self, form: Form, name: str) -> None:
         """A person has changed the field `name`."""
-        self.apply(form)
+        self.apply(form, name)
 
-    def apply(self, form: Form) -> None:
-        """Ask for the form's values, or say why they cannot be had; those that may yet become some stay."""
+    def apply(self, form: Form, name: str = "") -> None:
+        """Ask for the form's values; where they cannot be had they stay to be mended, and the field `name` says why."""
         try:
             command = self.command_of(form.values)
         except IncompleteError as missing:
             form.pending = True
             self.owner.complain(str(missing))
         except ValueError as error:
-            self.owner.complain(str(error))
-            form.restore()
+            form.refuse(name, str(error))
+            self._say_unfit(form, str(error))
+        else:
+            form.accept()
+            self.owner.send(command)
+
+    def apply_again(self, form: Form, command: EngineCommand) -> None:
+        """Do the step: with what the form holds where that is not in effect, else by `command`."""
+        if form.fault:
+            self.owner.complain(form.fault)
+        elif form.unsent:
+            self.apply(form)
         else:
             self.owner.send(command)
+
+    def _say_unfit(self, form: Form, reason: str) -> None:
+        if form.fault:  # which the status line tells until it is mended
+            self.owner.forget_complaint()
+            self.owner.redraw()
+        else:
+            self.owner.complain(reason)
 
     @on(Form.Applied)
     def _applied(self, event: Form.Applied) -> None:
@@ -239,8 +283,12 @@ class StepScreen(SturdyScreen, Screen[None]):
         self.changed(event.form, event.name)
 
     @on(Form.Refused)
+    def _unread(self, event: Form.Refused) -> None:
+        event.stop()
+        self._say_unfit(event.form, event.text)
+
     @on(Predictor.Refused)
-    def _refused(self, event: Form.Refused | Predictor.Refused) -> None:
+    def _refused(self, event: Predictor.Refused) -> None:
         event.stop()
         self.owner.complain(event.text)
 
@@ -248,6 +296,29 @@ class StepScreen(SturdyScreen, Screen[None]):
     def _settled(self, event: Form.Settled) -> None:
         event.stop()
         self.owner.forget_complaint()
+        self.owner.redraw()
+
+    def defaults(self, form: Form, course: Values, command: EngineCommand) -> None:
+        """Go back to the `course`'s settings by `command`, asking first where others than these would be lost."""
+        now = form.values
+        changed = [
+            field
+            for field in form.form_fields
+            if now[field.name] != course[field.name] and (field.shown(now) or field.kind == "file")
+        ]
+        if changed:
+            self.owner.start_work(partial(self._ask_for_defaults, form, changed, command), "dialogs", exclusive=True)
+        else:
+            self._take_defaults(form, command)
+
+    async def _ask_for_defaults(self, form: Form, changed: list[Field], command: EngineCommand) -> None:
+        if await self.app.push_screen_wait(confirm_defaults(changed, form.values)):
+            self._take_defaults(form, command)
+
+    def _take_defaults(self, form: Form, command: EngineCommand) -> None:
+        form.put_back()
+        form.restore()
+        self.owner.send(command)
 
     def restore_fields(self) -> None:
         """Show the engine's settings again, after it refused some; those of one's own file are kept to be mended."""

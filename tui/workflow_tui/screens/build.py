@@ -43,7 +43,9 @@ class BuildScreen(StepScreen):
     commands = (
         Command("build", "space", "space", "build model", "Build a fresh model with these settings."),
         Command("choose_file", "f", "f", "your class…", "Choose a Python file with an nn.Module of your own."),
-        Command("defaults", "r", "r", "defaults", "Go back to the course's settings."),
+        Command(
+            "defaults", "r", "r", "defaults", "Go back to the course's settings; asks first where yours would be lost."
+        ),
     )
 
     def instruments(self) -> ComposeResult:
@@ -154,7 +156,7 @@ class BuildScreen(StepScreen):
         elif name == "kind" and any(form.values[field] != start for field, start in NO_VALUES.items()):
             form.put(NO_VALUES)
         else:
-            self.apply(form)
+            self.apply(form, name)
 
     def keeps(self, values: Values) -> bool:
         """A class that is refused may only need other arguments, or an edit of its file."""
@@ -162,16 +164,11 @@ class BuildScreen(StepScreen):
 
     def action_build(self) -> None:
         """Build the model with the settings as they stand."""
-        form = self.query_one(Form)
-        if form.unsent:
-            self.apply(form)
-        else:
-            self.owner.send(BuildModel())
+        self.apply_again(self.query_one(Form), BuildModel())
 
     def action_defaults(self) -> None:
         """Go back to the default settings."""
-        self.query_one(Form).restore()
-        self.owner.send(BuildModel(spec=ModelSpec()))
+        self.defaults(self.query_one(Form), values(ModelSpec()), BuildModel(spec=ModelSpec()))
 
     def action_choose_file(self) -> None:
         """Choose a class of one's own."""

@@ -37,7 +37,9 @@ class DataScreen(StepScreen):
         Command(
             "columns", "v", "v", "columns", "Choose which columns of the table are features, and which the target."
         ),
-        Command("defaults", "r", "r", "defaults", "Go back to the course's settings."),
+        Command(
+            "defaults", "r", "r", "defaults", "Go back to the course's settings; asks first where yours would be lost."
+        ),
     )
 
     def instruments(self) -> ComposeResult:
@@ -135,7 +137,7 @@ class DataScreen(StepScreen):
             form.pending = True
             self.action_choose_file()
         else:
-            self.apply(form)
+            self.apply(form, name)
 
     def keeps(self, values: Values) -> bool:
         """A table that is refused may only need other columns, or a word on missing values."""
@@ -143,16 +145,11 @@ class DataScreen(StepScreen):
 
     def action_make(self) -> None:
         """Make the data with the settings as they stand."""
-        form = self.query_one(Form)
-        if form.unsent:
-            self.apply(form)
-        else:
-            self.owner.send(MakeData())
+        self.apply_again(self.query_one(Form), MakeData())
 
     def action_defaults(self) -> None:
         """Go back to the default settings."""
-        self.query_one(Form).restore()
-        self.owner.send(MakeData(spec=DataSpec()))
+        self.defaults(self.query_one(Form), values(DataSpec()), MakeData(spec=DataSpec()))
 
     def action_choose_file(self) -> None:
         """Choose a table of one's own."""

@@ -11,6 +11,7 @@ from textual.app import ComposeResult
 from textual.containers import Horizontal
 from textual.widgets import Input, Select, Static
 
+from workflow_core.sanitize import sanitize
 from workflow_tui.widgets.number_input import NumberInput, parse
 
 Value = float | int | str | bool | tuple[float, ...] | tuple[str, ...] | None
@@ -61,6 +62,12 @@ class Field:
             return ", ".join(_quoted(part) if isinstance(part, str) else _plain(part) for part in value)
         return _plain(value)
 
+    def said(self, value: Value) -> str:
+        """`value` as the field shows it: the label of a choice, what stands for an empty one."""
+        if self.kind == "flag":
+            return "on" if value else "off"
+        return dict((stored, label) for label, stored in self.choices).get(str(value)) or self.text(value) or "empty"
+
     def read(self, text: str) -> Value:
         """The value of what was typed. Raises ValueError with one sentence."""
         if self.kind == "names":
@@ -104,6 +111,8 @@ class FieldRow(Horizontal):
         self.field = field
         self.value = value
         self.hint = hint
+        self.fault = ""
+        self.unread = False
         self.display = shown
         self._built = shown
 
@@ -156,14 +165,31 @@ class FieldRow(Horizontal):
             self.mount(*self._parts())
         elif hint != self.hint:
             self.hint = hint
-            for static in self.query(".hint").results(Static):
-                static.update(hint)
+            self._write_hint()
         if shown != self.display:
             self.display = shown
+
+    def mark(self, fault: str, *, unread: bool = False) -> None:
+        """Keep what the field holds and mark it as not in effect, with the reason; empty takes the mark away.
+
+        `unread` says that it is no value at all, whatever the other fields hold.
+        """
+        self.unread = unread
+        if fault != self.fault:
+            self.fault = fault
+            self.set_class(bool(fault), "-bad")
+            self._write_hint()
+
+    def _write_hint(self) -> None:
+        text = f"× {self.fault.removeprefix(self.field.label).lstrip(': ')}" if self.fault else self.hint
+        text = sanitize(text, 200)
+        for static in self.query(".hint").results(Static):
+            static.update(text)
 
     def show(self, value: Value) -> None:
         """Show `value`, without telling anyone; a field that is being edited is left alone."""
         self.value = value
+        self.mark("")
         control = self.control
         if isinstance(control, Select):
             with control.prevent(Select.Changed):
@@ -172,9 +198,12 @@ class FieldRow(Horizontal):
             self._write(control)
 
     def put_back(self) -> None:
-        """Show the value again, whatever was typed."""
+        """Show the value again, whatever was typed or chosen."""
+        self.mark("")
         if isinstance(control := self.control, Input):
             self._write(control)
+        else:
+            self.show(self.value)
 
     def _write(self, control: Input) -> None:
         with control.prevent(Input.Changed):

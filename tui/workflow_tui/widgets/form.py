@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from textual import events, on
 from textual.app import ComposeResult
@@ -12,6 +12,7 @@ from textual.reactive import reactive
 from textual.widget import Widget
 from textual.widgets import Input, Select, Static
 
+from workflow_tui.settings import IncompleteError
 from workflow_tui.widgets.field import Field, FieldRow, Value, Values
 from workflow_tui.widgets.number_input import NumberInput
 
@@ -49,7 +50,7 @@ class Form(VerticalScroll):
         """A field was left with the value it had: what was said about another one no longer holds."""
 
     class Refused(Message):
-        """What was typed does not fit: one sentence."""
+        """What was typed does not fit, and is kept to be mended: one sentence."""
 
         def __init__(self, form: Form, text: str) -> None:
             super().__init__()
@@ -71,6 +72,7 @@ class Form(VerticalScroll):
         self.border_title = title or None
         self._values: dict[str, Value] = {field.name: start[field.name] for field in self.form_fields}
         self._told: dict[str, Value] = {}
+        self._sent: dict[str, Value] = {}
         self._sign = ""
 
     def compose(self) -> ComposeResult:
@@ -103,6 +105,16 @@ class Form(VerticalScroll):
         """Do the fields hold anything that the engine has not said it has?"""
         return bool(self._told) and self._values != self._told
 
+    @property
+    def waits(self) -> bool:
+        """Do the fields hold anything that was not even asked for?"""
+        return bool(self._told) and self._values != self._sent
+
+    @property
+    def fault(self) -> str:
+        """Why what a field holds is not in effect, in one sentence; empty where every field fits."""
+        return next((row.fault for row in self._rows() if row.fault), "")
+
     def show(self, values: Mapping[str, Value]) -> None:
         """Show `values` where they changed; a field that is being edited is left alone.
 
@@ -113,8 +125,9 @@ class Form(VerticalScroll):
             return
         for row in changed:
             self._told[row.field.name] = self._values[row.field.name] = values[row.field.name]
+            self._sent[row.field.name] = values[row.field.name]
             row.show(values[row.field.name])
-        self.pending = False
+        self.pending = bool(self.fault)
         self._arrange()
 
     def watch_pending(self, pending: bool) -> None:
@@ -123,11 +136,69 @@ class Form(VerticalScroll):
             self.border_title = f"{self.form_title} · not in effect yet" if pending else self.form_title
 
     def restore(self) -> None:
-        """Put back what the engine has, after values it refused."""
-        self.pending = False
-        values, self._told = self._told, {}
-        if values:
-            self.show(values)
+        """Put back what the engine has, after values it refused; what is marked was never sent, and is kept."""
+        if not self._told:
+            return
+        self._sent = dict(self._told)
+        for row in self._rows():
+            if not row.fault:
+                self._values[row.field.name] = self._told[row.field.name]
+                row.show(self._told[row.field.name])
+        self.pending = bool(self.fault)
+        self._arrange()
+
+    def refuse(self, name: str, reason: str) -> None:
+        """These values do not go together: mark the field `name`, unless another one is marked for this `reason`."""
+        for row in self._rows():
+            if row.field.name == name and reason not in [other.fault for other in self._rows()]:
+                row.mark(reason)
+        self.pending = True
+
+    def accept(self) -> None:
+        """These values go together and are asked for: what is no value at all is still to be mended."""
+        self._sent = dict(self._values)
+        for row in self._rows():
+            if not row.unread:
+                row.mark("")
+        self.pending = bool(self.fault)
+
+    def put_back(self) -> bool:
+        """Put back what is in effect into every field that is marked; False where none is."""
+        marked = [row for row in self._rows() if row.fault]
+        for row in marked:
+            self._undo(row)
+        return bool(marked)
+
+    def abandon(self, control: Widget, check: Callable[[Values], object]) -> bool:
+        """Leave a field: where what it holds does not fit, what is in effect is put back, and this is True.
+
+        `check` raises ValueError for values that do not go together.
+        """
+        row = control.parent
+        if not isinstance(row, FieldRow):
+            return False
+        if isinstance(control, Input):
+            others = [other.fault for other in self._rows() if other is not row]
+            try:
+                check(self._values | {row.field.name: row.read()})
+            except IncompleteError:
+                return False
+            except ValueError as error:
+                if str(error) in others:
+                    return False
+            else:
+                return False
+        elif not row.fault:
+            return False
+        self._undo(row)
+        return True
+
+    def _undo(self, row: FieldRow) -> None:
+        name = row.field.name
+        self._values[name] = row.value = self._sent.get(name, row.value)
+        row.put_back()
+        self.pending = bool(self.fault) or self.waits
+        self._arrange()
 
     def put(self, values: Mapping[str, Value]) -> None:
         """Fill in several fields as if they had been typed, and tell of them at once."""
@@ -135,7 +206,7 @@ class Form(VerticalScroll):
         for row in self._rows():
             if row.field.name in values:
                 row.value = values[row.field.name]
-                row.put_back() if isinstance(row.control, Input) else row.show(row.value)
+                row.put_back()
         self._arrange()
         self.post_message(self.Applied(self, next(iter(values)), dict(self._values)))
 
@@ -148,7 +219,11 @@ class Form(VerticalScroll):
     def _arrange(self) -> None:
         """Show the fields that mean something beside the values of the others."""
         for row in self._rows():
-            row.reveal(shown=row.field.shown(self._values), hint=row.field.hint_for(self._values))
+            shown = row.field.shown(self._values)
+            row.reveal(shown=shown, hint=row.field.hint_for(self._values))
+            if row.fault and not shown:  # nobody could mend it there
+                self._values[row.field.name] = row.value = self._sent.get(row.field.name, row.value)
+                row.put_back()
         for heading in self.query(".group"):
             heading.set_class(not self._has(heading.name or ""), "-empty")
         self.call_after_refresh(self._say_how_many)
@@ -173,7 +248,7 @@ class Form(VerticalScroll):
             frame.border_subtitle = sign
 
     def _apply(self, control: Widget) -> None:
-        """Tell of a field that was changed; what does not fit is said, and put back."""
+        """Tell of a field that was changed; what does not fit is said, and kept to be mended."""
         row = control.parent
         if not self._told or not isinstance(row, FieldRow):  # nothing was shown yet: nobody has typed anything
             return
@@ -181,16 +256,26 @@ class Form(VerticalScroll):
         try:
             value = row.read()
         except ValueError as error:
+            row.mark(str(error), unread=True)
+            self.pending = True
             self.post_message(self.Refused(self, str(error)))
-            row.put_back()
             return
         if value == self._values[name]:
             if isinstance(control, Input):  # a choice tells of its first value too
-                self.post_message(self.Settled())
+                self._reread(row)
             return
+        row.mark("")
         self._values[name] = row.value = value
         self._arrange()
         self.post_message(self.Applied(self, name, dict(self._values)))
+
+    def _reread(self, row: FieldRow) -> None:
+        """A field was left with the value that is known of it: where it held none before, that is mended."""
+        if row.unread:
+            row.mark("")
+            self.pending = bool(self.fault) or self.waits
+        if not row.fault:
+            self.post_message(self.Settled())
 
     @on(Input.Submitted)
     def _submitted(self, event: Input.Submitted) -> None:
