@@ -215,6 +215,19 @@ def screen_text(app: Any) -> str:
     return "\n".join(strip.text.rstrip() for strip in app.screen._compositor.render_strips())
 
 
+def colours(drive: Drive, selector: str) -> set[str]:
+    """The colours of the words and markers inside a widget, frames and guides left out."""
+    widget = drive.app.screen.query_one(selector)
+    strips = drive.app.screen._compositor.render_strips()
+    x, y, width, height = widget.content_region
+    found = set()
+    for strip in strips[y : y + height]:
+        for text, style, _ in strip.crop(x, x + width):
+            if text.strip(" │╭╮╰╯─├└┐┘") and style is not None and style.color is not None:
+                found.add(str(style.color.get_truecolor().hex))
+    return found
+
+
 def squeeze(text: str) -> str:
     """Text with its borders and the widths of its columns left out."""
     return " ".join(re.sub("[│╭╮╰╯─]", " ", text).split())

@@ -120,7 +120,7 @@ async def test_refused_values_stay_marked_until_escape_takes_them_back(size: tup
             assert marked(drive) == [field]
             assert words in drive.status
             assert "escape takes it back" in drive.status
-            assert "not in effect yet" in drive.panel("#data-form")
+            assert "· not in effect" in drive.panel("#data-form")
             assert drive.client.asked == []
             await drive.press("escape")
             assert (value(drive, field), marked(drive), form.pending) == (back, [], False)

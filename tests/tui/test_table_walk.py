@@ -272,7 +272,7 @@ async def test_a_table_is_opened_and_its_columns_are_chosen_by_keys(tmp_path: Pa
         await drive.press("escape")
         await drive.until(lambda: not drive.dialog)
         assert "Which table? f chooses its file" in drive.status
-        assert "not in effect yet" in drive.panel("#data-form")
+        assert "· not in effect" in drive.panel("#data-form")
         assert drive.client.asked == []
         await drive.press("escape", "f")
         await choose(drive, "mine.csv")

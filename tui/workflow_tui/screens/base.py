@@ -320,6 +320,15 @@ class StepScreen(SturdyScreen, Screen[None]):
         form.restore()
         self.owner.send(command)
 
+    @on(Form.Pending)
+    def _pending(self, event: Form.Pending) -> None:
+        event.stop()
+        self.owner.redraw()
+
+    def overtaken(self, form: Form) -> bool:
+        """Does the form hold other values than those that the step was done with, for longer than a moment?"""
+        return form.pending or (form.unsent and self.owner.link.patience() is not None)
+
     def restore_fields(self) -> None:
         """Show the engine's settings again, after it refused some; those of one's own file are kept to be mended."""
         for form in self.query(Form):

@@ -73,27 +73,31 @@ class BuildScreen(StepScreen):
     def show(self, state: State) -> None:
         """Bring class, settings, parameters and line up to `state`."""
         self.query_one(Form).show(values(state.model_spec))
-        self._show_source(state)
+        old = self.overtaken(self.query_one(Form))
+        self._show_source(state, old)
         self.query_one("#reference").display = state.model is not None and bool(state.model.reference.closed_form)
         if state.model is None:
             self.query_one("#parameters", LongReadout).show(
                 Text("name, shape, dtype, device and value of each parameter")
             )
             return
-        self._show_model(state, state.model)
+        self._show_model(state, state.model, old)
         self._show_untrained(state, state.model)
+        self.query_one(Chart).stale = old
 
-    def _show_source(self, state: State) -> None:
+    def _show_source(self, state: State, old: bool) -> None:
         model = state.model
         own = model.source if model is not None and model.spec == state.model_spec else ""
-        shown = (own, state.spec, self.app.current_theme.dark)
+        shown = (own, state.spec, old, self.app.current_theme.dark)
         if shown != self._source:
             self._source = shown
             source = own.expandtabs(4) or lines("build", state.spec)
             clean = "\n".join(sanitize(line, 400) for line in source.rstrip().splitlines())
-            self.query_one("#source", Static).update(highlighted(clean, dark=shown[-1]))
+            self.query_one("#class").set_class(old, "-stale")
+            self.query_one("#source").set_class(old, "-stale")
+            self.query_one("#source", Static).update(Text(clean) if old else highlighted(clean, dark=shown[-1]))
 
-    def _show_model(self, state: State, model: ModelView) -> None:
+    def _show_model(self, state: State, model: ModelView, old: bool) -> None:
         panel = self.query_one("#parameters", LongReadout)
         reference = model.reference
         known = "closed" if reference.targets_are == "closed form" else "true"
@@ -103,7 +107,7 @@ class BuildScreen(StepScreen):
         )
         for field in self.query("#field-values").results(Input):
             field.placeholder = f"{sanitize(model.parameters[0].name, 60)}=0" if model.parameters else ""
-        panel.show(parameters_text(panel.inner, model.parameters, reference.targets, known))
+        panel.show(parameters_text(panel.inner, model.parameters, reference.targets, known), stale=old)
         tensors = (
             f" in {len(model.parameters)} tensors"
             if len(model.parameters) > 4 and not self.has_class("-narrow")
@@ -111,7 +115,7 @@ class BuildScreen(StepScreen):
         )
         panel.caption(f"{figures.whole(model.count)} parameters{tensors} · {figures.size(model.size)}")
         self.query_one("#reference", Readout).show(
-            Text(reference_text(reference, roomy=not self.has_class("-narrow"), own_units=standardised))
+            Text(reference_text(reference, roomy=not self.has_class("-narrow"), own_units=standardised)), stale=old
         )
 
     def _show_untrained(self, state: State, model: ModelView) -> None:

@@ -70,22 +70,23 @@ class DataScreen(StepScreen):
         """Bring settings, scatter and tables up to `state`."""
         self.query_one(StepCode).show(state.spec)
         self.query_one(Form).show(values(state.data_spec))
-        data = state.data
+        data, old = state.data, self.overtaken(self.query_one(Form))
         self.query_one("#scaling").display = data is not None and bool(data.scaling)
         self.query_one("#notes").display = data is not None and bool(data.notes)
         if data is not None:
             self._show_scatter(data)
-            self._show_tables(data)
+            self._show_tables(data, old)
+            self.query_one(Chart).stale = old
         else:
             self.query_one("#rows", Readout).show(Text("the first rows of X and y"))
             self.query_one("#splits", Readout).show(Text("how many rows went to training, validation and test"))
 
-    def _show_tables(self, data: DataView) -> None:
+    def _show_tables(self, data: DataView, old: bool) -> None:
         rows, splits = self.query_one("#rows", Readout), self.query_one("#splits", Readout)
         text, left = rows_text(rows, data)
-        rows.show(text)
+        rows.show(text, stale=old)
         rows.caption(f"+{left} more features" if left else "")
-        splits.show(splits_text(splits, data))
+        splits.show(splits_text(splits, data), stale=old)
         splits.caption(
             f"X {figures.shape(data.X.shape)} · y {figures.shape(data.y.shape)} · {data.X.dtype} · {data.X.device}"
         )
@@ -94,10 +95,10 @@ class DataScreen(StepScreen):
             room = 3 if self.has_class("-low") else 12
             scaling.styles.height = min(len(data.scaling) + 1, room) + 2
             left = len(data.scaling) + 1 - room
-            scaling.show(scaling_text(scaling, data))
+            scaling.show(scaling_text(scaling, data), stale=old)
             scaling.caption(f"+{left} more columns" if left > 0 else "")
         if data.notes:
-            notes.show(Text("\n".join(sanitize(note, 400) for note in data.notes)))
+            notes.show(Text("\n".join(sanitize(note, 400) for note in data.notes)), stale=old)
 
     def _show_scatter(self, data: DataView) -> None:
         chart = self.query_one(Chart)

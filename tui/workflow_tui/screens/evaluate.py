@@ -70,22 +70,22 @@ class EvaluateScreen(StepScreen):
     def show(self, state: State) -> None:
         """Bring metrics, chart and predictor up to `state`."""
         metrics = self.query_one("#metrics", Readout)
+        old_run = state.steps.train == "stale"
+        stale = old_run or state.steps.evaluate == "stale"
         if state.evaluation is None:
             metrics.show(Text("MSE, MAE, RMSE and R² of training, validation and test rows"))
             self.query_one(Chart).clear()
         else:
-            metrics.show(metrics_text(self, state.evaluation.metrics))
+            metrics.show(metrics_text(self, state.evaluation.metrics), stale=stale)
             metrics.caption(f"run {state.evaluation.run} after {figures.whole(state.evaluation.epoch)} epochs")
             self._show_truth(state.evaluation)
-        stale = state.steps.evaluate == "stale"
         units = ", in your own units" if state.standardized else ""
-        metrics.border_title = "Metrics (stale)" if stale else f"Metrics{units}"
-        metrics.set_class(stale, "-stale")
+        metrics.border_title = "Metrics (stale)" if stale and state.evaluation is not None else f"Metrics{units}"
         self.query_one(Chart).stale = stale
         self._show_gaps(state)
         data = state.data
         features, target = (data.features, data.target) if data is not None else (("x",), "y")
-        self.query_one(Predictor).show(_model(state) if state.trained else None, features, target)
+        self.query_one(Predictor).show(_model(state) if state.trained else None, features, target, stale=old_run)
 
     def _show_gaps(self, state: State) -> None:
         """A linear model's coefficients in the user's own units; the tracked values of any other."""
@@ -102,7 +102,7 @@ class EvaluateScreen(StepScreen):
                 for values in (evaluation.coefficients, state.truth, evaluation.reference.closed_form)
             )
             gaps.styles.height = min(len(learnt), MOST) + 3
-            gaps.show(coefficients_text(gaps, learnt, true, closed, MOST))
+            gaps.show(coefficients_text(gaps, learnt, true, closed, MOST), stale=state.steps.train == "stale")
             return
         gaps.border_title = "Parameters" + (", standardised" if state.standardized else "")
         if training is None or not training.parameters:
@@ -110,7 +110,8 @@ class EvaluateScreen(StepScreen):
             return
         gaps.styles.height = min(len(training.parameters), MOST) + 3
         known = "closed" if state.reference.targets_are == "closed form" else "true"
-        gaps.show(gaps_text(gaps, training.parameters, state.reference.targets, known, MOST))
+        now = gaps_text(gaps, training.parameters, state.reference.targets, known, MOST)
+        gaps.show(now, stale=state.steps.train == "stale")
 
     def _show_truth(self, evaluation: EvaluationView) -> None:
         drawn: list[Layer] = []

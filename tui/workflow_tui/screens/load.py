@@ -52,16 +52,17 @@ class LoadScreen(StepScreen):
     def show(self, state: State) -> None:
         """Bring contents, proof and predictor up to `state`."""
         self.query_one(StepCode).show(state.spec, *self.code_file(state))
-        loaded = state.loaded
+        loaded, old = state.loaded, state.steps.load == "stale"
         tree = self.query_one(FileTree)
-        tree.show(loaded.file if loaded else None, "space opens a file")
+        tree.show(loaded.file if loaded else None, "space opens a file", stale=old)
         if loaded is None:
             self.query_one("#change", Readout).show(Text("each parameter before and after loading"))
             self.query_one("#proof", Readout).show(Text("are the predictions equal?"))
         else:
-            self.query_one("#change", Readout).show(self._change_text(loaded))
-            self.query_one("#proof", Readout).show(self._proof_text(loaded, loaded.proof))
+            self.query_one("#change", Readout).show(self._change_text(loaded), stale=old)
+            self.query_one("#proof", Readout).show(self._proof_text(loaded, loaded.proof), stale=old)
         features, target = (loaded.features, loaded.target) if loaded else (("x",), "y")
+        # what the loaded model predicts is as true as before, whatever became of the one here
         self.query_one(Predictor).show(loaded, features, target)
 
     def code_file(self, state: State) -> tuple[str, SaveKind]:

@@ -63,9 +63,9 @@ class SaveScreen(StepScreen):
         """Bring the model's facts and the file's contents up to `state`."""
         self.query_one(StepCode).show(state.spec, *self.code_file(state))
         self.query_one("#kind", Readout).show(Text(KINDS[self.kind]))
-        self.query_one("#what", Readout).show(self._model_text(state))
-        tree = self.query_one(FileTree)
-        tree.show(state.saved.file if state.saved else None, "space saves; the contents appear here")
+        self.query_one("#what", Readout).show(self._model_text(state), stale=state.steps.train == "stale")
+        tree, old = self.query_one(FileTree), state.steps.save == "stale"
+        tree.show(state.saved.file if state.saved else None, "space saves; the contents appear here", stale=old)
 
     def code_file(self, state: State) -> tuple[str, SaveKind]:
         """The chosen kind, and the name of the last file of that kind."""

@@ -88,9 +88,10 @@ class TrainScreen(StepScreen):
         self._show_values(state)
         self._show_fit(state)
         run = self.query_one("#run", Readout)
-        run.show(run_text.run_text(run, state, roomy=not self.has_class("-narrow")))
+        old = state.steps.train == "stale"
+        run.show(run_text.run_text(run, state, roomy=not self.has_class("-narrow")), stale=old)
         for chart in self.query(Chart):
-            chart.stale = state.steps.train == "stale"
+            chart.stale = old
 
     def _epochs(self, state: State) -> int:
         return state.training.spec.epochs if state.training else state.train_spec.epochs
@@ -150,7 +151,8 @@ class TrainScreen(StepScreen):
         height = run_text.values_height(state, training)
         panel.styles.height = "1fr" if low else height + 2
         rows = max(panel.size.height - (3 if state.standardized else 1), 1) if low else run_text.MOST
-        panel.show(run_text.values_text(panel, state, training, rows, own_only=low))
+        values = run_text.values_text(panel, state, training, rows, own_only=low)
+        panel.show(values, stale=state.steps.train == "stale")
 
     def _show_fit(self, state: State) -> None:
         chart = self.query_one("#fit", Chart)

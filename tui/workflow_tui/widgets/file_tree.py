@@ -21,8 +21,9 @@ class FileTree(Tree[None]):
         self.guide_depth = 2
         self._shown: tuple[FileView | None, str] | None = None
 
-    def show(self, file: FileView | None, hint: str) -> None:
-        """Show `file`, or `hint` where there is none."""
+    def show(self, file: FileView | None, hint: str, *, stale: bool = False) -> None:
+        """Show `file`, or `hint` where there is none; in one colour where it is `stale`."""
+        self.set_class(stale, "-stale")
         if (file, hint) == self._shown:
             return
         self._shown = (file, hint)

@@ -49,6 +49,9 @@ class Form(VerticalScroll):
     class Settled(Message):
         """A field was left with the value it had: what was said about another one no longer holds."""
 
+    class Pending(Message):
+        """The fields began or ceased to hold what is not in effect: what was made of others looks old meanwhile."""
+
     class Refused(Message):
         """What was typed does not fit, and is kept to be mended: one sentence."""
 
@@ -133,7 +136,8 @@ class Form(VerticalScroll):
     def watch_pending(self, pending: bool) -> None:
         """Say in the frame that these settings are not those of the step."""
         if self.form_title:
-            self.border_title = f"{self.form_title} · not in effect yet" if pending else self.form_title
+            self.border_title = f"{self.form_title} · not in effect" if pending else self.form_title
+        self.post_message(self.Pending())
 
     def restore(self) -> None:
         """Put back what the engine has, after values it refused; what is marked was never sent, and is kept."""

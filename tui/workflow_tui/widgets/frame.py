@@ -67,8 +67,11 @@ class Readout(Static):
         """A panel has no size until it has been laid out, and then another one than its text was made for."""
         self.post_message(self.Resized())
 
-    def show(self, text: Text) -> None:
-        """Show `text`."""
+    def show(self, text: Text, *, stale: bool = False) -> None:
+        """Show `text`; in one colour where it is `stale`, as a chart is then."""
+        self.set_class(stale, "-stale")
+        if stale:
+            text = Text(text.plain)
         text.no_wrap, text.overflow = not self.has_class("-wrap"), "ellipsis"
         key = (text.plain, tuple(text.spans), text.style)
         if key != self._text:
@@ -94,10 +97,11 @@ class LongReadout(VerticalScroll):
         """The text."""
         yield self.inner
 
-    def show(self, text: Text) -> None:
-        """Show `text`."""
+    def show(self, text: Text, *, stale: bool = False) -> None:
+        """Show `text`; in one colour where it is `stale`."""
+        self.set_class(stale, "-stale")
         self.inner.styles.height = max(text.plain.rstrip("\n").count("\n") + 1, 1)
-        self.inner.show(text)
+        self.inner.show(text, stale=stale)
 
     def caption(self, text: str) -> None:
         """Put plain `text` in the border."""

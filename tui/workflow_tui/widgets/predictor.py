@@ -51,14 +51,16 @@ class Predictor(Vertical):
         self._model: object = None
         self._asked_of: object = None
         self._answer: Predictions | None = None
+        self._stale = False
 
     def compose(self) -> ComposeResult:
         """The field above, the answers below."""
         yield Input(max_length=4096, compact=True)
         yield Readout(classes="answers")
 
-    def show(self, model: object, features: Sequence[str], target: str) -> None:
-        """Predict with `model`, None for none; the answers of another one are taken back."""
+    def show(self, model: object, features: Sequence[str], target: str, *, stale: bool = False) -> None:
+        """Predict with `model`, None for none; answers of another one are taken back, those of a `stale` one dimmed."""
+        self._stale = stale
         if model != self._model:
             self._model, self._answer = model, None
         self.features, self.target = tuple(features), target
@@ -71,13 +73,13 @@ class Predictor(Vertical):
         text = Text(f"enter, then {names if one else 'a row'}: y_pred appears here")
         if self._answer is not None:
             text = predictions_text(self, self._answer, self.features, self.target)
-        self.query_one(Readout).show(text)
+        self.query_one(Readout).show(text, stale=stale and self._answer is not None)
 
     def answer(self, answer: Predictions) -> None:
         """Show predictions, if they are those of the model that is there now."""
         if self._asked_of == self._model:
             self._answer = answer
-            self.show(self._model, self.features, self.target)
+            self.show(self._model, self.features, self.target, stale=self._stale)
 
     @on(Input.Submitted)
     def _asked(self, event: Input.Submitted) -> None:
@@ -92,7 +94,7 @@ class Predictor(Vertical):
             rows = rows_of(event.value, self.features)
         except ValueError as error:
             self._answer = None
-            self.show(self._model, self.features, self.target)
+            self.show(self._model, self.features, self.target, stale=self._stale)
             self.post_message(self.Refused(str(error)))
             return
         self._asked_of = self._model
