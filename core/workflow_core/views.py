@@ -166,6 +166,9 @@ class ModelView(msgspec.Struct, frozen=True, kw_only=True):
 class TrainingView(msgspec.Struct, frozen=True, kw_only=True):
     """Step 3: the run with its own settings. `epoch` counts completed epochs, 0 before the first.
 
+    `held` are the epochs behind the weights that the model holds now, None for all of `epoch`: an early stop and a
+    divergence put back earlier ones.
+
     `initial` and `parameters` are the tracked values by name, as the model holds them, before the first epoch and now:
     all parameters where there are at most 8 scalars (`weight`, or `weight[0]`, `weight[1]` ...), else norm and mean of
     each tensor. `coefficients` are the model's now, in the user's own units. `line` and `pairs` are the prediction now.
@@ -201,6 +204,7 @@ class TrainingView(msgspec.Struct, frozen=True, kw_only=True):
     loss_scale: float | None = 1.0
     best_epoch: int | None = None
     best_loss: float | None = None
+    held: int | None = None
     first_bad: int | None = None
     reason: str = ""
     advice: str = ""

@@ -167,6 +167,7 @@ def test_an_early_stop_says_why_and_shows_the_weights_that_were_kept(bench: Benc
     assert view.best_loss == kept["val_loss"]
     bench(Evaluate(), Save(path="best.pt", kind="checkpoint"))
     assert bench.state["evaluation"].epoch == bench.state["saved"].epoch == view.best_epoch + 1
+    assert view.held == view.best_epoch + 1, "the same number as on every other screen"
     values = bench.state["saved"].file.values
     assert (float(values["train_loss"]), float(values["val_loss"])) == (kept["train_loss"], kept["val_loss"])
     with pytest.raises(WorkflowError, match="stopped early"):

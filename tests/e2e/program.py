@@ -65,8 +65,8 @@ def train(terminal: Terminal) -> str:
 
 
 def epoch(screen: str) -> int:
-    """The epoch on the status line of the training; -1 where there is none."""
-    match = re.search(r"epoch +([\d,]+) (?:/|of) ", screen)
+    """The epochs that are done by the status line of the training; -1 where there is none."""
+    match = re.search(r"([\d,]+) (?:/|of) [\d,]+ epochs", screen)
     return int(match[1].replace(",", "")) if match else -1
 
 

@@ -109,7 +109,7 @@ async def test_the_stepper_shows_what_is_done_current_open_and_stale_and_the_ban
 async def test_who_attaches_to_a_run_sees_it_first() -> None:
     async with driving(steps=3) as drive:
         assert drive.app.current_mode == "train"
-        assert "epoch 100 / 100" in drive.status
+        assert "100 / 100 epochs" in drive.status
         assert drive.client.asked == []
 
 
@@ -269,7 +269,7 @@ async def test_the_palette_offers_and_runs_the_commands_of_the_screen() -> None:
         await drive.pilot.press("ctrl+p")
         await drive.until(lambda: isinstance(drive.app.screen, CommandPalette))
         await drive.pilot.press(*"reset")
-        await drive.sees("Back to epoch 0 with the same initial weights.")
+        await drive.sees("Back to epoch 0, the first one, with the same initial weights.")
         await drive.pilot.press("enter")
         await drive.until(lambda: not drive.dialog)
         await drive.settle()
@@ -492,7 +492,7 @@ async def test_every_way_of_leaving(running: bool, key: str, command: list[Pause
         await leaving(drive, running=running)
         assert ("A training is running" if running else "The model is in no file") in drive.text
         if running:
-            assert "epoch 41 of 100" in squeeze(drive.text)
+            assert "41 of 100 epochs are done" in squeeze(drive.text)
         await drive.pilot.press(key)
         await drive.until_left()
         assert drive.client.asked == command

@@ -55,6 +55,7 @@ def figures() -> dict[StepName, list[str]]:
             "Put 42 back",
         ],
         "train": [
+            f"named from 0: the last of {TrainSpec().epochs} epochs is epoch {TrainSpec().epochs - 1}",
             f"after {TrainSpec().epochs} epochs at rate {TrainSpec().learning_rate}, "
             f"train MSE is {default['last_train']:.4f} and validation MSE {default['last_val']:.4f}",
             f"weight is {weight:.4f} on its way to {data.weight}, "

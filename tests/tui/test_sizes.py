@@ -50,7 +50,7 @@ ESSENTIAL: dict[StepName, tuple[str, ...]] = {
             "after 100 epochs",
             "run 1 finished",
             "lr 0.01 · SGD · MSE · 100 epochs",
-            "grad norm 0.0699 · best epoch 99",
+            "grad 0.0699 · best epoch 99 of 0–99",
             "learning rate 0.01",
         ),
         *(
@@ -58,7 +58,7 @@ ESSENTIAL: dict[StepName, tuple[str, ...]] = {
             "loss MSE",
             "optimizer SGD",
             "more · enter edits",
-            "epoch 100 / 100",
+            "100 / 100 epochs",
             "100%",
             "finished. 4 or n",
         ),

@@ -100,7 +100,7 @@ async def test_build_train_and_evaluate_say_what_is_standardised_and_what_is_not
             assert row in values
         assert "y_pred against y" in drive.panel("#fit")
         panel = drive.panel("#train-run")
-        for words in ("early stop 20", "grad norm 9.66e-06", "best epoch 14, val 0.0095"):
+        for words in ("early stop 20", "grad norm 9.66e-06", "best epoch 14 of 0–34, val 0.0095"):
             assert words in panel
         assert "stopped early. 4 or n: evaluate it" in drive.status
         assert "Stopped early: the validation loss has not fallen for 20 epochs" in drive.panel("#banner")

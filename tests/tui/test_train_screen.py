@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import msgspec
+import pytest
 from tests.tui.driving import Drive, driving, steps, training
 from textual.widgets import Input
 
@@ -12,6 +13,7 @@ from workflow_core.errors import WorkflowError
 from workflow_core.history import History
 from workflow_core.protocol import Epochs, Pause, Reset, Run, RunState, SetPace, SetTraining, Update
 from workflow_core.specs import TrainSpec
+from workflow_tui.lessons import lesson
 from workflow_tui.widgets.chart import Chart
 
 LINE = ((0.0, 0.1), (1.0, 0.5))
@@ -49,7 +51,7 @@ async def test_space_sets_the_pace_and_runs_and_the_result_is_the_courses() -> N
         assert "after 100 epochs" in drive.panel("#fit")
         fit = drive.app.screen.query_one("#fit", Chart)
         assert "prediction" in [layer.role for layer in fit.spec.layers]
-        assert "epoch 100 / 100" in drive.status
+        assert "100 / 100 epochs" in drive.status
         assert "100%" in drive.status
         assert "finished. 4 or n: evaluate it" in drive.status
         run = drive.panel("#train-run")
@@ -75,7 +77,7 @@ async def test_while_it_runs_space_pauses_and_the_status_says_how_fast_and_how_l
         await drive.press("3")
         await drive.tell(begun(pace=10.0, rate=9.96, epoch=0))
         await drive.tell(went([1.0, 0.5], pace=10.0, rate=9.96, val_loss=None))
-        assert "epoch   2 / 100" in drive.status
+        assert "  2 / 100 epochs" in drive.status
         assert "10.0 epochs/s, pace 10" in drive.status
         assert "ETA 0:10" in drive.status
         assert "running" in drive.panel("#train-run")
@@ -159,6 +161,39 @@ async def test_settings_are_those_of_the_next_run_and_refused_ones_are_kept_out(
         assert "learning rate 0.1" in drive.panel("#train-form")
 
 
+async def test_counts_read_as_counts_and_an_epoch_is_named_from_0() -> None:
+    for size in ((120, 40), (80, 24)):
+        async with driving(steps=3, size=size) as drive:
+            assert drive.status.startswith(" ■ 100 / 100 epochs ━")
+            await drive.tell(Update(training=training(state="running", epoch=1, rate=9.96, best_epoch=0)))
+            assert drive.status.startswith(" ▶   1 / 100 epochs ━")
+            assert "after 1 epoch ─" in drive.panel("#fit")
+            assert "best epoch 0 of 0–0" in drive.panel("#run")
+    assert "named from 0" in lesson("train")
+
+
+async def test_an_early_stop_tells_the_same_number_of_epochs_on_every_screen() -> None:
+    async with driving(steps=6) as drive:
+        stopped = training(epoch=35, best_epoch=14, held=15, reason="stopped early: the validation loss")
+        await drive.tell(Update(training=stopped))
+        assert "35 / 100 epochs" in drive.status
+        assert "after 15 epochs" in drive.panel("#fit")
+        assert "best epoch 14 of 0–34" in drive.panel("#run")
+        await drive.go("save")
+        assert "run 1 after 15 epochs" in drive.panel("#what")
+        await drive.tell(steps(save="open"))
+        await drive.press("q")
+        await drive.sees("It was trained for 15 epochs")
+
+
+@pytest.mark.parametrize("epochs", [100, 1_000_000])
+async def test_a_narrow_status_line_has_room_for_all_of_it(epochs: int) -> None:
+    async with driving(steps=3, size=(80, 24)) as drive:
+        spec = TrainSpec(epochs=epochs)
+        await drive.tell(Update(training=training(state="running", spec=spec, epoch=epochs - 1, rate=6400.0)))
+        assert drive.status.rstrip().endswith("6,400/s, flat out  ETA 0:00")
+
+
 async def test_more_epochs_go_on_with_a_finished_run() -> None:
     async with driving(steps=3) as drive:
         await drive.tell(Update(train_spec=TrainSpec(epochs=200)))
@@ -239,7 +274,7 @@ async def test_a_million_epochs_are_drawn_as_fast_as_a_thousand() -> None:
         await drive.press("3")
         view = training(epoch=1_000_000, spec=spec, state="finished")
         await drive.tell(Update(training=view, history=history.to_data(), train_spec=spec))
-        assert "epoch 1,000,000 / 1,000,000" in drive.status
+        assert "1,000,000 / 1,000,000 epochs" in drive.status
         chart = drive.app.screen.query_one("#loss", Chart)
         points = sum(len(layer.points) for layer in chart.spec.layers if hasattr(layer, "points"))
         assert 100 < points <= 2 * 2 * 240
@@ -267,7 +302,7 @@ async def test_a_run_more_than_done_or_without_any_loss_is_shown() -> None:
         await drive.tell(
             Update(training=training(epoch=150, train_loss=None, val_loss=None, state="failed", reason=""))
         )
-        assert "epoch 150 / 100" in drive.status
+        assert "150 / 100 epochs" in drive.status
         assert "train –" in drive.panel("#loss")
 
 

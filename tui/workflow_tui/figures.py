@@ -79,6 +79,11 @@ def size(count: int) -> str:
     raise AssertionError("unreachable")
 
 
+def epochs(count: int) -> str:
+    """How many epochs, as a count: `1 epoch`, `100 epochs`."""
+    return f"{whole(count)} epoch{'s' * (count != 1)}"
+
+
 def duration(seconds: float) -> str:
     """Minutes and seconds, with hours and days once there are any: `0:14`, `2:03:00`, `3d 04:00`."""
     if not math.isfinite(seconds) or seconds >= 100 * 86_400:

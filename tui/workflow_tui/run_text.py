@@ -19,6 +19,8 @@ BAR = 16
 """Columns of the progress bar."""
 MOST = 8
 """Lines that each of the two tables of values takes at most beside the charts."""
+NARROWEST = 36
+"""Columns that the lines of the run have at the smallest size all of them are made for."""
 ENDED = ("finished", "diverged", "failed")
 """States of a run that has ended by itself."""
 PLAIN_ENDS = ("", "epochs")
@@ -77,7 +79,7 @@ def spec_text(spec: TrainSpec, rate: str) -> str:
     return " · ".join(parts)
 
 
-def run_text(widget: Widget, state: State, *, roomy: bool) -> Text:
+def run_text(widget: Widget, state: State) -> Text:
     """The run in four lines: its state, its settings, how it goes, and whether the next one differs."""
     ink = Ink(widget)
     training = state.training
@@ -87,21 +89,21 @@ def run_text(widget: Widget, state: State, *, roomy: bool) -> Text:
     text.append("interrupted" if state.lost else training.state, ink("bad" if state.lost else state_role(training)))
     text.append(f"  {training.device} · {figures.duration(training.elapsed)}\n")
     text.append(spec_text(training.spec, rate_text(training)) + "\n")
-    text.append(progress_text(training, roomy=roomy) + "\n")
+    text.append(progress_text(training, max(widget.size.width, NARROWEST)) + "\n")
     changed = training.spec != state.train_spec
     return text.append("changed: space starts a new run with" if changed else "settings of the next run", ink("muted"))
 
 
-def progress_text(training: TrainingView, *, roomy: bool) -> str:
-    """The gradient's norm and the best epoch so far."""
-    parts = []
-    if training.grad_norm is not None:
-        parts.append(f"grad norm {figures.figure(training.grad_norm)}")
-    if training.best_epoch is not None:
-        split = "val" if training.val_loss is not None else "train"
-        loss = f", {split} {figures.figure(training.best_loss)}" if roomy else ""
-        parts.append(f"best epoch {figures.whole(training.best_epoch)}{loss}")
-    return " · ".join(parts)
+def progress_text(training: TrainingView, room: int) -> str:
+    """The gradient's norm and the best epoch so far, out of which ones it is and its loss as far as there is `room`."""
+    norm = "" if training.grad_norm is None else f"grad norm {figures.figure(training.grad_norm)} · "
+    if training.best_epoch is None:
+        return norm.removesuffix(" · ")
+    best = f"best epoch {figures.whole(training.best_epoch)}"
+    among = f" of 0–{figures.whole(training.epoch - 1)}"
+    loss = f", {'val' if training.val_loss is not None else 'train'} {figures.figure(training.best_loss)}"
+    texts = norm + best + among + loss, norm + best + among, norm.replace(" norm", "") + best + among, norm + best
+    return next((text for text in texts if len(text) <= room), best)
 
 
 def ended_text(training: TrainingView) -> str:
@@ -185,21 +187,21 @@ def status_text(widget: Widget, state: State, training: TrainingView, pace: floa
     ink = Ink(widget)
     total = training.spec.epochs
     text = Text().append(f" {'▶' if training.state == 'running' else '■'} ", ink(state_role(training)))
-    text.append("epoch ").append(figures.whole(training.epoch).rjust(len(figures.whole(total))), "bold")
-    text.append(f" / {figures.whole(total)} ")
+    text.append(figures.whole(training.epoch).rjust(len(figures.whole(total))), "bold")
+    text.append(f" / {figures.epochs(total)} ")
     length = BAR // 2 if narrow else BAR
     filled = min(int(training.epoch / total * length), length)
     text.append("━" * filled, ink("accent")).append("━" * (length - filled), ink("border-blurred"))
     text.append(f" {100 * training.epoch // total:>3}%  ")
     if training.state != "running":
-        return text.append(_next(state, training, pace))
+        return text.append(_next(state, training, pace, narrow=narrow))
     left = (total - training.epoch) / training.rate if training.rate else float("inf")
     asked = "flat out" if training.pace is None else f"pace {figures.short(training.pace)}"
-    text.append(f"{figures.rate(training.rate):>6} epochs/s, {asked}")
+    text.append(f"{figures.rate(training.rate):>6}{'/s' if narrow else ' epochs/s'}, {asked}")
     return text.append(f"  ETA {figures.duration(left)}", ink("muted"))
 
 
-def _next(state: State, training: TrainingView, pace: float | None) -> str:
+def _next(state: State, training: TrainingView, pace: float | None, *, narrow: bool) -> str:
     if state.steps.train == "stale":
         return "space starts a new run"
     if training.state == "finished":
@@ -207,5 +209,5 @@ def _next(state: State, training: TrainingView, pace: float | None) -> str:
         return f"{'finished' if training.reason in PLAIN_ENDS else why}. 4 or n: evaluate it"
     if training.state in ("diverged", "failed"):
         where = "" if training.first_bad is None else f": NaN or infinite from epoch {training.first_bad:,} on"
-        return f"{training.state}{where}. Try a smaller learning rate"
+        return f"{training.state}{where}" + ("" if narrow and training.advice else ". Try a smaller learning rate")
     return f"{training.state}. space runs it, {pace_text(pace)}"

@@ -104,6 +104,13 @@ class State:
         return self.training.lr_changes
 
     @property
+    def held_epochs(self) -> int:
+        """How many epochs are behind the weights that the model of the run holds now."""
+        if self.training is None:
+            return 0
+        return self.training.epoch if self.training.held is None else self.training.held
+
+    @property
     def unsaved(self) -> bool:
         """The model as it was trained last is in no file."""
         return self.trained and self.steps.save != "done"

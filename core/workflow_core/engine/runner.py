@@ -265,7 +265,8 @@ class Runner:
     def _see_whether_it_ends(self, start: int, series: dict[str, list[float]]) -> None:
         epoch = self.view.epoch
         if self.trainer.ended:  # and has put back better weights than those of the last epoch
-            self.view = replace(self.view, parameters=self.trainer.tracked.read())
+            held = self.trainer.held_epochs
+            self.view = replace(self.view, parameters=self.trainer.tracked.read(), held=held)
         if self.trainer.ended == DIVERGED:
             bad = _first_bad(series) or (epoch - start - 1, "a parameter became NaN or infinite")
             self.view = replace(self.view, first_bad=start + bad[0], advice=self._advice())
@@ -281,7 +282,9 @@ class Runner:
         spec, best = self.view.spec, self.view.best_epoch
         which = "validation" if self.view.val_loss is not None else "training"
         by = f" by more than {spec.min_delta:g}" if spec.min_delta else ""
-        kept = f"; the weights are the best, those of epoch {best:,}" if best is not None else ""
+        held = self.trainer.held_epochs
+        after = f"after {held:,} epoch{'s' * (held != 1)}"
+        kept = f"; the weights are the best, those of epoch {best:,}, {after}" if best is not None else ""
         return f"stopped early: the {which} loss has not fallen{by} for {spec.early_stop:,} epochs{kept}"
 
     def _advice(self) -> str:

@@ -15,11 +15,11 @@ def leave_dialog(state: State, way_back: str) -> Dialog[Leaving] | None:
     """The dialog that fits `state`, or None where nothing would be lost by leaving."""
     if state.connection != "connected" or state.training is None:
         return None
-    epoch = figures.whole(state.training.epoch)
     if state.running:
         return Dialog(
             "A training is running",
-            f"It is at epoch {epoch} of {figures.whole(state.training.spec.epochs)}. The engine can go on without "
+            f"{figures.whole(state.training.epoch)} of {figures.epochs(state.training.spec.epochs)} are done. "
+            "The engine can go on without "
             f"this screen; {way_back} brings you back to it.",
             (
                 Choice("d", "detach: leave, training goes on", "detach", "primary"),
@@ -32,7 +32,7 @@ def leave_dialog(state: State, way_back: str) -> Dialog[Leaving] | None:
     if state.unsaved:
         return Dialog(
             "The model is in no file",
-            f"It was trained for {epoch} epochs and is only in the engine's memory.",
+            f"It was trained for {figures.epochs(state.held_epochs)} and is only in the engine's memory.",
             (
                 Choice("s", "save it first", "save", "primary"),
                 Choice("k", "leave; the engine keeps it for a day", "detach"),

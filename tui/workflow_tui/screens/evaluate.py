@@ -77,7 +77,7 @@ class EvaluateScreen(StepScreen):
             self.query_one(Chart).clear()
         else:
             metrics.show(metrics_text(self, state.evaluation.metrics), stale=stale)
-            metrics.caption(f"run {state.evaluation.run} after {figures.whole(state.evaluation.epoch)} epochs")
+            metrics.caption(f"run {state.evaluation.run} after {figures.epochs(state.evaluation.epoch)}")
             self._show_truth(state.evaluation)
         units = ", in your own units" if state.standardized else ""
         metrics.border_title = "Metrics (stale)" if stale and state.evaluation is not None else f"Metrics{units}"

@@ -78,9 +78,7 @@ class SaveScreen(StepScreen):
             return Text("nothing is trained yet")
         what = self.query_one("#what", Readout)
         known = "closed" if state.reference.targets_are == "closed form" else "true"
-        text = Text(
-            f"run {state.training.run} after {figures.whole(state.training.epoch)} epochs\n", Ink(self)("muted")
-        )
+        text = Text(f"run {state.training.run} after {figures.epochs(state.held_epochs)}\n", Ink(self)("muted"))
         return text.append_text(gaps_text(what, state.training.parameters, state.reference.targets, known))
 
     def status(self, state: State) -> Text:

@@ -50,7 +50,7 @@ class TrainScreen(StepScreen):
         Command("slower", "minus", "-", "slower", "Lower the pace, down to 1 epoch a second."),
         Command("flat_out", "g", "g", "flat out", "As fast as it goes.", bar=False),
         Command("learning_rate", "l", "l", "lr", "Change the learning rate of this run, from its next step on."),
-        Command("reset", "r", "r", "reset", "Back to epoch 0 with the same initial weights."),
+        Command("reset", "r", "r", "reset", "Back to epoch 0, the first one, with the same initial weights."),
         Command("view", "v", "v", "values", "Show the parameters as figures, or as curves.", bar=False),
         Command("log", "y", "y", "log y", "Show the loss on a logarithmic axis, or a plain one.", bar=False),
     )
@@ -89,7 +89,7 @@ class TrainScreen(StepScreen):
         self._show_fit(state)
         run = self.query_one("#run", Readout)
         old = state.steps.train == "stale"
-        run.show(run_text.run_text(run, state, roomy=not self.has_class("-narrow")), stale=old)
+        run.show(run_text.run_text(run, state), stale=old)
         for chart in self.query(Chart):
             chart.stale = old
 
@@ -160,7 +160,7 @@ class TrainScreen(StepScreen):
             chart.clear()
             return
         shown = state.training or state.model
-        after = f"after {figures.whole(state.training.epoch if state.training else 0)} epochs"
+        after = f"after {figures.epochs(state.held_epochs)}"
         chart.border_subtitle = after if shown is not None and (shown.line or shown.pairs) else ""
         if shown is not None and shown.pairs:
             chart.border_title = "Fit · y_pred against y (train)"
@@ -184,10 +184,11 @@ class TrainScreen(StepScreen):
             return waiting(state)
         if state.lost and training is not None:
             return Text(
-                f" epoch {training.epoch:,} of {training.spec.epochs:,} was the last heard. a starts the engine again"
+                f" {training.epoch:,} of {figures.epochs(training.spec.epochs)} done when last heard. "
+                "a starts the engine again"
             )
         if training is None:
-            return Text(f" space runs {figures.whole(state.train_spec.epochs)} epochs, {pace_text(self.owner.pace)}")
+            return Text(f" space runs {figures.epochs(state.train_spec.epochs)}, {pace_text(self.owner.pace)}")
         return run_text.status_text(self, state, training, self.owner.pace, narrow=self.has_class("-narrow"))
 
     def command_of(self, values: Values) -> EngineCommand:

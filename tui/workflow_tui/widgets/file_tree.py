@@ -45,7 +45,9 @@ class FileTree(Tree[None]):
             for tensor in tensors:
                 _add(branch, tensor)
         for name, value in file.values.items():
-            self.root.add_leaf(Text.assemble((sanitize(name, 60), "bold"), "  ", sanitize(value, 120)))
+            # the key is the custom in PyTorch; everywhere else here an epoch is named, and the first is 0
+            meaning = " epochs done" if name == "epoch" and file.kind == "checkpoint" else ""
+            self.root.add_leaf(Text.assemble((sanitize(name, 60), "bold"), "  ", sanitize(value, 120), meaning))
         self.root.expand()
 
 
