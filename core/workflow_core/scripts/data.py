@@ -16,7 +16,17 @@ def mean_and_std(columns):
     mean = torch.where(constant, columns[0], columns.mean(0))
     std = torch.where(constant, 1.0, columns.std(0, correction=0))
     return mean, std
-
+"""
+MEAN_AND_STD_OF_ANY_SIZE = """
+def mean_and_std(columns):
+    constant = columns.amin(0) == columns.amax(0)
+    largest = columns.abs().amax(0).clamp(min=torch.finfo(torch.float64).tiny)
+    unit = largest / (2 * largest.frexp().mantissa)  # a power of 2, which rounds nothing
+    mean = torch.where(constant, columns[0], (columns / unit).mean(0) * unit)
+    std = (columns / unit).std(0, correction=0) * unit
+    return mean, torch.where(constant | (std == 0), 1.0, std)
+"""
+OF_THE_TRAINING_ROWS = """
 X_mean, X_std = mean_and_std(X[train])  # of the training rows alone
 y_mean, y_std = mean_and_std(y[train])
 
@@ -91,8 +101,12 @@ def deal(spec: DataSpec) -> str:
         order = f"torch.manual_seed({spec.split.seed})\norder = torch.randperm(len(X))\n"
         text = order if spec.split.order == "shuffled" else "order = torch.arange(len(X))\n"
         text += f"train, val, test = order.tensor_split([{first}, {second}])\n"
+    if spec.kind == "table":
+        lengths = " and ".join(f"len({name})" for name in splits(spec))
+        text += f'assert {lengths}, "too few rows for these shares"\n'
     if spec.kind == "table" and spec.missing == "impute":
         text += "X = torch.where(X.isnan(), X[train].nanmean(0), X)  # the mean of the training rows alone\n"
+        text += 'assert not X.isnan().any(), "no value in any training row"\n'
         if spec.dtype == "float32" and not spec.standardize:
             text += "X, y = X.float(), y.float()\n"
     if not spec.standardize:
@@ -100,7 +114,12 @@ def deal(spec: DataSpec) -> str:
     X, y = "(X - X_mean) / X_std", "(y - y_mean) / y_std"
     if spec.dtype == "float32":
         X, y = f"({X}).float()", f"({y}).float()"
-    text += f"{MEAN_AND_STD}def standardize(X, y):\n    return {X}, {y}\n\n"
+    # float32 holds none whose squares would leave float64
+    any_size = spec.kind == "table" or (spec.made and spec.dtype == "float64")
+    text += (MEAN_AND_STD_OF_ANY_SIZE if any_size else MEAN_AND_STD) + OF_THE_TRAINING_ROWS
+    text += f"def standardize(X, y):\n    return {X}, {y}\n\n"
+    if spec.kind == "table":
+        text += 'assert all(part.isfinite().all() for part in standardize(X, y)), "too far from the training rows"\n'
     seen = [name for name in splits(spec) if name != "test"]
     return text + "".join(f"X_{name}, y_{name} = standardize(X[{name}], y[{name}])\n" for name in seen)
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from msgspec.structs import replace
+
 from workflow_core.scripts.build import build, by_path
 from workflow_core.scripts.data import deal, features, read, rows, splits
 from workflow_core.scripts.evaluate import evaluate, tells_coefficients
 from workflow_core.scripts.load import load
 from workflow_core.scripts.save import save
+from workflow_core.scripts.tables import uses_re
 from workflow_core.scripts.train import LrChanges, may_be_cuda, train, validates
 from workflow_core.specs import SaveKind, WorkflowSpec
 
@@ -29,6 +32,7 @@ def imports(spec: WorkflowSpec) -> str:
         "math": True,
         "os": (training.deterministic and may_be_cuda(training))
         or (model.kind == "custom" and model.file.startswith("~")),
+        "re": uses_re(spec.data),
         "runpy": by_path(model),
         "sys": model.kind == "custom",
     }
@@ -39,18 +43,25 @@ def imports(spec: WorkflowSpec) -> str:
 
 
 def script(
-    spec: WorkflowSpec, *, path: str = "model.pt", kind: SaveKind = "state_dict", lr_changes: LrChanges = ()
+    spec: WorkflowSpec,
+    *,
+    path: str = "model.pt",
+    kind: SaveKind = "state_dict",
+    lr_changes: LrChanges = (),
+    table_rows: int | None = None,
 ) -> str:
     """The whole workflow as one program that gives the same numbers as the steps, bit for bit.
 
     `lr_changes` are learning rates that were set by hand while a run was under way, each with the epoch that used it
-    first, as `TrainingView.lr_changes` has them: with them it follows that run.
+    first, as `TrainingView.lr_changes` has them: with them it follows that run. `table_rows` is how many rows the table
+    gives, where that is known: a script that does not know it ends with an error where none of them is for validation.
 
     It needs only torch, for a table polars as well, and for a model of the user's own their file. It prints its
     progress and every final figure in full, saves the model to `path`, loads it into a fresh model and checks that both
     predict the same; a training that diverges ends it, as it ends the step. On another machine, device or version of
     torch the last digits may differ.
     """
+    spec = _without_empty_split(spec, table_rows)
     few = (_at_a_time(spec) or ONE_THREAD_ROWS + 1) <= ONE_THREAD_ROWS
     parts = [
         '"""The PyTorch workflow, from data to a loaded model, in one script. Written by workflow-tui."""\n',
@@ -63,6 +74,15 @@ def script(
         "# 6. Load\n" + load(spec, path, kind) + 'print("saved and loaded, predictions equal:", equal)\nassert equal\n',
     ]
     return "\n".join(parts)
+
+
+def _without_empty_split(spec: WorkflowSpec, table_rows: int | None) -> WorkflowSpec:
+    """The same splits, where that of the validation has a share of so few rows that it gets none, without a share."""
+    split = spec.data.split
+    if spec.data.kind != "table" or table_rows is None or split.counts(table_rows)[1]:
+        return spec
+    _, validation, test = split.shares()
+    return replace(spec, data=replace(spec.data, split=replace(split, validation=0.0, test=float(validation + test))))
 
 
 def _counts(spec: WorkflowSpec) -> str:

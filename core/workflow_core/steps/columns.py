@@ -11,23 +11,16 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import Tensor
 
+from workflow_core.cells import DATES, FORMATTED, LENGTH, MISSING, SIGNS
+
 if TYPE_CHECKING:
     import polars as pl
 
 SLICE = 2**20
 """Values moved from polars to torch at a time: as Python numbers they need five times the room."""
 
-# what pandas takes as missing; see pandas.read_csv, na_values
-MISSING = (
-    *("na", "n/a", "nan", "null", "none", "<na>", "#na", "#n/a", "#n/a n/a"),
-    *("+nan", "-nan", "1.#ind", "-1.#ind", "1.#qnan", "-1.#qnan"),
-)
-
-_DATE = re.compile(
-    r"(\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}[-/.]\d{1,2}[-/.](\d{2}|\d{4}))([T ].*)?|\d{1,2}:\d{2}(:\d{2}(\.\d+)?)?"
-)
-_DRESSED = re.compile(r"[-+]?\d+,\d+([eE][-+]?\d+)?|[-+]?\d{1,3}([ '’.,\u00a0\u202f]\d{3})+([.,]\d+)?|[-+]?\d+(\.\d+)?")
-_DRESS = "%$€£¥ \u00a0"
+_DATE = re.compile("|".join(DATES))
+_FORMATTED = re.compile("|".join(FORMATTED))
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,16 +77,16 @@ def from_text(name: str, cells: pl.Series) -> Column:
 def _kind(bad: pl.Series, values: pl.Series) -> str:
     if len(bad) <= len(values) - values.null_count():
         return "mixed"
-    kinds = {kind_of(cell) for cell in bad.head(100)}
+    kinds = {kind_of(cell) for cell in bad.head(LENGTH)}
     return kinds.pop() if len(kinds) == 1 else "text"
 
 
 def kind_of(cell: str) -> Literal["date", "formatted number", "text"]:
     """What a cell holds that is no number."""
-    cell = cell[:100]
+    cell = cell[:LENGTH]
     if _DATE.fullmatch(cell):
         return "date"
-    return "formatted number" if _DRESSED.fullmatch(cell.strip(_DRESS)) else "text"
+    return "formatted number" if _FORMATTED.fullmatch(cell.strip(SIGNS)) else "text"
 
 
 def tensor(values: pl.Series) -> Tensor:

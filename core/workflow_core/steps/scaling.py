@@ -92,13 +92,11 @@ def _mean_and_std(columns: Tensor) -> tuple[Tensor, Tensor]:
     """Of each column of [rows, columns], in float64."""
     wide = columns.to("cpu", torch.float64)
     low, high = wide.amin(0), wide.amax(0)
-    mean, std = wide.mean(0), wide.std(0, correction=0)
-    # squares of numbers beyond 1e±150 leave float64: then measured in units of the largest
-    unit = torch.maximum(low.abs(), high.abs()).clamp(min=torch.finfo(torch.float64).tiny)
-    lost = ~torch.isfinite(mean) | ~torch.isfinite(std) | (std == 0)
-    if bool(lost.any()):
-        mean = torch.where(lost, (wide / unit).mean(0) * unit, mean)
-        std = torch.where(lost, (wide / unit).std(0, correction=0) * unit, std)
+    # squares of numbers beyond 1e±150 leave float64; measured in a power of two nothing is rounded
+    largest = torch.maximum(low.abs(), high.abs()).clamp(min=torch.finfo(torch.float64).tiny)
+    unit = largest / (2 * largest.frexp().mantissa)
+    scaled = wide / unit
+    mean, std = scaled.mean(0) * unit, scaled.std(0, correction=0) * unit
     # rounding leaves a constant column a mean beside its value, and a deviation that is not 0
     constant = (low == high) | (std == 0)
     return torch.where(low == high, low, mean), torch.where(constant, torch.ones_like(std), std)

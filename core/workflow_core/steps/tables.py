@@ -121,22 +121,25 @@ def _parquet(name: str, data: bytes) -> Table:
     if not names or len(names) > MAX_COLUMNS:
         raise broken(name, f"it has {len(names):,} columns", f"Choose a table with 1 to {MAX_COLUMNS:,}.")
     check_names(name, names)
-    readable = [each for each in names if schema[each].is_numeric() or schema[each] in (pl.Boolean, pl.String, pl.Null)]
+    plain = (pl.Boolean, pl.String, pl.Null)
+    readable = [at for at, each in enumerate(names) if schema[each].is_numeric() or schema[each] in plain]
     size = max(1, CHUNK // max(rows, 1))
-    chunk_of = {each: index // size for index, each in enumerate(readable)}
+    place = {names[at]: divmod(index, size) for index, at in enumerate(readable)}
 
     # a file with thousands of columns is opened once a chunk: its schema alone takes long to read
     @functools.lru_cache(maxsize=1)
     def chunk(index: int) -> pl.DataFrame:
         with _parquet_faults(name):
+            # polars would take a name like * or ^a$ for a pattern, here and wherever a series goes by it
             return pl.read_parquet(io.BytesIO(data), columns=readable[index * size : (index + 1) * size])
 
     def column(wanted: str) -> Column:
-        if wanted not in chunk_of:
+        if wanted not in place:
             kind = "date" if schema[wanted].is_temporal() else str(schema[wanted]).lower()
             nothing = pl.repeat(None, rows, dtype=pl.Float64, eager=True)
             return Column(wanted, sanitize(kind, 40), nothing, pl.repeat(False, rows, eager=True))
-        values = chunk(chunk_of[wanted]).get_column(wanted)
+        index, at = place[wanted]
+        values = chunk(index).to_series(at).alias("")
         return from_text(wanted, values) if values.dtype == pl.String else from_numbers(wanted, values)
 
     return Table(name, tuple(names), rows, column, lambda row: f"row {row + 1:,}")
@@ -180,8 +183,8 @@ def _columns(spec: DataSpec, table: Table) -> tuple[Column, list[Column], list[s
     for name in (*spec.features, *([spec.target] if spec.target else [])):
         if name not in table.names:
             raise _no_such(table, name)
-    target = spec.target or next((name for name in reversed(table.names) if name not in spec.features), "")
-    if not target:
+    target = spec.target or next((name for name in reversed(table.names) if name not in spec.features), None)
+    if target is None:
         raise WorkflowError("No target", "Every column is named as a feature.", "Leave out the one to predict.")
     if spec.features:
         return table.column(target), [table.column(name) for name in spec.features], []
