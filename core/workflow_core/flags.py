@@ -81,6 +81,10 @@ class Group:
         """A flag that takes a number."""
         self.add(flag, name, text, type=_number, metavar="NUMBER")
 
+    def numbers(self, flag: str, name: str, text: str) -> None:
+        """A flag that takes numbers with commas between them."""
+        self.add(flag, name, text, type=_numbers, metavar="A,B,...")
+
     def whole(self, flag: str, name: str, text: str) -> None:
         """A flag that takes a whole number."""
         self.add(flag, name, text, type=_whole, metavar="N")
@@ -151,20 +155,10 @@ def _add_formula(group: Group) -> None:
     group.number("--curve", "data.curve", "of quadratic: curve X^2 + weight X + bias (default 1)")
     group.number("--frequency", "data.frequency", "of sine: weight sin(2 pi frequency X) + bias (default 1)")
     group.number("--threshold", "data.threshold", "of step: bias, from there on bias + weight (default 0.5)")
-    group.add(
-        "--coefficients",
-        "data.coefficients",
-        "of polynomial: those of 1, X, X^2, ... (default 0.3,0.7,-1,0.5)",
-        type=_numbers,
-        metavar="A,B,...",
+    group.numbers(
+        "--coefficients", "data.coefficients", "of polynomial: those of 1, X, X^2, ... (default 0.3,0.7,-1,0.5)"
     )
-    group.add(
-        "--weights",
-        "data.weights",
-        "of plane: one for each feature x1, x2, ... (default 0.7,-0.4)",
-        type=_numbers,
-        metavar="A,B,...",
-    )
+    group.numbers("--weights", "data.weights", "of plane: one for each feature x1, x2, ... (default 0.7,-0.4)")
     for name, value in (("start", "0"), ("stop", "1"), ("step", "0.02")):
         group.number(f"--{name}", f"data.{name}", f"default {value}")
     group.number("--noise", "data.noise", "standard deviation of noise on y (default 0)")
