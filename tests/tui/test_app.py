@@ -612,11 +612,11 @@ async def test_the_script_follows_the_learning_rates_of_the_run_that_it_is_of(tm
     by_hand = Update(training=training(lr_changes=((3, 0.2), (7, 0.05))))
     other = Update(train_spec=msgspec.structs.replace(training().spec, momentum=0.5))
     cases = (
-        (by_hand, True, " and the learning rates set by hand in run 1"),
-        (other, False, ", without the learning rates set by hand in run 1"),
-        (Update(train_spec=training().spec), True, " and the learning rates set by hand in run 1"),
-        (steps(train="stale"), False, ", without the learning rates set by hand in run 1"),
-        (Update(training=training()), False, ""),
+        (by_hand, True, "Written with the learning rates set by hand in run 1: "),
+        (other, False, "Written without the learning rates set by hand in run 1: "),
+        (Update(train_spec=training().spec), True, "Written with the learning rates set by hand in run 1: "),
+        (steps(train="stale"), False, "Written without the learning rates set by hand in run 1: "),
+        (Update(training=training()), False, "Written: "),
     )
     path = tmp_path / "workflow.py"
     async with driving(steps=3, size=(200, 40)) as drive:
@@ -628,7 +628,7 @@ async def test_the_script_follows_the_learning_rates_of_the_run_that_it_is_of(tm
             await drive.press("enter")
             await drive.until(path.exists)
             await drive.until(lambda: not drive.dialog)
-            await drive.sees(f"as they stand now{told}")
+            await drive.sees(told)
             assert ("lr_changes = {3: 0.2, 7: 0.05}\n" in path.read_text()) == followed
             path.unlink()
 

@@ -89,7 +89,7 @@ class FileFlows:
             self.app.show_problem(error.problem)
             return
         self.folder = path.parent
-        self.app.complain(f"Written: {path}. It trains with the settings as they stand now{_by_hand(state)}")
+        self.app.complain(f"Written{_by_hand(state)}: {path}. It trains with the settings as they stand now")
 
     async def _choose(self, default: str, title: str) -> tuple[Path | None, bool]:
         """A path to write, and whether it exists and may be replaced; None where that was cancelled."""
@@ -109,5 +109,4 @@ def _by_hand(state: State) -> str:
     """What a script of the settings makes of the learning rates that the run was given by hand."""
     if state.training is None or not state.training.lr_changes:
         return ""
-    rates = f"the learning rates set by hand in run {state.training.run}"
-    return f" and {rates}" if state.lr_changes else f", without {rates}"
+    return f" {'with' if state.lr_changes else 'without'} the learning rates set by hand in run {state.training.run}"
