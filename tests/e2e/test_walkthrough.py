@@ -81,7 +81,7 @@ def train(terminal: Terminal) -> None:
     terminal.until(lambda screen: 0 < epoch(screen) < 100)
     terminal.press("g")
     terminal.until("finished.")
-    terminal.until(columns("epoch", 100, "/", 100))
+    terminal.until(columns(100, "/", 100, "epochs"))
     terminal.until(f"train {figure(RUN['last_train'])} · val {figure(RUN['last_val'])}")
     # the narrow screen has room for the gaps alone
     gaps = f"{WEIGHT - TRUE_WEIGHT:+.4f}", f"{BIAS - TRUE_BIAS:+.4f}"

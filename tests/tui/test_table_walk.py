@@ -82,7 +82,7 @@ async def test_build_train_and_evaluate_say_what_is_standardised_and_what_is_not
         reference = squeeze(drive.panel("#reference"))
         assert "Largest stable learning rate 1.0139" in reference
         assert "in your units: intercept -7.3087, age 1.9657, bmi 9.1097" in reference
-        assert "Parameters · closed, standardised" in parameters
+        assert "Parameters, standardised" in parameters
         assert drive.app.screen.query_one("#field-values", Input).placeholder == "linear.weight=0"
         pairs = drive.app.screen.query_one(Chart).spec.layers
         assert any(isinstance(layer, Scatter) for layer in pairs)

@@ -37,10 +37,10 @@ def pace_text(pace: float | None) -> str:
     return "flat out" if pace is None else f"{figures.short(pace)} epochs/s"
 
 
-def loss_title(state: State, *, log: bool) -> str:
+def loss_title(state: State, *, log: bool, narrow: bool) -> str:
     """Which loss the chart shows, and in which units."""
     spec = state.training.spec if state.training else state.train_spec
-    units = ", standardised" if state.standardized else ""
+    units = "" if not state.standardized else ", std." if narrow else ", standardised"
     return f"Loss · {LOSS_NAMES[spec.loss]}{units}" + (" · log y" if log else "")
 
 

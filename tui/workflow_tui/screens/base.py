@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import Any, ClassVar
 
 from rich.text import Text
 from textual import events, on
 from textual.app import ComposeResult
 from textual.containers import Container, Horizontal
-from textual.screen import Screen
 from textual.widget import Widget
 from textual.widgets import Input, Select, Static
 
@@ -17,25 +15,19 @@ from workflow_core.protocol import Command as EngineCommand
 from workflow_core.protocol import StepName
 from workflow_core.specs import SaveKind
 from workflow_tui.commands import COMMON, Command
-from workflow_tui.dialogs.base import confirm_defaults
-from workflow_tui.settings import IncompleteError
+from workflow_tui.screens.forms import FormScreen
 from workflow_tui.state import State
-from workflow_tui.sturdy import SturdyScreen
-from workflow_tui.tables import Ink, fitted_start
-from workflow_tui.widgets.form import Field, Form, Values
+from workflow_tui.widgets.form import Form
 from workflow_tui.widgets.frame import KeyBar, Readout, StatusLine
 from workflow_tui.widgets.predictor import Predictor
 from workflow_tui.widgets.side_panel import Content, SidePanel
 from workflow_tui.widgets.stepper import Stepper
 
-if TYPE_CHECKING:
-    from workflow_tui.app import WorkflowApp
-
 SIDE_WIDTH = 140
 """From this many columns on, the lesson lies beside the instruments from the start."""
 
 
-class StepScreen(SturdyScreen, Screen[None]):
+class StepScreen(FormScreen):
     """One of the six steps: a subclass names itself and its commands, composes its instruments and shows a state."""
 
     step: ClassVar[StepName]
@@ -57,11 +49,6 @@ class StepScreen(SturdyScreen, Screen[None]):
         self._side_chosen = False
         self._stands = False
         self._begun = False
-
-    @property
-    def owner(self) -> WorkflowApp:
-        """The app, by its own type."""
-        return cast("WorkflowApp", self.app)
 
     def compose(self) -> ComposeResult:
         """The frame, with the subclass's instruments in the middle."""
@@ -137,7 +124,7 @@ class StepScreen(SturdyScreen, Screen[None]):
         self.query_one(Stepper).show(state)
         self.side_panel.show(state.spec, *self.code_file(state))
         self._show_banner(state)
-        self.query_one(StatusLine).show(self.owner.flash or self._unfit() or self.status(state))
+        self.query_one(StatusLine).show(self.owner.flash or self.unfit() or self.status(state))
         self.show(state)
 
     def _show_banner(self, state: State) -> None:
@@ -157,16 +144,6 @@ class StepScreen(SturdyScreen, Screen[None]):
         banner.display = bool(text)
         if text and str(banner.content) != text:
             banner.update(text)
-
-    def _unfit(self) -> Text | None:
-        """Why what is marked in a form is not in effect, and the way out; None where nothing is."""
-        fault = next((form.fault for form in self.query(Form) if form.fault), "")
-        if not fault:
-            return None
-        way_out = " · escape takes it back"
-        return Text.assemble(
-            (f" {fitted_start(fault, self.size.width - len(way_out) - 1)}", f"bold {Ink(self)('bad')}"), way_out
-        )
 
     @on(Readout.Resized)
     def _align_anew(self, event: Readout.Resized) -> None:
@@ -201,24 +178,16 @@ class StepScreen(SturdyScreen, Screen[None]):
 
     def key_escape(self) -> None:
         """Leave a field, hide the side panel where it covers the instruments, or take back what does not fit."""
-        if self.focused is not None:
-            for form in self.query(Form):
-                if form in self.focused.ancestors and form.abandon(self.focused, self.command_of):
-                    self._went_back(form)
+        if self.focused is not None and self.focused is not self.side_panel:
+            self.abandon(self.focused)
             self.set_focus(None)
         elif self.has_class("-over") and self.side_panel.content:
             self.side_panel.open("")
+            self.set_focus(None)
+        elif self.focused is not None:
+            self.set_focus(None)
         else:
-            for form in self.query(Form):
-                if form.put_back():
-                    self._went_back(form)
-
-    def _went_back(self, form: Form) -> None:
-        """What did not fit is gone; what had to wait for that goes on."""
-        self.owner.forget_complaint()
-        self.owner.redraw()
-        if form.waits:
-            self.apply(form)
+            self.put_back()
 
     @classmethod
     def all_commands(cls) -> tuple[Command, ...]:
@@ -237,109 +206,12 @@ class StepScreen(SturdyScreen, Screen[None]):
         """What a first visit asks of the engine; None where the step waits for a key."""
         return None
 
-    # --- settings ----------------------------------------------------------------------------------
-
-    def command_of(self, values: Values) -> EngineCommand:
-        """What asks the engine for a form's values. Raises ValueError with what does not fit."""
-        raise NotImplementedError
-
-    def changed(self, form: Form, name: str) -> None:
-        """A person has changed the field `name`."""
-        self.apply(form, name)
-
-    def apply(self, form: Form, name: str = "") -> None:
-        """Ask for the form's values; where they cannot be had they stay to be mended, and the field `name` says why."""
-        try:
-            command = self.command_of(form.values)
-        except IncompleteError as missing:
-            form.pending = True
-            self.owner.complain(str(missing))
-        except ValueError as error:
-            form.refuse(name, str(error))
-            self._say_unfit(form, str(error))
-        else:
-            form.accept()
-            self.owner.send(command)
-
-    def apply_again(self, form: Form, command: EngineCommand) -> None:
-        """Do the step: with what the form holds where that is not in effect, else by `command`."""
-        if form.fault:
-            self.owner.complain(form.fault)
-        elif form.unsent:
-            self.apply(form)
-        else:
-            self.owner.send(command)
-
-    def _say_unfit(self, form: Form, reason: str) -> None:
-        if form.fault:  # which the status line tells until it is mended
-            self.owner.forget_complaint()
-            self.owner.redraw()
-        else:
-            self.owner.complain(reason)
-
-    @on(Form.Applied)
-    def _applied(self, event: Form.Applied) -> None:
-        event.stop()
-        self.changed(event.form, event.name)
-
-    @on(Form.Refused)
-    def _unread(self, event: Form.Refused) -> None:
-        event.stop()
-        self._say_unfit(event.form, event.text)
+    # --- predictions -------------------------------------------------------------------------------
 
     @on(Predictor.Refused)
     def _refused(self, event: Predictor.Refused) -> None:
         event.stop()
         self.owner.complain(event.text)
-
-    @on(Form.Settled)
-    def _settled(self, event: Form.Settled) -> None:
-        event.stop()
-        self.owner.forget_complaint()
-        self.owner.redraw()
-
-    def defaults(self, form: Form, course: Values, command: EngineCommand) -> None:
-        """Go back to the `course`'s settings by `command`, asking first where others than these would be lost."""
-        now = form.values
-        changed = [
-            field
-            for field in form.form_fields
-            if now[field.name] != course[field.name] and (field.shown(now) or field.kind == "file")
-        ]
-        if changed:
-            self.owner.start_work(partial(self._ask_for_defaults, form, changed, command), "dialogs", exclusive=True)
-        else:
-            self._take_defaults(form, command)
-
-    async def _ask_for_defaults(self, form: Form, changed: list[Field], command: EngineCommand) -> None:
-        if await self.app.push_screen_wait(confirm_defaults(changed, form.values)):
-            self._take_defaults(form, command)
-
-    def _take_defaults(self, form: Form, command: EngineCommand) -> None:
-        form.put_back()
-        form.restore()
-        self.owner.send(command)
-
-    @on(Form.Pending)
-    def _pending(self, event: Form.Pending) -> None:
-        event.stop()
-        self.owner.redraw()
-
-    def overtaken(self, form: Form) -> bool:
-        """Does the form hold other values than those that the step was done with, for longer than a moment?"""
-        return form.pending or (form.unsent and self.owner.link.patience() is not None)
-
-    def restore_fields(self) -> None:
-        """Show the engine's settings again, after it refused some; those of one's own file are kept to be mended."""
-        for form in self.query(Form):
-            if form.unsent and self.keeps(form.values):
-                form.pending = True
-            else:
-                form.restore()
-
-    def keeps(self, values: Values) -> bool:
-        """Are these settings worth keeping when the engine refuses them, because another one may mend them?"""
-        return False
 
     @on(Predictor.Asked)
     def _asked(self, event: Predictor.Asked) -> None:
@@ -365,6 +237,7 @@ class StepScreen(SturdyScreen, Screen[None]):
         """Show or hide lesson or code."""
         self._side_chosen = True
         self.side_panel.toggle(content)
+        self.set_focus(self.side_panel if self.side_panel.content else None)  # arrow keys scroll it
         self.call_after_refresh(self.refresh_state)
 
     async def action_next_step(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from textwrap import wrap
 
 from rich.text import Text
 from textual.app import ComposeResult
@@ -25,7 +26,7 @@ from workflow_tui.settings import whole_path
 from workflow_tui.settings.build import DRAWN, FIELDS, classes_in, spec_of, values
 from workflow_tui.settings.train import LOSS_NAMES
 from workflow_tui.state import State
-from workflow_tui.tables import parameters_text, waiting
+from workflow_tui.tables import fitted, parameters_text, waiting
 from workflow_tui.widgets.chart import Chart, Lines
 from workflow_tui.widgets.form import Form, Values
 from workflow_tui.widgets.frame import LongReadout, Readout
@@ -102,9 +103,8 @@ class BuildScreen(StepScreen):
         reference = model.reference
         known = "closed" if reference.targets_are == "closed form" else "true"
         standardised = state.data is not None and bool(state.data.scaling)
-        panel.border_title = (
-            f"Parameters · {known}, standardised" if standardised and reference.targets else "Parameters"
-        )
+        units = ", std." if self.has_class("-narrow") else ", standardised"
+        panel.border_title = "Parameters" + (units if standardised and reference.targets else "")
         for field in self.query("#field-values").results(Input):
             field.placeholder = f"{sanitize(model.parameters[0].name, 60)}=0" if model.parameters else ""
         panel.show(parameters_text(panel.inner, model.parameters, reference.targets, known), stale=old)
@@ -114,9 +114,9 @@ class BuildScreen(StepScreen):
             else ""
         )
         panel.caption(f"{figures.whole(model.count)} parameters{tensors} · {figures.size(model.size)}")
-        self.query_one("#reference", Readout).show(
-            Text(reference_text(reference, roomy=not self.has_class("-narrow"), own_units=standardised)), stale=old
-        )
+        line = self.query_one("#reference", Readout)
+        most = 1 if self.has_class("-low") else 2
+        line.tell(reference_text(reference, line.size.width, most, own_units=standardised), most=most, stale=old)
 
     def _show_untrained(self, state: State, model: ModelView) -> None:
         chart = self.query_one(Chart)
@@ -199,6 +199,14 @@ NO_VALUES: Values = {"weight": DRAWN, "bias": DRAWN, "values": ""}
 """No parameter is given a value: another model has other ones."""
 
 
+FULL = ("Largest stable learning rate", "Least squares on the training rows", ", in your units")
+SHORT = ("Largest stable lr", "least squares", " in your units")
+SHORTEST = ("Stable lr", "closed form", ", own units")
+"""Words for the largest stable learning rate, least squares, and the units of these."""
+MOST = 8
+"""Coefficients of least squares that are shown at most."""
+
+
 def _classes(path: Path) -> list[str]:
     """The classes of a file. Raises ValueError with half a sentence."""
     if not path.is_file():  # a pipe would keep who opens it waiting
@@ -214,16 +222,24 @@ def _classes(path: Path) -> list[str]:
     return names
 
 
-def reference_text(reference: Reference, *, roomy: bool, own_units: bool = False) -> str:
+def reference_text(reference: Reference, width: int, lines: int, *, own_units: bool = False) -> str:
     """How large a step gradient descent takes without diverging, and what least squares gives on the training rows.
 
+    In `lines` lines of `width` columns: shorter words first, then fewer coefficients, and how many are left out.
     `own_units` says that these are not the standardised ones which the model holds.
     """
-    values = list(reference.closed_form.items())
-    shown = ", ".join(f"{sanitize(name, 20)} {figures.figure(value)}" for name, value in values[:4])
-    shown += f" and {len(values) - 4} more" if len(values) > 4 else ""
-    units = ", in your units" if own_units else ""
-    text = f"Least squares on the training rows{units}: {shown}" if roomy else f"Least squares (train{units}): {shown}"
-    if reference.stable_lr is None:
-        return text
-    return f"Largest stable {'learning rate' if roomy else 'lr'} {figures.figure(reference.stable_lr)} · {text}"
+    values = [f"{fitted(name, 20)} {figures.figure(value)}" for name, value in reference.closed_form.items()]
+    text = ""
+    for count in range(min(len(values), MOST), 0, -1):
+        left = f" +{len(values) - count} more" if count < len(values) else ""
+        for words in (FULL, SHORT, SHORTEST):
+            text = _reference(words, reference.stable_lr, ", ".join(values[:count]) + left, own_units)
+            if len(wrap(text, max(width, 20))) <= lines:
+                return text
+    return text
+
+
+def _reference(words: tuple[str, str, str], stable_lr: float | None, values: str, own_units: bool) -> str:
+    rate, squares, units = words
+    text = f"{squares}{units if own_units else ''}: {values}"
+    return text if stable_lr is None else f"{rate} {figures.figure(stable_lr)} · {text}"

@@ -47,7 +47,7 @@ class DataScreen(StepScreen):
         with Vertical(id="data-left"):
             yield Form(FIELDS, values(DataSpec()), id="data-form", title="Settings")
             yield Readout(id="rows", classes="panel")
-            yield StepCode("data")
+            yield StepCode("data", brief=True)
         with Vertical(id="data-right"):
             yield Chart(id="scatter", classes="panel", hint="space makes the data and draws it here")
             yield Readout(id="splits", classes="panel")

@@ -10,7 +10,7 @@ from workflow_core.protocol import Evaluate, EvaluationView
 from workflow_core.sanitize import sanitize
 from workflow_tui import figures
 from workflow_tui.commands import Command
-from workflow_tui.plots import role_of
+from workflow_tui.plots import SHORT, role_of
 from workflow_tui.run_text import PLAIN_ENDS
 from workflow_tui.screens.base import StepScreen
 from workflow_tui.state import State
@@ -94,7 +94,7 @@ class EvaluateScreen(StepScreen):
         measured = evaluation is not None and state.steps.evaluate == "done"
         sentence = evaluation.convergence if evaluation is not None and measured else ""
         convergence.set_class(not sentence, "-hidden")
-        convergence.show(Text(sanitize(sentence, 400)))
+        convergence.tell(sanitize(sentence, 400), most=4)
         if evaluation is not None and measured and evaluation.coefficients:
             gaps.border_title = "Coefficients"
             learnt, true, closed = (
@@ -102,7 +102,7 @@ class EvaluateScreen(StepScreen):
                 for values in (evaluation.coefficients, state.truth, evaluation.reference.closed_form)
             )
             gaps.styles.height = min(len(learnt), MOST) + 3
-            gaps.show(coefficients_text(gaps, learnt, true, closed, MOST), stale=state.steps.train == "stale")
+            gaps.show(coefficients_text(gaps, learnt, true, closed, _rows(gaps)), stale=state.steps.train == "stale")
             return
         gaps.border_title = "Parameters" + (", standardised" if state.standardized else "")
         if training is None or not training.parameters:
@@ -110,7 +110,7 @@ class EvaluateScreen(StepScreen):
             return
         gaps.styles.height = min(len(training.parameters), MOST) + 3
         known = "closed" if state.reference.targets_are == "closed form" else "true"
-        now = gaps_text(gaps, training.parameters, state.reference.targets, known, MOST)
+        now = gaps_text(gaps, training.parameters, state.reference.targets, known, _rows(gaps))
         gaps.show(now, stale=state.steps.train == "stale")
 
     def _show_truth(self, evaluation: EvaluationView) -> None:
@@ -120,7 +120,7 @@ class EvaluateScreen(StepScreen):
             points = [(row.y, row.y_pred) for row in predictions]
             values += [row.y for row in predictions]
             if points:
-                drawn.append(layers.Scatter(role_of(name), name, points))
+                drawn.append(layers.Scatter(role_of(name), SHORT[name], points))
         low, high = (min(values), max(values)) if values else (0.0, 1.0)
         perfect = layers.Lines("target", "y_pred = y", [(low, low), (high, high)])
         self.query_one(Chart).show([perfect, *drawn], x_range=(low, high), x_label="true y")
@@ -154,6 +154,11 @@ class EvaluateScreen(StepScreen):
             self.owner.send(Evaluate())
         else:
             await self.owner.train_first()
+
+
+def _rows(gaps: Readout) -> int:
+    """Lines of figures that the panel holds, as far as it has been laid out."""
+    return min(MOST, gaps.size.height - 1) if gaps.size.height > 1 else MOST
 
 
 def _model(state: State) -> tuple[int, int] | None:

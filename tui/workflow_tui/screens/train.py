@@ -99,7 +99,7 @@ class TrainScreen(StepScreen):
     def _show_loss(self, state: State) -> None:
         chart = self.query_one("#loss", Chart)
         training = state.training
-        chart.border_title = run_text.loss_title(state, log=self.log_loss)
+        chart.border_title = run_text.loss_title(state, log=self.log_loss, narrow=self.has_class("-narrow"))
         if training is None or not training.epoch:
             chart.clear()
             chart.border_subtitle = ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from textwrap import wrap
 
 from rich.cells import cell_len
 from rich.segment import Segment
@@ -77,6 +78,12 @@ class Readout(Static):
         if key != self._text:
             self._text = key
             self.update(text, layout=False)
+
+    def tell(self, text: str, *, most: int, stale: bool = False) -> None:
+        """Show sentences that wrap, in as many lines as they take and `most` at most."""
+        lines = len(wrap(text, self.size.width)) if self.size.width else 1
+        self.styles.height = max(min(lines, most), 1)
+        self.show(Text(text), stale=stale)
 
     def caption(self, text: str) -> None:
         """Put plain `text` in the border; setting one repaints the whole widget, an equal one does not."""

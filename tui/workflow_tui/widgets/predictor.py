@@ -15,7 +15,7 @@ from textual.widgets import Input
 
 from workflow_core.protocol import Predictions, Source
 from workflow_core.sanitize import sanitize
-from workflow_tui.tables import predictions_text
+from workflow_tui.tables import fitted_start, predictions_text
 from workflow_tui.widgets.frame import Readout
 
 LIMIT = 6
@@ -67,9 +67,11 @@ class Predictor(Vertical):
         one = len(self.features) == 1
         names = ", ".join(sanitize(name, 30) for name in self.features)
         self.border_title = "Predict any x" if self.features == ("x",) else "Predict any row"
-        self.query_one(Input).placeholder = (
-            f"{names}, for example 0.5 or 0.25 0.75" if one else f"{names}; a second row after a semicolon"
-        )
+        field = self.query_one(Input)
+        several = f"{names}; a second row after a semicolon"
+        if len(names) > field.size.width:
+            several = f"{len(self.features)} numbers: {fitted_start(names, field.size.width - 12)}"
+        field.placeholder = f"{names}, for example 0.5 or 0.25 0.75" if one else several
         text = Text(f"enter, then {names if one else 'a row'}: y_pred appears here")
         if self._answer is not None:
             text = predictions_text(self, self._answer, self.features, self.target)

@@ -14,6 +14,7 @@ from workflow_core.protocol import StepName
 from workflow_core.scripts import lines
 from workflow_core.specs import SaveKind, WorkflowSpec
 from workflow_tui.lessons import lesson
+from workflow_tui.widgets.digest import digest
 
 Content = Literal["lesson", "code", ""]
 
@@ -77,13 +78,20 @@ class SidePanel(VerticalScroll):
 class StepCode(Static):
     """The lines a step runs, where a screen has room for them; a low terminal has them in the side panel."""
 
-    def __init__(self, step: StepName, *, title: str = "The code", only: tuple[str, str] | None = None) -> None:
-        """`only` are the first words of the first line to show and of the one after the last."""
+    def __init__(
+        self, step: StepName, *, title: str = "The code", only: tuple[str, str] | None = None, brief: bool = False
+    ) -> None:
+        """`only` are the first words of the first line to show and of the one after the last.
+
+        With `brief` long ones are shown in part, and the frame says where all of them are.
+        """
         super().__init__("", classes="panel step-code", markup=False)
         self.step = step
         self.only = only
+        self.brief = brief
         self.border_title = title
         self._shown: object = None
+        self._left_out = False
 
     def show(self, spec: WorkflowSpec, path: str = "model.pt", kind: SaveKind = "state_dict") -> None:
         """Show the lines for `spec`; `path` and `kind` are those of the file that save and load name."""
@@ -95,7 +103,21 @@ class StepCode(Static):
         if self.only is not None:
             start, stop = (source.index(words) for words in self.only)
             source = dedent(source[source.rindex("\n", 0, start) + 1 : source.rindex("\n", 0, stop)]).strip()
-        self.update(highlighted(source, dark=shown[-1], wrap=True))
+        if self.brief:
+            whole, source = source, digest(source)
+            self._left_out = source != whole
+        self.update(highlighted(source.rstrip(), dark=shown[-1], wrap=True))
+        self.call_after_refresh(self._say_whether_all)
+
+    def on_resize(self) -> None:
+        """Other lines are seen."""
+        self._say_whether_all()
+
+    def _say_whether_all(self) -> None:
+        if not self.brief or not self.size.width:
+            return
+        lines = self.get_content_height(self.size, self.app.size, self.size.width)
+        self.border_subtitle = "c shows every line" if lines > self.size.height or self._left_out else ""
 
 
 def highlighted(source: str, *, dark: bool, wrap: bool = False) -> Syntax:
