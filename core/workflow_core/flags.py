@@ -21,15 +21,18 @@ from workflow_core.specs import (
     DATA_KINDS,
     DTYPES,
     INITS,
+    LINES,
     LOSSES,
     MISSING,
     MODEL_KINDS,
+    OPTIMIZER_OVER,
     OPTIMIZERS,
     SAMPLES,
     SCHEDULERS,
     SPACINGS,
     Argument,
     InitSpec,
+    Line,
     ModelSpec,
 )
 
@@ -209,6 +212,19 @@ def _add_training(group: Group) -> None:
     group.number("--clip", "train.clip", "largest norm of all gradients together (default 0: any)")
     group.switch("--deterministic", "train.deterministic", "only algorithms that repeat to the last bit")
     group.add("--device", "train.device", "auto (default), cpu, mps, cuda or cuda:N", metavar="NAME")
+    group.add(
+        "--loop",
+        "train.loop",
+        "an experiment: the lines that run, in this order (default forward,loss,zero_grad,backward,step)",
+        type=_loop,
+        metavar="LINES",
+    )
+    group.choice(
+        "--optimizer-over",
+        "train.optimizer_over",
+        OPTIMIZER_OVER,
+        "an experiment: holds the parameters of this model, or of another that is equal: {} (default model)",
+    )
 
 
 def _add_schedule(group: Group) -> None:
@@ -364,6 +380,14 @@ def _init(text: str) -> Mapping[str, Any]:
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
     return {"values": values, **({"kind": kind} if kind else {})}
+
+
+def _loop(text: str) -> tuple[Line, ...]:
+    """Lines of the loop with commas between them."""
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    if unknown := next((name for name in names if name not in LINES), None):
+        raise argparse.ArgumentTypeError(f"{unknown[:60]!r} is no line of the loop; there are {', '.join(LINES)}")
+    return tuple(line for name in names for line in LINES if line == name)
 
 
 def _save_kind(text: str) -> str:

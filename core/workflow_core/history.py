@@ -46,7 +46,7 @@ class HistoryData(msgspec.Struct, frozen=True, kw_only=True):
     series: dict[str, SeriesData]
 
 
-class Column(msgspec.Struct, frozen=True):
+class Column(msgspec.Struct, frozen=True, array_like=True):
     """What a chart draws in one column: the extremes over `start` to `stop` (exclusive), and the last value there."""
 
     start: int

@@ -11,12 +11,13 @@ What the engine shows of itself are the views of views.py.
 from __future__ import annotations
 
 import struct
+from typing import Literal
 
 import msgspec
 from msgspec import UNSET, UnsetType
 
 from workflow_core.errors import Problem
-from workflow_core.history import HistoryData
+from workflow_core.history import Column, HistoryData
 from workflow_core.specs import DataSpec, ModelSpec, SaveKind, TrainSpec
 from workflow_core.views import (
     ColumnScale,
@@ -25,15 +26,22 @@ from workflow_core.views import (
     EngineView,
     EvaluationView,
     FileView,
+    LaneView,
+    LineView,
     LoadedView,
+    LoopView,
+    MadeView,
     Metrics,
     ModelView,
+    PastView,
     Point,
     Prediction,
     Proof,
+    RaceView,
     Reference,
     Row,
     RunState,
+    RunView,
     SavedView,
     Source,
     SplitView,
@@ -49,11 +57,16 @@ __all__ = [
     "HEADER",
     "MAX_FRAME",
     "PROTOCOL_VERSION",
+    "Adopt",
     "Answer",
+    "Branch",
     "BuildModel",
+    "Column",
     "ColumnScale",
     "Command",
     "DataView",
+    "DeleteRuns",
+    "EditRun",
     "Ending",
     "EngineState",
     "EngineView",
@@ -61,18 +74,28 @@ __all__ = [
     "Evaluate",
     "EvaluationView",
     "Event",
+    "ExportRun",
+    "Extend",
     "FileAnswer",
     "FileView",
     "Hello",
     "Inspect",
     "InspectTable",
+    "LaneView",
+    "LineView",
     "Load",
     "LoadedView",
+    "LookBack",
+    "LoopView",
+    "MadeView",
     "MakeData",
     "Message",
     "Metrics",
     "ModelView",
+    "NextLine",
     "Notice",
+    "PastAnswer",
+    "PastView",
     "Pause",
     "Point",
     "Predict",
@@ -80,24 +103,35 @@ __all__ = [
     "Predictions",
     "Proof",
     "ProtocolError",
+    "RaceView",
+    "ReadSeries",
+    "ReadSpeed",
+    "ReadSurface",
     "Reference",
     "Reply",
     "Request",
     "Reset",
+    "RestoreRun",
     "Row",
     "Run",
     "RunState",
+    "RunView",
     "Save",
     "SavedView",
+    "SeriesAnswer",
     "SetLearningRate",
     "SetPace",
     "SetTraining",
     "Shutdown",
     "Source",
+    "SpeedAnswer",
     "SplitView",
+    "StartRace",
     "StepName",
     "StepStatus",
     "Steps",
+    "Stop",
+    "SurfaceAnswer",
     "TableAnswer",
     "TableColumn",
     "TensorView",
@@ -111,7 +145,7 @@ __all__ = [
     "request_id",
 ]
 
-PROTOCOL_VERSION = 2
+PROTOCOL_VERSION = 3
 MAX_FRAME = 16 * 1024 * 1024
 HEADER = struct.Struct(">I")
 
@@ -151,7 +185,71 @@ class Ending(msgspec.Struct, frozen=True, kw_only=True, tag="ending"):
     ends: bool
 
 
-Answer = Predictions | FileAnswer | TableAnswer | Ending | None
+class PastAnswer(msgspec.Struct, frozen=True, kw_only=True, tag="past"):
+    """Answer to `LookBack`; None where a later one of the same UI took its place before it was done."""
+
+    past: PastView | None
+
+
+class SeriesAnswer(msgspec.Struct, frozen=True, kw_only=True, tag="series"):
+    """Answer to `ReadSeries`: each series as columns that cover `start` to `stop` (exclusive) as far as it goes.
+
+    `epochs` are those that the run has by now.
+    """
+
+    run: int
+    start: int
+    stop: int
+    epochs: int
+    series: dict[str, list[Column]]
+
+
+class SurfaceAnswer(msgspec.Struct, frozen=True, kw_only=True, tag="surface"):
+    """Answer to `ReadSurface`: the training loss over two parameters, all others fixed.
+
+    `loss[row][column]` belongs to the point of a grid whose corners are the ends of the ranges, the first row at the
+    low end of `y_range`; it is the criterion's over all training rows, NaN and infinity as torch gives them. `minimum`
+    is where the loss is least in this plane: of the `closed form`, or the `best point of the grid`. `path` holds
+    (epoch, x, y) of the states that are kept, for parameters that are not tracked.
+    """
+
+    run: int
+    x: str
+    y: str
+    x_range: tuple[float, float]
+    y_range: tuple[float, float]
+    loss: tuple[tuple[float, ...], ...]
+    now: Point
+    now_loss: float
+    minimum: Point
+    minimum_loss: float
+    minimum_is: Literal["closed form", "best point of the grid"]
+    path: tuple[tuple[int, float, float], ...] = ()
+
+
+class SpeedAnswer(msgspec.Struct, frozen=True, kw_only=True, tag="speed"):
+    """Answer to `ReadSpeed`, of the run that is there.
+
+    `seconds` and `rates` are epochs a second over the seconds spent training. `epoch_ms` are milliseconds of the last
+    epochs without the waits of a pace; `line_ms` how they divide on the lines of the loop, where the lines were timed,
+    and `validation`. `rows` are training rows a second, `memory` bytes of the engine process, `device_memory` bytes
+    that torch holds on the device (None on a CPU).
+    """
+
+    run: int
+    seconds: tuple[float, ...]
+    rates: tuple[float, ...]
+    epoch_ms: float | None
+    line_ms: dict[str, float]
+    rows: float
+    threads: int
+    memory: int
+    device_memory: int | None = None
+
+
+Answer = (
+    Predictions | FileAnswer | TableAnswer | PastAnswer | SeriesAnswer | SurfaceAnswer | SpeedAnswer | Ending | None
+)
 """What the reply to a command may carry."""
 
 # --- commands: UI to engine ------------------------------------------------------------------------
@@ -193,14 +291,38 @@ class Run(msgspec.Struct, frozen=True, kw_only=True, tag="run"):
 
     Where the settings were changed or an earlier step made the run stale, a new run starts from the same initial
     parameters; a finished run whose settings only ask for more epochs goes on. `epochs` stops after so many more epochs
-    (then paused), None runs to the end.
+    (then paused), `steps` after so many steps of the optimizer, one a batch; None of both runs to the end. While a race
+    is under way, it is the race that runs.
     """
 
     epochs: int | None = None
+    steps: int | None = None
+
+
+class NextLine(msgspec.Struct, frozen=True, kw_only=True, tag="next_line"):
+    """Run the next line of the loop and show what it made; what runs is paused first, a run is made where missing."""
 
 
 class Pause(msgspec.Struct, frozen=True, kw_only=True, tag="pause"):
-    """Pause at the next epoch boundary."""
+    """Pause at the next batch boundary; a race too."""
+
+
+class Stop(msgspec.Struct, frozen=True, kw_only=True, tag="stop"):
+    """End the run: with `keep` it is finished as it stands, else it and its record are discarded; a race likewise."""
+
+    keep: bool = True
+
+
+class Extend(msgspec.Struct, frozen=True, kw_only=True, tag="extend"):
+    """So many more epochs for the run that is there, and run them."""
+
+    epochs: int
+
+
+class Branch(msgspec.Struct, frozen=True, kw_only=True, tag="branch"):
+    """A new run that goes on from the run that is there as it stood after epoch `epoch` (from 0), by its settings."""
+
+    epoch: int
 
 
 class SetPace(msgspec.Struct, frozen=True, kw_only=True, tag="set_pace"):
@@ -211,6 +333,86 @@ class SetPace(msgspec.Struct, frozen=True, kw_only=True, tag="set_pace"):
 
 class Reset(msgspec.Struct, frozen=True, kw_only=True, tag="reset"):
     """Back to epoch 0 with the same initial parameters, whatever the state of the run."""
+
+
+class StartRace(msgspec.Struct, frozen=True, kw_only=True, tag="start_race"):
+    """Train a model from the same initial parameters by each of these settings, all at once; 2 to 6 of them."""
+
+    lanes: tuple[TrainSpec, ...]
+
+
+class Adopt(msgspec.Struct, frozen=True, kw_only=True, tag="adopt"):
+    """Make a lane of the race that is there the run that the other steps are about; the race is over then."""
+
+    run: int
+
+
+class LookBack(msgspec.Struct, frozen=True, kw_only=True, tag="look_back"):
+    """The run that is there, as it stood after epoch `epoch` (from 0; -1 is before the first), running or not."""
+
+    epoch: int
+
+
+class ReadSeries(msgspec.Struct, frozen=True, kw_only=True, tag="read_series"):
+    """Series of a run that is kept, of the epochs `start` to `stop` (exclusive), in at most `columns` columns.
+
+    `names` empty is all of them. As many columns as epochs, up to 4,096, are the exact values.
+    """
+
+    run: int
+    start: int
+    stop: int
+    columns: int
+    names: tuple[str, ...] = ()
+
+
+class ReadSurface(msgspec.Struct, frozen=True, kw_only=True, tag="read_surface"):
+    """The training loss over the scalars `x` and `y` of the model, such as `weight` or `0.weight[3,1]`.
+
+    All others stay as they are now, or with `epoch` as they were after that epoch (from 0). Ranges that are None are
+    chosen so that the path walked so far and the minimum are within.
+    """
+
+    x: str
+    y: str
+    columns: int
+    rows: int
+    x_range: tuple[float, float] | None = None
+    y_range: tuple[float, float] | None = None
+    epoch: int | None = None
+
+
+class ReadSpeed(msgspec.Struct, frozen=True, kw_only=True, tag="read_speed"):
+    """How fast the run that is there trains, and what it takes."""
+
+
+class EditRun(msgspec.Struct, frozen=True, kw_only=True, tag="edit_run"):
+    """Name a run, or pin it; None leaves as it is."""
+
+    run: int
+    name: str | None = None
+    pinned: bool | None = None
+
+
+class DeleteRuns(msgspec.Struct, frozen=True, kw_only=True, tag="delete_runs"):
+    """Forget these runs and all that was recorded of them; the run that is there, or a race's, cannot be."""
+
+    runs: tuple[int, ...]
+
+
+class RestoreRun(msgspec.Struct, frozen=True, kw_only=True, tag="restore_run"):
+    """Set data, model and training as they were for this run; the data and the model are made."""
+
+    run: int
+
+
+class ExportRun(msgspec.Struct, frozen=True, kw_only=True, tag="export_run"):
+    """Write every epoch of a run as CSV, or with settings and result as JSON; a file is replaced with `overwrite`."""
+
+    run: int
+    path: str
+    kind: Literal["csv", "json"]
+    overwrite: bool = False
 
 
 class Evaluate(msgspec.Struct, frozen=True, kw_only=True, tag="evaluate"):
@@ -261,9 +463,23 @@ Command = (
     | SetLearningRate
     | InspectTable
     | Run
+    | NextLine
     | Pause
+    | Stop
+    | Extend
+    | Branch
     | SetPace
     | Reset
+    | StartRace
+    | Adopt
+    | LookBack
+    | ReadSeries
+    | ReadSurface
+    | ReadSpeed
+    | EditRun
+    | DeleteRuns
+    | RestoreRun
+    | ExportRun
     | Evaluate
     | Predict
     | Save
@@ -292,7 +508,11 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True, tag="reply"):
 
 
 class Update(msgspec.Struct, frozen=True, kw_only=True, tag="update", omit_defaults=True):
-    """The parts of the engine's state that changed; what is UNSET stays as it is, None means there is none now."""
+    """The parts of the engine's state that changed; what is UNSET stays as it is, None means there is none now.
+
+    `runs` are the pinned ones that are kept and the newest others, newest first; the one that is there is among them
+    once it has an epoch.
+    """
 
     engine: EngineView | UnsetType = UNSET
     steps: Steps | UnsetType = UNSET
@@ -303,6 +523,9 @@ class Update(msgspec.Struct, frozen=True, kw_only=True, tag="update", omit_defau
     model: ModelView | UnsetType | None = UNSET
     training: TrainingView | UnsetType | None = UNSET
     history: HistoryData | UnsetType | None = UNSET
+    loop: LoopView | UnsetType | None = UNSET
+    race: RaceView | UnsetType | None = UNSET
+    runs: tuple[RunView, ...] | UnsetType = UNSET
     evaluation: EvaluationView | UnsetType | None = UNSET
     saved: SavedView | UnsetType | None = UNSET
     loaded: LoadedView | UnsetType | None = UNSET

@@ -11,7 +11,7 @@ from typing import Literal
 import msgspec
 
 from workflow_core.errors import Problem
-from workflow_core.specs import DataSpec, ModelSpec, SaveKind, TrainSpec
+from workflow_core.specs import DataSpec, Line, ModelSpec, SaveKind, TrainSpec, WorkflowSpec
 
 StepName = Literal["data", "build", "train", "evaluate", "save", "load"]
 StepStatus = Literal["open", "done", "stale"]
@@ -178,9 +178,17 @@ class TrainingView(msgspec.Struct, frozen=True, kw_only=True):
     counted from 0.
 
     `pace` is epochs per second asked for (None is flat out), `rate` those measured over the last second, `elapsed` the
-    seconds spent training. `lr_changes` are the learning rates that were set by hand, each with the epoch it was first
-    used in. `first_bad` is the first epoch with a NaN or infinite figure; `reason` says why the training ended and
-    `advice` what to try.
+    seconds spent training; `capacity` the epochs a second that the same training does flat out, as measured. `batch`
+    batches of the epoch under way are done, of `batches` an epoch. `lr_changes` are the learning rates that were set by
+    hand, each with the epoch it was first used in.
+
+    `first_bad` is the first epoch with a NaN or infinite figure; `reason` says why the training ended, `cause` what has
+    probably brought a divergence about, and `advice` what to try; `try_lr` is a learning rate that is known or likely
+    to be stable. `findings` say in a sentence each what looks wrong while all figures are finite.
+
+    `gradients` are those of the last step before clipping: of each tracked value by its name, or of a larger model the
+    L2 norm of each tensor's; empty where there are none (`.grad` is None). A run that goes on from an epoch of another
+    one has that one's number as `parent` (0: none) and `parent_epoch` completed epochs from it.
     """
 
     run: int
@@ -208,6 +216,139 @@ class TrainingView(msgspec.Struct, frozen=True, kw_only=True):
     first_bad: int | None = None
     reason: str = ""
     advice: str = ""
+    cause: str = ""
+    try_lr: float | None = None
+    findings: tuple[str, ...] = ()
+    gradients: dict[str, float] = {}
+    capacity: float = 0.0
+    batch: int = 0
+    batches: int = 1
+    parent: int = 0
+    parent_epoch: int = 0
+
+
+class MadeView(msgspec.Struct, frozen=True, kw_only=True):
+    """What a line of the loop left behind: a tensor before and after it, at most 8 leading values, flattened.
+
+    None stands for what is not there, such as `.grad` before the first backward. `label` is `y_pred`, `residual`
+    (y_pred - y), `loss`, `weight.grad`, `weight` and so on.
+    """
+
+    label: str
+    shape: tuple[int, ...]
+    dtype: str
+    before: tuple[float, ...] | None
+    after: tuple[float, ...] | None
+
+
+class LineView(msgspec.Struct, frozen=True, kw_only=True):
+    """A line of the loop: its code, whether it ran in this pass, and what it made then."""
+
+    line: Line
+    code: str
+    done: bool = False
+    made: tuple[MadeView, ...] = ()
+
+
+class LoopView(msgspec.Struct, frozen=True, kw_only=True):
+    """A pass through the loop that is made one line at a time: batch `batch` (from 0) of `batches` in epoch `epoch`.
+
+    `lines` are those that run, in their order, `off` those switched off; `lines[next]` is the next one, and after the
+    last the next call begins the next batch. `fault` is what Python or torch said where a line could not run.
+    """
+
+    epoch: int
+    batch: int
+    batches: int
+    rows: int
+    lines: tuple[LineView, ...]
+    next: int
+    off: tuple[Line, ...] = ()
+    fault: str = ""
+
+
+class PastView(msgspec.Struct, frozen=True, kw_only=True):
+    """A run as it stood after epoch `epoch` (counted from 0; -1 is before the first), fields as in TrainingView.
+
+    `replayed` where the weights were made by training again from a kept state, not read from the record. `equal` says
+    whether losses and tracked values are those recorded then, bit for bit; False only where a model draws random
+    numbers of its own.
+    """
+
+    run: int
+    epoch: int
+    parameters: dict[str, float]
+    line: tuple[Point, ...]
+    pairs: tuple[Point, ...] = ()
+    coefficients: dict[str, float] = {}
+    train_loss: float | None = None
+    val_loss: float | None = None
+    learning_rate: float | None = None
+    grad_norm: float | None = None
+    replayed: bool = False
+    equal: bool = True
+
+
+class RunView(msgspec.Struct, frozen=True, kw_only=True):
+    """A run as it is kept: settings and result. `name` is empty until somebody gives it one.
+
+    `begun` is seconds since 1970 in UTC, `elapsed` seconds spent training, `epochs` how many are recorded, `state` a
+    RunState, `interrupted` (its engine was killed) or `stopped` (by hand). `race` is the number of the race it was a
+    lane of, 0 for none. Losses are the criterion's, as the model saw them, `loss_scale` as in TrainingView.
+    """
+
+    run: int
+    name: str
+    begun: float
+    elapsed: float
+    spec: WorkflowSpec
+    state: str
+    reason: str = ""
+    epochs: int = 0
+    pinned: bool = False
+    train_loss: float | None = None
+    val_loss: float | None = None
+    best_epoch: int | None = None
+    best_loss: float | None = None
+    loss_scale: float | None = 1.0
+    parameters: dict[str, float] = {}
+    lr_changes: tuple[tuple[int, float], ...] = ()
+    parent: int = 0
+    parent_epoch: int = 0
+    race: int = 0
+
+
+class LaneView(msgspec.Struct, frozen=True, kw_only=True):
+    """One of the trainings of a race; `label` names what its settings have that the others' have not."""
+
+    run: int
+    label: str
+    spec: TrainSpec
+    state: RunState
+    epoch: int = 0
+    train_loss: float | None = None
+    val_loss: float | None = None
+    best_epoch: int | None = None
+    best_loss: float | None = None
+    parameters: dict[str, float] = {}
+    first_bad: int | None = None
+    reason: str = ""
+
+
+class RaceView(msgspec.Struct, frozen=True, kw_only=True):
+    """Several trainings at once, from the same initial parameters on the same data, epoch by epoch side by side.
+
+    `pace` and `rate` are epochs a second of each lane; `elapsed` are seconds.
+    """
+
+    race: int
+    state: RunState
+    lanes: tuple[LaneView, ...]
+    epochs: int
+    epoch: int
+    pace: float | None
+    rate: float = 0.0
+    elapsed: float = 0.0
 
 
 class Metrics(msgspec.Struct, frozen=True, kw_only=True):

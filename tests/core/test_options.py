@@ -104,7 +104,8 @@ FLAGS: list[tuple[str, WorkflowSpec]] = [
     (
         """--data /d/t.csv --features a,b --target y --no-header --missing impute --standardize --dtype float64
         --model mlp --hidden 32,8 --activation tanh --dropout 0.1 --init zeros --weight-decay 0.01
-        --batch-size 32 --batch-seed 7 --scheduler cosine --early-stop 20 --min-delta 1e-4 --clip 1 --deterministic""",
+        --batch-size 32 --batch-seed 7 --scheduler cosine --early-stop 20 --min-delta 1e-4 --clip 1 --deterministic
+        --loop forward,loss,backward,step --optimizer-over another""",
         WorkflowSpec(
             data=DataSpec(
                 kind="table",
@@ -121,6 +122,8 @@ FLAGS: list[tuple[str, WorkflowSpec]] = [
             ),
             train=TrainSpec(
                 weight_decay=0.01,
+                loop=("forward", "loss", "backward", "step"),
+                optimizer_over="another",
                 batch_size=32,
                 batch_seed=7,
                 scheduler="cosine",

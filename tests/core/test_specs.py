@@ -18,6 +18,7 @@ from workflow_core.specs import (
     DATA_KINDS,
     DTYPES,
     INITS,
+    LINES,
     LOSSES,
     MAX_DEGREE,
     MAX_EPOCHS,
@@ -25,6 +26,7 @@ from workflow_core.specs import (
     MAX_SEED,
     MISSING,
     MODEL_KINDS,
+    OPTIMIZER_OVER,
     OPTIMIZERS,
     SAMPLES,
     SCHEDULERS,
@@ -153,6 +155,8 @@ def train_specs(draw: st.DrawFn) -> TrainSpec:
         clip=0.0 if optimizer == "lbfgs" else draw(st.floats(0, 1e30)),
         deterministic=draw(st.booleans()),
         device=draw(st.sampled_from(["auto", "cpu", "mps", "cuda", "cuda:0", "cuda:12"])),
+        loop=LINES if optimizer == "lbfgs" else tuple(draw(st.lists(st.sampled_from(LINES), unique=True))),
+        optimizer_over=draw(st.sampled_from(OPTIMIZER_OVER)),
     )
 
 
@@ -351,6 +355,8 @@ def test_a_class_in_a_file(text: str, expected: tuple[str, str] | None) -> None:
         {"epochs": 0},
         {"epochs": 10**9 + 1},
         {"device": "gpu"},
+        {"loop": ("forward", "loss", "forward")},
+        {"loop": ("forward", "loss", "zero_grad", "backward"), "optimizer": "lbfgs"},
         {"device": "cuda:"},
         {"device": "cpu:0"},
         {"device": "cuda:٣"},

@@ -14,8 +14,11 @@ from workflow_core.protocol import (
     EvaluationView,
     Event,
     LoadedView,
+    LoopView,
     ModelView,
+    RaceView,
     Reference,
+    RunView,
     SavedView,
     StepName,
     Steps,
@@ -43,6 +46,9 @@ class State:
     model: ModelView | None = None
     training: TrainingView | None = None
     history: History = field(default_factory=History)
+    loop: LoopView | None = None
+    race: RaceView | None = None
+    runs: tuple[RunView, ...] = ()
     evaluation: EvaluationView | None = None
     saved: SavedView | None = None
     loaded: LoadedView | None = None

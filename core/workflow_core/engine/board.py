@@ -24,7 +24,7 @@ class Board:
     def __init__(self, engine: EngineView) -> None:
         self._state: dict[str, Any] = dict.fromkeys(FIELDS)
         self._state.update(
-            engine=engine, steps=Steps(), data_spec=DataSpec(), model_spec=ModelSpec(), train_spec=TrainSpec()
+            engine=engine, steps=Steps(), data_spec=DataSpec(), model_spec=ModelSpec(), train_spec=TrainSpec(), runs=()
         )
         self._history: History | None = None
 

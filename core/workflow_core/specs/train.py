@@ -13,10 +13,15 @@ Loss = Literal["mse", "l1", "huber", "smooth_l1"]
 Optimizer = Literal["sgd", "adam", "adamw", "rmsprop", "adagrad", "lbfgs"]
 Scheduler = Literal["none", "step", "cosine", "plateau", "warmup"]
 SaveKind = Literal["state_dict", "checkpoint"]
+Line = Literal["forward", "loss", "zero_grad", "backward", "step"]
+OptimizerOver = Literal["model", "another"]
 
 LOSSES: tuple[Loss, ...] = get_args(Loss)
 OPTIMIZERS: tuple[Optimizer, ...] = get_args(Optimizer)
 SCHEDULERS: tuple[Scheduler, ...] = get_args(Scheduler)
+LINES: tuple[Line, ...] = get_args(Line)
+"""The five lines of the loop, in the order in which they belong."""
+OPTIMIZER_OVER: tuple[OptimizerOver, ...] = get_args(OptimizerOver)
 
 OPTIMIZER_USES: dict[Optimizer, tuple[str, ...]] = {
     "sgd": ("momentum", "nesterov", "weight_decay"),
@@ -72,6 +77,10 @@ class TrainSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     does. `clip` is the largest norm that the gradients may have together, 0 leaves them, as lbfgs needs them.
     `deterministic` asks torch for algorithms that repeat to the last bit. `device` is `auto` (CUDA, then MPS, then
     CPU), `cpu`, `mps`, `cuda` or `cuda:N`.
+
+    `loop` and `optimizer_over` are for experiments, and do what torch does: `loop` names the lines of the loop that
+    run, in their order (one that is left out is switched off), `optimizer_over` may give the optimizer the parameters
+    of another, equal model, a mistake that says nothing of itself.
     """
 
     loss: Loss = "mse"
@@ -92,6 +101,13 @@ class TrainSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     clip: float = 0.0
     deterministic: bool = False
     device: str = "auto"
+    loop: tuple[Line, ...] = LINES
+    optimizer_over: OptimizerOver = "model"
+
+    @property
+    def experiment(self) -> bool:
+        """Is the loop another one than the textbook's?"""
+        return self.loop != LINES or self.optimizer_over != "model"
 
     def __post_init__(self) -> None:
         check_number("delta", self.delta, 1e-12, 1e12)
@@ -115,3 +131,7 @@ class TrainSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
             # lbfgs takes the change of the gradients for the curvature; between clipped ones there is none
             raise ValueError("lbfgs cannot learn from clipped gradients; set clip to 0, or choose another optimizer")
         parse_device(self.device)
+        if len(set(self.loop)) < len(self.loop):
+            raise ValueError("a line of the loop stands there twice; each can run once")
+        if self.optimizer == "lbfgs" and self.loop != LINES:
+            raise ValueError("lbfgs runs the lines of the loop by itself; choose another optimizer to change them")
