@@ -125,6 +125,23 @@ class Series:
         self.last = self.last[1::2]
         self.width *= 2
 
+    def shortened(self, epochs: int, values: Sequence[float]) -> Series:
+        """The same series as it was after `epochs` epochs; `values` are those of its last bucket, then partly filled.
+
+        Buckets keep the width they have now: it holds what it held then, perhaps less finely.
+        """
+        assert 0 <= epochs <= self.epochs
+        whole = epochs // self.width
+        assert len(values) == epochs - whole * self.width
+        series = Series(self.cap)
+        series.width, series.epochs = self.width, whole * self.width
+        series.low, series.high = self.low[:whole], self.high[:whole]
+        series.first, series.last = self.first[:whole], self.last[:whole]
+        if self.first_bad is not None and self.first_bad < series.epochs:
+            series.first_bad = self.first_bad
+        series.extend(values)
+        return series
+
     def columns(self, count: int, start: int, stop: int) -> list[Column]:
         """At most `count` columns that cover the epochs `start` to `stop` (exclusive) as far as they exist.
 
@@ -198,6 +215,17 @@ class History:
             self.series[name].extend(column)
 
     @property
+    def width(self) -> int:
+        """How many epochs a bucket of every series holds."""
+        return next((series.width for series in self.series.values()), 1)
+
+    def shortened(self, epochs: int, values: Mapping[str, Sequence[float]]) -> History:
+        """The history as it was after `epochs` epochs; `values` hold those of the last bucket (see Series)."""
+        history = History(self.cap)
+        history.series = {name: series.shortened(epochs, values[name]) for name, series in self.series.items()}
+        return history
+
+    @property
     def first_bad(self) -> int | None:
         """The first epoch in which any series was NaN or infinite."""
         return min((s.first_bad for s in self.series.values() if s.first_bad is not None), default=None)
@@ -206,7 +234,7 @@ class History:
         """A snapshot for the wire."""
         return HistoryData(
             epochs=self.epochs,
-            width=next((series.width for series in self.series.values()), 1),
+            width=self.width,
             series={
                 name: SeriesData(
                     low=list(s.low),
