@@ -21,6 +21,7 @@ from workflow_core.client import EngineClient
 from workflow_core.errors import Problem
 from workflow_core.protocol import (
     Command,
+    NextLine,
     Pause,
     Predict,
     Predictions,
@@ -56,6 +57,11 @@ def without_flags(problem: Problem) -> Problem:
     """A problem as the screen tells it: what the command line calls things, such as ` (--missing drop)`, left out."""
     message, advice = (re.sub(r"\s*\(--[a-z][^()]*\)", "", text) for text in (problem.message, problem.advice))
     return Problem(title=problem.title, message=message, advice=advice)
+
+
+class RunsStub:
+    def drawn(self, state: State) -> tuple[int, ...]:
+        return ()
 
 
 def later(step: StepName) -> Callable[[], StepScreen]:
@@ -94,6 +100,7 @@ class WorkflowApp(SturdyApp, OneKeyAtATime, GuardedApp[int]):
         self._guard = OutputGuard(ascii_only=ascii_only())
         self.link = Link(self, make_client, device)
         self.files = FileFlows(self)
+        self.runs = RunsStub()
         self.way_back = way_back
         self.farewell = ""
         self._wanted_pace: float | None = DEFAULT_PACE
@@ -194,24 +201,25 @@ class WorkflowApp(SturdyApp, OneKeyAtATime, GuardedApp[int]):
         if self.state.training is not None:
             self.send(SetPace(pace=pace))
 
-    def run_training(self, epochs: int | None = None) -> None:
-        """Run the training, to its end or for so many epochs."""
+    def run_training(self, command: Run | NextLine | None = None) -> None:
+        """Run the training: to its end, or as far as `command` says."""
         training = self.state.training
         if (
             training is not None
             and training.state == "finished"
             and training.spec == self.state.train_spec
             and self.state.steps.train == "done"
+            and self.state.race is None
             and not self.link.busy  # such as a reset, which would change all this
         ):
-            self.complain(f"All {training.spec.epochs:,} epochs are done: more epochs in the settings go on, r resets")
+            self.complain(f"All {training.spec.epochs:,} epochs are done: m trains more, r resets")
             return
-        self.start_work(partial(self._run, epochs), "commands")
+        self.start_work(partial(self._run, command or Run()), "commands")
 
-    async def _run(self, epochs: int | None) -> None:
+    async def _run(self, command: Run | NextLine) -> None:
         if self.state.training is None and not (await self.link.ask(SetPace(pace=self._wanted_pace)))[1]:
             return
-        await self.link.ask(Run(epochs=epochs))
+        await self.link.ask(command)
 
     async def train_first(self) -> None:
         """Go to the training and run it: what a later step needs and does not have."""

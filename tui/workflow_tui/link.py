@@ -164,6 +164,16 @@ class Link:
         self.app.forget_complaint()
         return answer, True
 
+    async def look_up(self, command: Command) -> object | Problem:
+        """Ask for what only shows something: a problem is the answer, not a dialog, and nobody is told to wait."""
+        if self.state.lost:
+            return Problem(title="The engine has ended", message="the engine has ended.")
+        try:
+            await self._connected.wait()
+            return await self.client.request(command)
+        except WorkflowError as error:
+            return error.problem
+
     # coming and going
 
     async def connect(self) -> None:

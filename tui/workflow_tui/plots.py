@@ -72,10 +72,9 @@ def data_range(data: DataView) -> tuple[float, float]:
     return min(low for low, _ in ranges), max(high for _, high in ranges)
 
 
-def series_points(history: History, name: str, start: int, stop: int) -> list[Point]:
-    """A series as points for `start` to `stop` (exclusive) epochs: at most two a column, least and greatest value."""
-    series = history.series.get(name)
-    return [] if series is None else list(_points(series.columns(COLUMNS, start, stop)))
+def column_points(columns: Iterable[Column]) -> list[Point]:
+    """The columns of a series as points: at most two each, the least and the greatest value."""
+    return list(_points(columns))
 
 
 def _points(columns: Iterable[Column]) -> Iterator[Point]:

@@ -167,6 +167,17 @@ class Runner:
         changes = (*earlier, (self.view.epoch, learning_rate))
         self.view = replace(self.view, learning_rate=learning_rate, lr_changes=changes)
 
+    def finish(self, reason: str) -> None:
+        """End the run as it stands, between two epochs; `extend` and `begin` can still go on with it."""
+        self._change("finished", reason)
+
+    def discard(self) -> None:
+        """Forget what was recorded of the run."""
+        if self.running:
+            self._change("paused")
+        if self._store is not None and self._record:
+            self._store.delete(self._record)
+
     def fail(self, reason: str) -> None:
         """End the run for good: in the middle of an epoch, whose weights belong to no figures."""
         self._pending = 0

@@ -33,6 +33,7 @@ from workflow_core.protocol import (
     EngineView,
     Epochs,
     Evaluate,
+    Extend,
     FileAnswer,
     Inspect,
     InspectTable,
@@ -46,10 +47,11 @@ from workflow_core.protocol import (
     SetLearningRate,
     SetPace,
     SetTraining,
+    Stop,
     TrainingView,
     Update,
 )
-from workflow_core.specs import DataSpec, ModelSpec, TrainSpec
+from workflow_core.specs import MAX_EPOCHS, DataSpec, ModelSpec, TrainSpec
 from workflow_core.steps import load, tables, train
 from workflow_core.steps.custom import explained
 from workflow_core.store import Store
@@ -150,6 +152,10 @@ class Session:
                 self._run(epochs)
             case Pause():
                 self._pause()
+            case Stop(keep=keep):
+                self._stop(keep)
+            case Extend(epochs=epochs):
+                self._extend(epochs)
             case SetPace(pace=pace):
                 self._set_pace(pace)
             case Reset():
@@ -311,6 +317,61 @@ class Session:
             self._runner.pause()
             self._show(Update(training=self._runner.view))
 
+    def _stop(self, keep: bool) -> None:
+        runner = self._begun_run("stop")
+        if not keep:
+            self._discard()
+            return
+        if runner.view.state not in ("ready", "running", "paused"):
+            raise _over(runner.view)
+        runner.finish("stopped by hand")
+        self._progress.done("train", runner.view.reason)
+        self._show(Update(training=runner.view))
+
+    def _discard(self) -> None:
+        """The run and its record are gone; what is there is the untrained model."""
+        runner, fresh = self._runner, None
+        if not self._stale:
+            fresh = self._material.fresh_model(self._train_spec)
+        assert runner is not None
+        runner.discard()
+        update = self._material.take_fresh(fresh) if fresh is not None else Update()
+        self._runner = self._runner_made = None
+        self._progress.reopen("train")
+        self._progress.outdate(RESULTS, "the run was discarded")
+        self._show(replace(update, training=None, history=None))
+
+    def _extend(self, epochs: int) -> None:
+        runner = self._begun_run("extend")
+        view = runner.view
+        if view.state in ("diverged", "failed"):
+            raise _over(view)
+        if not runner.extensible:
+            why = "a cosine schedule ends with its last epoch" if not runner.trainer.ended else view.reason
+            raise WorkflowError("This run takes no more epochs", f"{why}.", "Set more epochs, and reset.")
+        total = (view.epoch if view.state == "finished" else view.spec.epochs) + epochs
+        if epochs < 1 or total > MAX_EPOCHS:
+            raise WorkflowError(
+                "Not a number of epochs", f"{epochs:,} more cannot be run.", f"{MAX_EPOCHS:,} in all are the most."
+            )
+        longer = replace(view.spec, epochs=total)
+        if self._train_spec == view.spec:
+            self._train_spec = longer
+        runner.extend(longer)
+        self._progress.reopen("train")
+        runner.begin(None)
+        self._show(Update(training=runner.view, train_spec=self._train_spec))
+
+    def _begun_run(self, what: str) -> Runner:
+        """The run that is there. Raises WorkflowError where there is none with an epoch, or it is stale."""
+        if self._runner is None or not self._runner.view.epoch:
+            raise WorkflowError("No run", f"there is no run to {what}.", "Start one first.")
+        if self._stale and what != "stop":
+            raise WorkflowError(
+                "The training is out of date", f"{self._progress.view().reasons['train']}.", "Run it anew."
+            )
+        return self._runner
+
     def _set_pace(self, pace: float | None) -> None:
         if pace is not None and not (math.isfinite(pace) and pace >= 1):
             raise WorkflowError("Not a pace", f"{pace:g} epochs a second is not a pace.", "Ask for 1 or more.")
@@ -397,9 +458,8 @@ def _over(view: TrainingView) -> WorkflowError:
         mend = "Reset to train with the learning rate of the settings." if view.lr_changes else view.advice
         return WorkflowError("This run has diverged", f"{view.reason}; further epochs would not mend it.", mend)
     if view.epoch < view.spec.epochs:
-        return WorkflowError(
-            "This run is finished", f"{view.reason}.", "Set more patience, or other settings, and run anew; or reset."
-        )
+        more = "Extend it" if view.held is None else "Set more patience, or other settings, and run anew"
+        return WorkflowError("This run is finished", f"{view.reason}.", f"{more}; or reset.")
     return WorkflowError(
         "This run is finished",
         f"all {view.spec.epochs:,} epochs are done.",

@@ -7,7 +7,7 @@ from textwrap import indent
 
 from workflow_core.scripts.data import splits
 from workflow_core.scripts.text import listed, number
-from workflow_core.specs import OPTIMIZER_USES, Loss, Optimizer, TrainSpec, WorkflowSpec
+from workflow_core.specs import OPTIMIZER_USES, Line, Loss, Optimizer, TrainSpec, WorkflowSpec
 
 LrChanges = Sequence[tuple[int, float]]
 
@@ -55,6 +55,15 @@ VALIDATE = """
     with torch.inference_mode():
         val_loss = criterion(model(X_val), y_val).item()
 """
+
+LINE_CODE: dict[Line, str] = {
+    "forward": "y_pred = model(X)",
+    "loss": "loss = criterion(y_pred, y)",
+    "zero_grad": "optimizer.zero_grad()",
+    "backward": "loss.backward()",
+    "step": "optimizer.step()",
+}
+"""The lines of the loop, by their names."""
 
 COPY = "copy.deepcopy(model.state_dict())"
 BEFORE = f"    weights = {COPY}  # what train_loss will be the loss of\n"

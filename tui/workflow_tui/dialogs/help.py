@@ -29,7 +29,7 @@ class HelpDialog(SturdyScreen, ModalScreen[None]):
         super().__init__()
         self.step = screen.step
         self.purpose = screen.purpose
-        self.commands = screen.commands
+        self.sections = screen.sections()
         self.common = tuple(command for command in screen.all_commands() if command not in screen.commands)
 
     def compose(self) -> ComposeResult:
@@ -38,7 +38,8 @@ class HelpDialog(SturdyScreen, ModalScreen[None]):
             box.border_title = f"Help: {self.step.capitalize()}"
             box.border_subtitle = "? or escape closes"
             yield Static(Text(self.purpose), markup=False)
-            yield Static(self._keys("On this screen", self.commands), markup=False)
+            for title, commands in self.sections:
+                yield Static(self._keys(title, commands), markup=False)
             yield Static(self._keys("On every screen", self.common), markup=False)
             yield Static(self._fields(), markup=False)
 
@@ -50,7 +51,7 @@ class HelpDialog(SturdyScreen, ModalScreen[None]):
         accent = self.app.theme_variables.get("accent", "default")
         text = Text().append(f"\n{title}\n", "bold")
         for command in commands:
-            text.append(f"  {command.shown:<8}", f"bold {accent}").append(f"{command.help}\n")
+            text.append(f"  {command.shown:<10}", f"bold {accent}").append(f"{command.help}\n")
         return text
 
     def _fields(self) -> Text:

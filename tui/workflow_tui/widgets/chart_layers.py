@@ -52,7 +52,22 @@ class Mark:
     text: str = ""
 
 
-Layer = Lines | Scatter | Horizontal | Mark
+@dataclass(frozen=True)
+class Heat:
+    grid: object
+    x_range: object
+    y_range: object
+    log: bool = False
+
+
+@dataclass(frozen=True)
+class Path:
+    role: Role
+    label: str
+    points: Points
+
+
+Layer = Heat | Path | Lines | Scatter | Horizontal | Mark
 Range = tuple[float, float]
 
 
