@@ -10,6 +10,7 @@ import torch
 from torch import nn, optim
 
 from workflow_core.specs import OPTIMIZER_USES, Optimizer, TrainSpec
+from workflow_core.steps.tensors import on_cpu
 
 OPTIMIZERS: dict[Optimizer, Callable[..., optim.Optimizer]] = {
     "sgd": optim.SGD,
@@ -30,6 +31,19 @@ def make_optimizer(spec: TrainSpec, model: nn.Module) -> optim.Optimizer:
         # torch would come to the same for tensors on a CPU, but look at each of them at every step to find out
         settings["foreach"] = False
     return OPTIMIZERS[spec.optimizer](parameters, lr=spec.learning_rate, **settings)
+
+
+def load_state(optimizer: optim.Optimizer, state: dict[str, Any]) -> None:
+    """Give `optimizer` what one like it remembers, and its learning rates; its settings stay those of the spec.
+
+    Raises ValueError where the state is that of other parameters.
+    """
+    groups = optimizer.state_dict()["param_groups"]
+    for own, saved in zip(groups, state["param_groups"], strict=True):
+        if own["params"] != saved["params"]:
+            raise ValueError("the optimizer has another number of parameters")
+        own.update({name: saved[name] for name in ("lr", "initial_lr") if name in saved})
+    optimizer.load_state_dict({"state": on_cpu(state["state"]), "param_groups": groups})
 
 
 class LeanOptimizer:

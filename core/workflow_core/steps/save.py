@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from workflow_core import atomic
 from workflow_core.archive import seal
@@ -18,6 +18,7 @@ from workflow_core.specs import SaveKind, WorkflowSpec
 from workflow_core.steps import custom
 from workflow_core.steps.build import predict, spread
 from workflow_core.steps.data import Dataset
+from workflow_core.steps.tensors import on_cpu
 
 FORMAT_VERSION = 2
 """1 had one feature `x`, and neither scaling nor the text of a class."""
@@ -49,7 +50,7 @@ def save(
     Everything is a plain value or a CPU tensor, so that torch.load(path) reads both with its safe defaults on any
     machine. Raises WorkflowError; then a file that was there is as it was.
     """
-    weights = _on_cpu(model.state_dict())
+    weights = on_cpu(model.state_dict())
     contents = weights
     if kind == "checkpoint":
         contents = {
@@ -59,7 +60,7 @@ def save(
             "train_loss": train_loss,
             "val_loss": val_loss,
             "model_state_dict": weights,
-            "optimizer_state_dict": _on_cpu(optimizer_state),
+            "optimizer_state_dict": on_cpu(optimizer_state),
             "workflow": msgspec.to_builtins(workflow),
             "lr_changes": [list(change) for change in lr_changes],
             **_columns(dataset),
@@ -69,17 +70,6 @@ def save(
     buffer = io.BytesIO()
     torch.save(contents, buffer)
     return atomic.write(path, seal(buffer.getvalue()), overwrite=overwrite)
-
-
-def _on_cpu(item: Any) -> Any:
-    """A copy of nested containers with every tensor on the CPU and in a storage of its own."""
-    if isinstance(item, Tensor):
-        return item.detach().to("cpu").clone(memory_format=torch.contiguous_format)
-    if isinstance(item, Mapping):
-        return {key: _on_cpu(part) for key, part in item.items()}
-    if isinstance(item, list | tuple):
-        return type(item)(map(_on_cpu, item))
-    return item
 
 
 def _columns(dataset: Dataset | None) -> dict[str, Any]:
