@@ -125,23 +125,6 @@ class Series:
         self.last = self.last[1::2]
         self.width *= 2
 
-    def shortened(self, epochs: int, values: Sequence[float]) -> Series:
-        """The same series as it was after `epochs` epochs; `values` are those of its last bucket, then partly filled.
-
-        Buckets keep the width they have now: it holds what it held then, perhaps less finely.
-        """
-        assert 0 <= epochs <= self.epochs
-        whole = epochs // self.width
-        assert len(values) == epochs - whole * self.width
-        series = Series(self.cap)
-        series.width, series.epochs = self.width, whole * self.width
-        series.low, series.high = self.low[:whole], self.high[:whole]
-        series.first, series.last = self.first[:whole], self.last[:whole]
-        if self.first_bad is not None and self.first_bad < series.epochs:
-            series.first_bad = self.first_bad
-        series.extend(values)
-        return series
-
     def columns(self, count: int, start: int, stop: int) -> list[Column]:
         """At most `count` columns that cover the epochs `start` to `stop` (exclusive) as far as they exist.
 
@@ -218,12 +201,6 @@ class History:
     def width(self) -> int:
         """How many epochs a bucket of every series holds."""
         return next((series.width for series in self.series.values()), 1)
-
-    def shortened(self, epochs: int, values: Mapping[str, Sequence[float]]) -> History:
-        """The history as it was after `epochs` epochs; `values` hold those of the last bucket (see Series)."""
-        history = History(self.cap)
-        history.series = {name: series.shortened(epochs, values[name]) for name, series in self.series.items()}
-        return history
 
     @property
     def first_bad(self) -> int | None:

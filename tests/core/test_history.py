@@ -85,27 +85,6 @@ def test_a_snapshot_goes_on_as_if_never_interrupted(
     assert resumed.first_bad == whole.first_bad
 
 
-@given(CHUNKS, CHUNKS, CAPS, st.floats(0, 1))
-def test_a_shortened_history_holds_what_it_held_then_and_goes_on(
-    chunks: list[list[float]], more: list[list[float]], cap: int, part: float
-) -> None:
-    series, values = filled(chunks, cap)
-    epochs = int(part * len(values))
-    series = series.shortened(epochs, values[epochs - epochs % series.width : epochs])
-    kept = values[:epochs]
-    for chunk in more:
-        series.extend(chunk)
-        kept = kept + chunk
-    assert series.epochs == len(kept)
-    assert series.first_bad == next((at for at, value in enumerate(kept) if not math.isfinite(value)), None)
-    for column in series.columns(10_000, 0, len(kept)):
-        good = finite(kept[column.start : column.stop])
-        assert same(column.low, min(good, default=math.nan))
-        assert same(column.high, max(good, default=math.nan))
-        assert same(column.first, kept[column.start])
-        assert same(column.last, kept[column.stop - 1])
-
-
 def test_a_snapshot_is_not_a_live_view() -> None:
     history = History(4)
     history.extend({"train_loss": [1.0, 2.0, 3.0]})

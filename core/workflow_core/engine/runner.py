@@ -6,7 +6,7 @@ import contextlib
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from msgspec.structs import replace
@@ -16,6 +16,7 @@ from workflow_core.engine.faults import explain
 from workflow_core.engine.inbox import Inbox
 from workflow_core.engine.pace import Meter, Pace
 from workflow_core.engine.subject import Subject
+from workflow_core.engine.travel import Kept
 from workflow_core.errors import WorkflowError
 from workflow_core.history import RECORDED
 from workflow_core.protocol import Epochs, RunState, TrainingView
@@ -67,6 +68,41 @@ class Runner:
         self._last_figures: dict[str, float] = {}
         self._clock = 0.0
         self._flush_at = 0.0
+        self.kept = Kept()
+        self.kept.offer(trainer.done, trainer.state)
+
+    @classmethod
+    def branched(
+        cls,
+        other: Runner,
+        trainer: Trainer,
+        run: int,
+        figures: dict[str, float],
+        publish: Callable[[Epochs], None],
+    ) -> Runner:
+        """A run that goes on from `other` as it stood, which `trainer` holds; `figures` are those of its last epoch."""
+        runner = cls(trainer, other.dataset, other.model_spec, run, other.view.pace, publish)
+        epoch, best = trainer.done, trainer.best
+        runner.kept = other.kept.until(epoch)
+        runner._held = epoch, figures
+        runner._last_figures = figures
+        runner.view = replace(
+            runner.view,
+            state="paused" if epoch < trainer.spec.epochs else "finished",
+            epoch=epoch,
+            initial=other.view.initial,
+            parameters={name: value for name, value in figures.items() if name not in RECORDED},
+            learning_rate=trainer.learning_rate,
+            lr_changes=tuple(change for change in other.view.lr_changes if change[0] < epoch),
+            grad_norm=figures["grad_norm"],
+            train_loss=figures["train_loss"],
+            val_loss=figures.get("val_loss"),
+            best_epoch=best[0] if best is not None else None,
+            best_loss=best[1] if best is not None else None,
+            parent=other.view.run,
+            parent_epoch=epoch,
+        )
+        return runner
 
     def _first_view(self, run: int, pace: float | None) -> TrainingView:
         initial = self.trainer.tracked.read()
@@ -121,6 +157,17 @@ class Runner:
     def record(self, store: Store | None) -> None:
         """Let every epoch go to `store`, as a run of its own."""
         self._store = store
+
+    def read(self, start: int, stop: int) -> dict[str, Sequence[float]]:
+        """What is recorded of the epochs `start` to `stop` (exclusive): a column a series; empty without a store."""
+        if self._store is None or not self._record:
+            return {}
+        return dict(self._store.read(self._record, start, stop))
+
+    def recorded(self, epoch: int) -> dict[str, float]:
+        """The figures of one epoch as they were recorded; empty where they cannot be had."""
+        columns = self.read(epoch, epoch + 1) if epoch >= 0 else {}
+        return {name: column[0] for name, column in columns.items() if len(column)}
 
     @property
     def running(self) -> bool:
@@ -183,13 +230,16 @@ class Runner:
         self._pending = 0
         self._change("failed", f"the run failed: {reason}")
 
-    def advance(self, inbox: Inbox) -> None:
-        """Train until something waits in `inbox` or the run is over; what was done by then has been published."""
+    def advance(self, inbox: Inbox, until: float = math.inf) -> None:
+        """Train until something waits in `inbox`, the run is over, or `until` (as time.monotonic() counts).
+
+        What was done by then has been published.
+        """
         self._clock = time.monotonic()
         self._flush_at = max(self._flush_at, self._clock)
         try:
             with explained():
-                while self.running and not inbox.waiting:
+                while self.running and not inbox.waiting and time.monotonic() < until:
                     self._next(inbox)
                 self._flush()
         except WorkflowError as error:
@@ -255,6 +305,8 @@ class Runner:
         self._keep(start, series)
         self._see_whether_it_ends(start, series)
         self._publish(Epochs(start=start, series=series, training=self.view))
+        if not self.trainer.ended:
+            self.kept.offer(self.trainer.done, self.trainer.state)
 
     def _hold(self, start: int, series: dict[str, list[float]]) -> None:
         """Remember the figures of the last epoch that is behind the weights which the model holds now."""

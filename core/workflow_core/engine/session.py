@@ -17,17 +17,20 @@ import torch
 from msgspec.structs import replace
 
 from workflow_core.engine import results
-from workflow_core.engine.faults import FAULTS, problem_of
+from workflow_core.engine.faults import mended
 from workflow_core.engine.files import absolute
 from workflow_core.engine.inbox import Inbox
 from workflow_core.engine.material import Made, Material
+from workflow_core.engine.past import Branching, look_back
 from workflow_core.engine.progress import RESULTS, Progress
 from workflow_core.engine.runner import Runner
+from workflow_core.engine.slow import Slow
 from workflow_core.engine.subject import Subject
 from workflow_core.errors import WorkflowError
-from workflow_core.history import HistoryData
+from workflow_core.history import History, HistoryData
 from workflow_core.protocol import (
     Answer,
+    Branch,
     BuildModel,
     Command,
     EngineView,
@@ -38,7 +41,10 @@ from workflow_core.protocol import (
     Inspect,
     InspectTable,
     Load,
+    LookBack,
     MakeData,
+    PastAnswer,
+    PastView,
     Pause,
     Predict,
     Reset,
@@ -53,7 +59,6 @@ from workflow_core.protocol import (
 )
 from workflow_core.specs import MAX_EPOCHS, DataSpec, ModelSpec, TrainSpec
 from workflow_core.steps import load, tables, train
-from workflow_core.steps.custom import explained
 from workflow_core.store import Store
 
 log = logging.getLogger(__name__)
@@ -114,11 +119,11 @@ class Session:
             return False
         return (self._runner.view.run, self._runner.view.epoch) != self._saved
 
-    def advance(self, inbox: Inbox) -> None:
-        """Train until something waits in `inbox` or the run stands still."""
+    def advance(self, inbox: Inbox, until: float = math.inf) -> None:
+        """Train until something waits in `inbox`, the run stands still, or `until` as time.monotonic() counts."""
         runner = self._runner
         assert runner is not None
-        runner.advance(inbox)
+        runner.advance(inbox, until)
         if runner.view.state in ("finished", "diverged"):
             self._progress.done("train", runner.view.reason)
         self._show(Update(training=runner.view) if not runner.running else Update())
@@ -129,16 +134,12 @@ class Session:
             self._runner.fail("a fault of the engine's own")
             self._show(Update(training=self._runner.view))
 
-    def handle(self, command: Command) -> Answer:
-        """Carry out one command. Raises WorkflowError for what the user can mend."""
-        try:
-            with explained():
-                return self._handle(command)
-        except FAULTS as error:
-            log.exception("%s failed", type(command).__name__)
-            raise problem_of(error) from error
+    def handle(self, command: Command) -> Answer | Slow:
+        """Carry out one command, or begin to. Raises WorkflowError for what the user can mend."""
+        with mended(type(command).__name__):
+            return self._handle(command)
 
-    def _handle(self, command: Command) -> Answer:
+    def _handle(self, command: Command) -> Answer | Slow:
         match command:
             case MakeData(spec=spec):
                 self._make_data(self._placed(spec) if spec else self._material.data_spec, anew=True)
@@ -156,6 +157,10 @@ class Session:
                 self._stop(keep)
             case Extend(epochs=epochs):
                 self._extend(epochs)
+            case LookBack(epoch=epoch):
+                return self._look_back(epoch)
+            case Branch(epoch=epoch):
+                return Branching(self._begun_run("go on from"), epoch, self._begin_branch)
             case SetPace(pace=pace):
                 self._set_pace(pace)
             case Reset():
@@ -361,6 +366,28 @@ class Session:
         self._progress.reopen("train")
         runner.begin(None)
         self._show(Update(training=runner.view, train_spec=self._train_spec))
+
+    def _look_back(self, epoch: int) -> Answer | Slow:
+        if self._runner is None:
+            raise WorkflowError("No run", "there is no run to look back at.", "Start one first.")
+        past = look_back(self._runner, epoch)
+        return PastAnswer(past=past) if isinstance(past, PastView) else past
+
+    def _begin_branch(self, other: Runner, trainer: train.Trainer, history: History, figures: dict[str, float]) -> None:
+        """Go on as a new run from another one, as it stood after some epoch."""
+        if other is not self._runner or self._stale:
+            raise WorkflowError("Another run is there by now", "what was to go on is not the run that is there.")
+        self._pause()
+        self._runs += 1
+        runner = Runner.branched(other, trainer, self._runs, figures, self._publish_epochs)
+        runner.record(self._store)
+        self._runner = runner
+        self._material.take(other.dataset, trainer.model)
+        self._progress.reopen("train")
+        if runner.view.state == "finished":
+            self._progress.done("train", runner.view.reason)
+        self._progress.outdate(RESULTS, "a new run was begun")
+        self._show(Update(training=runner.view, history=history.to_data()))
 
     def _begun_run(self, what: str) -> Runner:
         """The run that is there. Raises WorkflowError where there is none with an epoch, or it is stale."""

@@ -38,8 +38,8 @@ State = dict[str, Any]
 class Kept:
     """States of one run by the epochs that are behind them, closer together the fewer there are.
 
-    The first one offered stays for ever. When there are too many every second one goes, and those to come are kept
-    twice as far apart.
+    The first one offered stays for ever, and is the only one where two would be too many. When there are too many every
+    second one goes, and those to come are kept twice as far apart.
     """
 
     def __init__(self, budget: int = BUDGET, most: int = MOST) -> None:
@@ -53,6 +53,8 @@ class Kept:
     def offer(self, epoch: int, make: Callable[[], State]) -> None:
         """Keep the state after `epoch` epochs, which `make` gives, where it is time for one."""
         now = time.monotonic()
+        if self._sizes and 2 * self._sizes[0] > self._budget:
+            return
         if self._epochs and (epoch < self._epochs[-1] + self._apart or now < self._not_before):
             return
         state = make()
@@ -103,15 +105,19 @@ class Replay:
         self,
         trainer: Trainer,
         dataset: Dataset,
-        state: State,
+        kept: Kept,
         epochs: int,
         lr_changes: Sequence[tuple[int, float]],
+        *,
+        to_the_end: bool,
     ) -> None:
-        """Go on from `state` until `epochs` epochs are done; `trainer` is that of the run."""
-        self.model = twin(trainer.model)
-        # where the run stopped is known: it must not stop before, nor put other weights back than those of then
-        spec = replace(trainer.spec, epochs=max(epochs, 1))
-        self.trainer = Trainer.resumed(self.model, dataset, spec, state)
+        """Go on from the last of the `kept` states of `trainer` until `epochs` epochs are done.
+
+        Where it is not to be trained on from there, `to_the_end`, an early stop does not put back other weights.
+        """
+        _, state = kept.before(epochs)
+        spec = trainer.spec if to_the_end else replace(trainer.spec, early_stop=0)
+        self.trainer = Trainer.resumed(twin(trainer.model), dataset, spec, state)
         self.epochs = epochs
         self.last: dict[str, float] = {}
         self._changes = dict(lr_changes)
@@ -119,13 +125,12 @@ class Replay:
     def advance(self, until: float) -> bool:
         """Train until it is done, or until `until` (as time.monotonic() counts); says whether it is done."""
         trainer = self.trainer
-        while trainer.done < self.epochs and not trainer.ended:
+        while trainer.done < self.epochs and not trainer.ended and time.monotonic() < until:
             if trainer.done in self._changes and not trainer.batch:
                 trainer.set_learning_rate(self._changes[trainer.done])
             trainer.advance(lambda: time.monotonic() >= until)
-            if time.monotonic() >= until:
-                break
-        if (columns := trainer.fetch()) and columns["train_loss"]:
+        columns = trainer.fetch()
+        if columns["train_loss"]:
             self.last = {name: column[-1] for name, column in columns.items()}
         return trainer.done >= self.epochs or bool(trainer.ended)
 
@@ -171,14 +176,16 @@ def view_of(
     `recorded` are the figures of that epoch; `replayed` those of training it again, where that was done.
     """
     figures = recorded or replayed or {}
-    parameters = {name: value for name, value in figures.items() if name not in RECORDED}
+    parameters = {name: value for name, value in figures.items() if name not in RECORDED} or Tracked(model).read()
+    # of an epoch that blew up the model holds the weights from before it
+    whole = all(map(math.isfinite, parameters.values()))
     return PastView(
         run=run,
         epoch=epoch,
-        parameters=parameters or Tracked(model).read(),
-        line=build.line(model, dataset),
-        pairs=build.pairs(model, dataset),
-        coefficients=linear.coefficients(model, model_spec, dataset.features, dataset.scaling),
+        parameters=parameters,
+        line=build.line(model, dataset) if whole else (),
+        pairs=build.pairs(model, dataset) if whole else (),
+        coefficients=linear.coefficients(model, model_spec, dataset.features, dataset.scaling) if whole else {},
         train_loss=figures.get("train_loss"),
         val_loss=figures.get("val_loss"),
         learning_rate=figures.get("learning_rate"),

@@ -1,0 +1,116 @@
+"""Looking back at an epoch of a run, and going on from there as a new run; in slices, for the run goes on meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from workflow_core.engine import travel
+from workflow_core.errors import WorkflowError
+from workflow_core.history import History
+from workflow_core.protocol import Answer, PastAnswer, PastView
+from workflow_core.steps.train import Trainer
+
+if TYPE_CHECKING:
+    from workflow_core.engine.runner import Runner
+
+PIECE = 50_000
+"""Epochs of a record that are read in one slice."""
+
+
+def look_back(runner: Runner, epoch: int) -> PastView | LookingBack:
+    """The run after `epoch` (from 0; -1 is before the first): at once where it is on record, else by training again.
+
+    Raises WorkflowError for an epoch that is not done, or a model that cannot be copied.
+    """
+    if not -1 <= epoch < runner.view.epoch:
+        raise WorkflowError(
+            "No such epoch",
+            f"epoch {epoch:,} of run {runner.view.run} cannot be looked at.",
+            f"Epochs 0 to {runner.view.epoch - 1:,} are done." if runner.view.epoch else "None is done yet.",
+        )
+    recorded = runner.recorded(epoch)
+    model = runner.trainer.model
+    values = runner.view.initial if epoch < 0 else recorded
+    if values and travel.is_recorded(model):
+        other = travel.with_values(model, values)
+        return travel.view_of(runner.view.run, epoch, other, runner.model_spec, runner.dataset, recorded)
+    return LookingBack(runner, epoch, recorded)
+
+
+class LookingBack:
+    """The training again, up to an epoch whose weights are not on record."""
+
+    def __init__(self, runner: Runner, epoch: int, recorded: dict[str, float]) -> None:
+        self._run, self._epoch, self._recorded = runner.view.run, epoch, recorded
+        self._model_spec, self._dataset = runner.model_spec, runner.dataset
+        self._replay = travel.Replay(
+            runner.trainer, runner.dataset, runner.kept, epoch + 1, runner.view.lr_changes, to_the_end=False
+        )
+
+    def advance(self, until: float) -> bool:
+        """A slice of it."""
+        return self._replay.advance(until)
+
+    def answer(self) -> Answer:
+        """The run as it was."""
+        replay = self._replay
+        model = replay.trainer.model
+        past = travel.view_of(
+            self._run, self._epoch, model, self._model_spec, self._dataset, self._recorded, replay.last
+        )
+        return PastAnswer(past=past)
+
+
+class Branching:
+    """The training again up to an epoch, and the record of it: what a new run begins with."""
+
+    def __init__(
+        self, runner: Runner, epoch: int, begin: Callable[[Runner, Trainer, History, dict[str, float]], None]
+    ) -> None:
+        """`begin` makes the new run of the old one, its trainer, its history and the figures of its last epoch.
+
+        Raises WorkflowError where nothing can go on from `epoch`.
+        """
+        view = runner.view
+        if not 0 <= epoch < view.epoch:
+            raise WorkflowError("No such epoch", f"epoch {epoch:,} of run {view.run} is not done.")
+        if view.first_bad is not None and epoch >= view.first_bad:
+            raise WorkflowError(
+                "Nothing to go on from",
+                f"from epoch {view.first_bad:,} on figures of run {view.run} are NaN or infinite.",
+                "Look at an earlier epoch, and go on from there.",
+            )
+        if not runner.recorded(epoch):
+            raise WorkflowError(
+                "The record cannot be read",
+                f"what run {view.run} has recorded is not to be had, and a new run begins with it.",
+                "See to the store that a message told of.",
+            )
+        self._runner, self._epochs, self._begin = runner, epoch + 1, begin
+        self._replay = travel.Replay(
+            runner.trainer, runner.dataset, runner.kept, epoch + 1, view.lr_changes, to_the_end=True
+        )
+        self._history = History()
+
+    def advance(self, until: float) -> bool:
+        """A slice of the training, or of the record."""
+        if not self._replay.advance(until):
+            return False
+        start = self._history.epochs
+        stop = min(start + PIECE, self._epochs)
+        self._history.extend(self._runner.read(start, stop))
+        return self._history.epochs >= self._epochs
+
+    def answer(self) -> Answer:
+        """The new run stands, and waits."""
+        trainer = self._replay.trainer
+        if trainer.ended:
+            raise WorkflowError(
+                "This run ended there",
+                f"run {self._runner.view.run} ended with this epoch: {self._runner.view.reason}.",
+                "Look at an earlier epoch, and go on from there.",
+            )
+        figures = {name: column[0] for name, column in self._runner.read(self._epochs - 1, self._epochs).items()}
+        self._begin(self._runner, trainer, self._history, figures)
+        return None
