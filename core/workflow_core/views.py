@@ -372,6 +372,7 @@ class Prediction(msgspec.Struct, frozen=True, array_like=True):
 class EvaluationView(msgspec.Struct, frozen=True, kw_only=True):
     """Step 4: metrics by split (None where the split has no rows) of the model as it was after `epoch` epochs.
 
+    In the middle of another one it was also trained on `batch` of that one's `batches`.
     For a model that is linear in its parameters `coefficients` are what it has learnt and `reference` holds the closed
     form; `convergence` says in one sentence how near it came.
     """
@@ -383,6 +384,8 @@ class EvaluationView(msgspec.Struct, frozen=True, kw_only=True):
     coefficients: dict[str, float] = {}
     reference: Reference = Reference()
     convergence: str = ""
+    batch: int = 0
+    batches: int = 1
 
 
 class FileView(msgspec.Struct, frozen=True, kw_only=True):
@@ -400,11 +403,13 @@ class FileView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SavedView(msgspec.Struct, frozen=True, kw_only=True):
-    """Step 5 as done: the file that was written, after reading it back."""
+    """Step 5 as done: the file that was written, after reading it back; epochs and batches as in EvaluationView."""
 
     run: int
     epoch: int
     file: FileView
+    batch: int = 0
+    batches: int = 1
 
 
 class Proof(msgspec.Struct, frozen=True, kw_only=True):

@@ -38,8 +38,12 @@ def save(
     dataset: Dataset | None,
     overwrite: bool,
     lr_changes: Sequence[tuple[int, float]] = (),
+    batch: int = 0,
+    batches: int = 1,
 ) -> Path:
     """Write `model` to `path` and return the real file; `epoch` counts the epochs it has been trained for.
+
+    Where it was left in the middle of another one, `batch` of that one's `batches` are behind it as well.
 
     `lr_changes` are learning rates that were set by hand on the way, each with the epoch that used it first: with them
     the settings alone do not give this model again.
@@ -57,6 +61,8 @@ def save(
             "format_version": FORMAT_VERSION,
             "torch_version": str(torch.__version__),
             "epoch": epoch,
+            "batch": batch,
+            "batches": batches,
             "train_loss": train_loss,
             "val_loss": val_loss,
             "model_state_dict": weights,

@@ -388,14 +388,20 @@ def train(model: nn.Module, dataset: Dataset, spec: TrainSpec) -> Iterator[Epoch
     yield from records(Trainer(model, dataset, spec))
 
 
-def records(trainer: Trainer) -> Iterator[EpochRecord]:
-    """The records of `trainer` from where it stands to the end of its spec, as `train` yields them."""
+def records(trainer: Trainer, interrupted: Callable[[], bool] | None = None) -> Iterator[EpochRecord]:
+    """The records of `trainer` from where it stands to the end of its spec, as `train` yields them.
+
+    Ends early, perhaps in the middle of an epoch, after the batch by which it is `interrupted`.
+    """
     chunk = 1 if reads_at_once(trainer.device) else CHUNK
     while trainer.done < trainer.spec.epochs and not trainer.ended:
-        start = trainer.done
-        for _ in range(min(chunk, trainer.spec.epochs - start)):
-            trainer.epoch()
-        yield from _rows(start, trainer.fetch())
+        for _ in range(min(chunk, trainer.spec.epochs - trainer.done)):
+            if not trainer.advance(interrupted) or (interrupted is not None and interrupted()):
+                break
+        columns = trainer.fetch()
+        yield from _rows(trainer.done - len(columns["train_loss"]), columns)
+        if interrupted is not None and interrupted():
+            return
 
 
 def _rows(start: int, columns: dict[str, list[float]]) -> Iterator[EpochRecord]:
