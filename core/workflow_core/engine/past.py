@@ -54,10 +54,16 @@ class LookingBack:
 
     def answer(self) -> Answer:
         """The run as it was."""
-        replay = self._replay
-        model = replay.trainer.model
+        trainer = self._replay.trainer
         past = travel.view_of(
-            self._run, self._epoch, model, self._model_spec, self._dataset, self._recorded, replay.last
+            self._run,
+            self._epoch,
+            trainer.model,
+            self._model_spec,
+            self._dataset,
+            self._recorded,
+            self._replay.last,
+            held=trainer.first_bad is None,
         )
         return PastAnswer(past=past)
 

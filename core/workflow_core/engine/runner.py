@@ -30,6 +30,8 @@ from workflow_core.store import Store
 CHUNK = 0.05
 """Seconds of training between two fetches of its figures."""
 
+WAIT = 2.0
+"""Seconds to wait for the disk where what is recorded is to be read."""
 MAX_CHANGES = 1000
 """Learning rates that can be set by hand in a run: all are remembered, for the script that repeats it."""
 
@@ -80,7 +82,7 @@ class Runner:
         trainer: Trainer,
         run: int,
         figures: dict[str, float],
-        publish: Callable[[Epochs], None],
+        publish: Callable[[Epochs | Update], None],
     ) -> Runner:
         """A run that goes on from `other` as it stood, which `trainer` holds; `figures` are those of its last epoch."""
         runner = cls(trainer, other.dataset, other.model_spec, run, other.view.pace, publish)
@@ -177,9 +179,16 @@ class Runner:
 
     def read(self, start: int, stop: int) -> dict[str, Sequence[float]]:
         """What is recorded of the epochs `start` to `stop` (exclusive): a column a series; empty without a store."""
-        if self._store is None or not self._record:
+        if self._store is None or not self._record or not self._store.flush(WAIT):
             return {}
         return dict(self._store.read(self._record, start, stop))
+
+    def copy_record(self, other: Runner) -> None:
+        """Let the record begin with that of `other`, which this run goes on from."""
+        if self._store is not None and other._record:
+            series = list(other.read(0, 1))
+            self._begin_record(series)
+            self._store.copy(other._record, self.view.epoch, self._record)
 
     def recorded(self, epoch: int) -> dict[str, float]:
         """The figures of one epoch as they were recorded; empty where they cannot be had."""
@@ -428,10 +437,14 @@ class Runner:
         if self._store is None:
             return
         if not self._record:
-            workflow = WorkflowSpec(data=self.dataset.spec, model=self.model_spec, train=self.view.spec)
-            self._record = self._store.begin(workflow.to_toml(), list(series))
-            self._store.set_state(self._record, self.view.state)
+            self._begin_record(list(series))
         self._store.append(self._record, start, series)
+
+    def _begin_record(self, series: list[str]) -> None:
+        assert self._store is not None
+        workflow = WorkflowSpec(data=self.dataset.spec, model=self.model_spec, train=self.view.spec)
+        self._record = self._store.begin(workflow.to_toml(), series)
+        self._store.set_state(self._record, self.view.state)
 
     def _count_time(self) -> float:
         now = time.monotonic()

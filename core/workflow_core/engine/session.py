@@ -381,8 +381,9 @@ class Session:
             raise WorkflowError("Another run is there by now", "what was to go on is not the run that is there.")
         self._pause()
         self._runs += 1
-        runner = Runner.branched(other, trainer, self._runs, figures, self._publish_epochs)
+        runner = Runner.branched(other, trainer, self._runs, figures, self._publish_progress)
         runner.record(self._store)
+        runner.copy_record(other)
         self._runner = runner
         self._material.take(other.dataset, trainer.model)
         self._progress.reopen("train")

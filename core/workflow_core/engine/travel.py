@@ -170,15 +170,16 @@ def view_of(
     dataset: Dataset,
     recorded: Mapping[str, float],
     replayed: Mapping[str, float] | None = None,
+    *,
+    held: bool = True,
 ) -> PastView:
-    """The run as it stood after `epoch`, whose weights `model` holds.
+    """The run as it stood after `epoch`, whose weights `model` holds unless they blew up and are not `held`.
 
     `recorded` are the figures of that epoch; `replayed` those of training it again, where that was done.
     """
     figures = recorded or replayed or {}
     parameters = {name: value for name, value in figures.items() if name not in RECORDED} or Tracked(model).read()
-    # of an epoch that blew up the model holds the weights from before it
-    whole = all(map(math.isfinite, parameters.values()))
+    whole = held and all(map(math.isfinite, parameters.values()))
     return PastView(
         run=run,
         epoch=epoch,
