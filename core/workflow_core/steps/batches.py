@@ -60,6 +60,8 @@ class Batches:
         # a third of the time that X[order] takes
         X, y = self.X.index_select(0, order), self.y.flatten().index_select(0, order).unsqueeze(1)
         size, cut = self.batch_size, self.batch_size * CUT
+        if not done and cut >= self.rows:
+            return zip(torch.split(X, size), torch.split(y, size), strict=True)
         return itertools.chain.from_iterable(
             zip(torch.split(X[start : start + cut], size), torch.split(y[start : start + cut], size), strict=True)
             for start in range(done * size, self.rows, cut)
