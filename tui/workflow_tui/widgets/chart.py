@@ -11,7 +11,6 @@ from rich.segment import Segment
 from rich.style import Style
 from textual.content import Content
 from textual.geometry import Region
-from textual.message import Message
 from textual.reactive import reactive
 from textual.strip import Strip
 from textual.timer import Timer
@@ -49,19 +48,6 @@ class _Caption:
 
 
 class Chart(Widget):
-    cursor: Any = None
-    plot_columns = 50
-    plot_rows = 12
-
-    class Picked(Message):
-        chart: Chart
-        x: float
-
-    class Zoomed(Message):
-        chart: Chart
-        x: float
-        factor: float
-
     """A chart of layers in data coordinates.
 
     `show` may be called as often as data comes; the chart draws at once when it has rested for a tenth of a second,
@@ -110,7 +96,6 @@ class Chart(Widget):
         y_range: Range | None = None,
         x_label: str = "",
         log_y: bool = False,
-        whole_x: bool = False,
     ) -> None:
         """Show these layers, later ones above earlier ones.
 

@@ -52,22 +52,7 @@ class Mark:
     text: str = ""
 
 
-@dataclass(frozen=True)
-class Heat:
-    grid: object
-    x_range: object
-    y_range: object
-    log: bool = False
-
-
-@dataclass(frozen=True)
-class Path:
-    role: Role
-    label: str
-    points: Points
-
-
-Layer = Heat | Path | Lines | Scatter | Horizontal | Mark
+Layer = Lines | Scatter | Horizontal | Mark
 Range = tuple[float, float]
 
 
