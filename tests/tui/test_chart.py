@@ -19,7 +19,8 @@ from workflow_tui.plots import told_apart
 from workflow_tui.theme import ROLES, THEMES, Role, role_colour, role_marker, role_variables
 from workflow_tui.widgets.chart import INTERVAL, Chart, ChartSpec, Horizontal, Lines, Mark, Scatter, changed
 from workflow_tui.widgets.chart_axes import Axis, clean
-from workflow_tui.widgets.chart_paint import Painter, Row
+from workflow_tui.widgets.chart_cells import Row
+from workflow_tui.widgets.chart_paint import Painter
 from workflow_tui.widgets.chart_points import decimate, dot, shared_cells
 
 anything = st.one_of(

@@ -1,0 +1,125 @@
+"""What plotext is to draw for the layers of a chart, in whole dots and cells: equal strokes are equal pictures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from workflow_tui.theme import TRACKED, Role, role_marker
+from workflow_tui.widgets.chart_axes import clean
+from workflow_tui.widgets.chart_frame import Frame
+from workflow_tui.widgets.chart_layers import ChartSpec, Lines, Path, Scatter
+from workflow_tui.widgets.chart_points import (
+    Place,
+    Run,
+    cells_of,
+    decimate,
+    dotted,
+    height_at,
+    point_cells,
+    polylines,
+    shared_cells,
+    thin,
+    walk,
+)
+
+HEADED: frozenset[Role] = frozenset({"train", "validation", "test", *TRACKED})
+"""Roles whose lines carry their marker, at the end and, where there are several, along the way."""
+MARKERS_APART = 18
+"""Columns from one marker along a line to the next, at least."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stroke:
+    """One thing for plotext to draw: whole dots (2x4 a cell) with the marker `braille`, else whole cells."""
+
+    role: Role
+    marker: str
+    joined: bool
+    places: tuple[tuple[int, int], ...]
+
+    def coordinates(self, columns: int, rows: int) -> tuple[list[float], list[float]]:
+        """The places on axes that run from 0 to the last dot, such that plotext rounds to exactly these."""
+        if self.marker == "braille":
+            return [float(x) for x, _ in self.places], [float(y) for _, y in self.places]
+        across, up = (2 * columns - 1) / max(columns - 1, 1), (4 * rows - 1) / max(rows - 1, 1)
+        return [x * across for x, _ in self.places], [y * up for _, y in self.places]
+
+
+def runs_of(spec: ChartSpec, frame: Frame) -> list[list[Run]]:
+    """For each layer its points as unbroken runs in axis units, as many as the columns of `frame` can show."""
+    return [
+        decimate(layer.points, frame.x_axis, frame.columns, log_y=spec.log_y)
+        if isinstance(layer, Lines | Scatter)
+        else walk(layer.points, log_y=spec.log_y)
+        if isinstance(layer, Path)
+        else []
+        for layer in spec.layers
+    ]
+
+
+def strokes_of(spec: ChartSpec, runs: list[list[Run]], frame: Frame, use_ascii: bool) -> list[Stroke]:
+    """The strokes of all layers of points, those of earlier runs first, the markers of lines last."""
+    below: list[Stroke] = []
+    strokes: list[Stroke] = []
+    scatters = [layer for layer in spec.layers if isinstance(layer, Scatter)]
+    seen = iter(
+        shared_cells(
+            [
+                point_cells(layer.points, frame.x_axis, frame.y_axis, frame.columns, frame.rows, log_y=spec.log_y)
+                for layer in scatters
+            ]
+        )
+    )
+    for layer, parts in zip(spec.layers, runs, strict=True):
+        if isinstance(layer, Scatter):
+            marker = role_marker(layer.role, use_ascii=use_ascii)
+            strokes.append(Stroke(layer.role, marker, False, tuple(next(seen))))
+        elif isinstance(layer, Lines | Path) and parts:
+            (below if layer.role == "earlier" else strokes).extend(_line(layer.role, parts, frame, use_ascii))
+    strokes = below + strokes + _markers(spec, runs, frame, use_ascii)
+    return [stroke for stroke in strokes if stroke.places]
+
+
+def _line(role: Role, parts: list[Run], frame: Frame, use_ascii: bool) -> list[Stroke]:
+    marker = role_marker(role, use_ascii=use_ascii)
+    lines = polylines(parts, frame.x_axis, frame.y_axis, 2 * frame.columns, 4 * frame.rows)
+    if role == "target":
+        return [Stroke(role, marker, False, tuple(dotted(lines)))]
+    if role == "earlier":
+        dots = thin(lines)
+        if use_ascii:
+            return [Stroke(role, marker, False, tuple(dict.fromkeys((x // 2, y // 4) for x, y in dots)))]
+        return [Stroke(role, "braille", False, tuple(dots))]
+    if use_ascii:
+        return [Stroke(role, marker, True, tuple((x // 2, y // 4) for x, y in line)) for line in lines]
+    return [Stroke(role, "braille", True, tuple(line)) for line in lines]
+
+
+def _markers(spec: ChartSpec, runs: list[list[Run]], frame: Frame, use_ascii: bool) -> list[Stroke]:
+    """Each line's marker at its end and, where there are several lines, in some of its columns: staggered, and always
+    in the same ones, so that what grows does not make them walk."""
+    headed = [
+        (layer.role, parts)
+        for layer, parts in zip(spec.layers, runs, strict=True)
+        if isinstance(layer, Lines) and parts and layer.role in HEADED
+    ]
+    strokes = []
+    for index, (role, parts) in enumerate(headed):
+        places: list[Place] = []
+        if len(headed) > 1 and not use_ascii:  # in ASCII the whole line is made of it
+            apart = max(MARKERS_APART, frame.columns // 6)
+            places = _along(parts, frame, (index + 1) * apart // (len(headed) + 1), apart)
+        places += cells_of([parts[-1][-1:]], frame.x_axis, frame.y_axis, frame.columns, frame.rows)
+        strokes.append(Stroke(role, role_marker(role, use_ascii=use_ascii), False, tuple(dict.fromkeys(places))))
+    return strokes
+
+
+def _along(parts: list[Run], frame: Frame, offset: int, apart: int) -> list[Place]:
+    """The cells of a line in every `apart`-th column."""
+    cells = []
+    for column in range(offset, frame.columns, apart):
+        x = clean(frame.x_at(column))
+        y = next((y for run in parts if (y := height_at(run, x)) is not None), None)
+        if y is not None and frame.holds(y):
+            cells.append((column, frame.rows - 1 - frame.row(y)))
+    return cells
