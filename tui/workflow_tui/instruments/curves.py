@@ -13,6 +13,7 @@ from workflow_tui.widgets import chart as layers
 from workflow_tui.widgets.chart import Chart
 from workflow_tui.widgets.chart_layers import Layer
 
+PLAIN = "y shows a plain axis"
 MARKS = 6
 """Learning rates set by hand that are marked at most; of more, the last ones."""
 
@@ -22,7 +23,9 @@ def show_over_epochs(chart: Chart, scene: Scene, drawn: list[Layer], *, log_y: b
     training = scene.training
     bad = training.first_bad if training is not None else None
     start, stop = scene.window
-    chart.show(drawn + bad_mark(bad), x_range=(start, stop), x_label="epoch", log_y=log_y, whole_x=True)
+    chart.show(
+        drawn + bad_mark(bad), x_range=(start, stop), x_label="epoch", log_y=log_y, whole_x=True, plain_axis=PLAIN
+    )
     chart.cursor = scene.cursor
 
 
@@ -44,7 +47,7 @@ def show_loss(chart: Chart, scene: Scene) -> None:
     drawn: list[Layer] = []
     for other in scene.earlier:
         if (columns := other.series.get("train_loss")) is not None:
-            drawn.append(layers.Lines("muted", other.label, column_points(columns)))
+            drawn.append(layers.Lines("earlier", other.label, column_points(columns), tag=str(other.run)))
     if "val_loss" in scene.state.history.series:
         drawn.append(layers.Lines("validation", "val", scene.points("val_loss")))
     drawn.append(layers.Lines("train", "train", scene.points("train_loss")))

@@ -80,14 +80,14 @@ def show_surface(chart: Chart, scene: Scene, axes: Axes | None) -> None:
     spec = training.spec if training is not None else scene.state.train_spec
     x, y = sanitize(answer.x, 30), sanitize(answer.y, 30)
     chart.border_title = f"Loss surface · {LOSS_NAMES[spec.loss]} over {x} → and {y} ↑"
-    heat = layers.Heat(answer.loss, answer.x_range, answer.y_range, log=True)
+    heat = layers.Heat(answer.loss, answer.x_range, answer.y_range, label=LOSS_NAMES[spec.loss])
     path = walked(scene, axes) or [(px, py) for _, px, py in answer.path]
     drawn: list[Layer] = [heat]
     if len(path) > 1:
         drawn.append(layers.Path("prediction", "path", path))
-    drawn.append(layers.Scatter("target", "least", [answer.minimum]))
-    place = place_of(scene, axes) or answer.now
-    drawn.append(layers.Scatter("train", "here", [place]))
+        drawn.append(layers.Spot("start", "prediction", "start", *path[0]))
+    drawn.append(layers.Spot("minimum", "target", "least", *answer.minimum))
+    drawn.append(layers.Spot("now", "train", "here", *(place_of(scene, axes) or answer.now)))
     chart.show(drawn, x_range=answer.x_range, y_range=answer.y_range, x_label=x)
     chart.border_subtitle = caption(scene, answer, roomy=chart.size.width >= 50)
 

@@ -29,6 +29,7 @@ from workflow_tui.state import State
 from workflow_tui.tables import waiting
 from workflow_tui.widgets.cell_text import CellText
 from workflow_tui.widgets.chart import Chart
+from workflow_tui.widgets.chart_legend import GUTTER
 from workflow_tui.widgets.form import Form, Values
 from workflow_tui.widgets.frame import KeyBar, Readout
 
@@ -165,7 +166,7 @@ class TrainScreen(ControlScreen):
         if self._view(2) != "surface" or axes is None or not scene.state.ready or scene.state.model is None:
             return None
         chart = self.query_one("#fit", Chart)
-        columns, rows = chart.plot_columns, chart.plot_rows
+        columns, rows = chart.size.width - GUTTER - 1, chart.size.height - 3
         if columns < 2 or rows < 2:
             return None
         key, command = surface.question(scene, axes, columns, rows)
