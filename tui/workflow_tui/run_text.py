@@ -91,7 +91,10 @@ def run_text(widget: Widget, state: State, *, settings: bool) -> Text:
         return Text(f"no run yet: space starts one\n{spec_text(state.train_spec)}", ink("muted"))
     text = Text().append(f"run {training.run}  ", "bold")
     text.append("interrupted" if state.lost else training.state, ink("bad" if state.lost else state_role(training)))
-    text.append(f"  {training.device} · {figures.duration(training.elapsed)}\n")
+    text.append(f"  {training.device} · {figures.duration(training.elapsed)}")
+    if training.parent:
+        text.append(f" · from run {training.parent}, epoch {figures.whole(training.parent_epoch - 1)}", ink("muted"))
+    text.append("\n")
     text.append(spec_text(training.spec, rate_text(training)) + "\n")
     changed = training.spec != state.train_spec
     if not settings and changed:

@@ -64,10 +64,9 @@ def loss_caption(scene: Scene, *, roomy: bool) -> str:
     assert training is not None
     if scene.look.epoch is None:
         return run_text.loss_text(training, roomy=roomy)
-    epoch = f"epoch {figures.whole(scene.look.epoch)}: "
     if scene.past is None:
-        return epoch + "…"
-    text = f"{epoch}train {figures.figure(scene.past.train_loss)}"
+        return f"{at(scene)}…"
+    text = f"{at(scene)}train {figures.figure(scene.past.train_loss)}"
     return text if scene.past.val_loss is None else f"{text} · val {figures.figure(scene.past.val_loss)}"
 
 
@@ -97,8 +96,8 @@ def show_grad_norm(chart: Chart, scene: Scene) -> None:
 
 
 def at(scene: Scene) -> str:
-    """Which epoch a caption is about, where it is not now."""
-    return "" if scene.look.epoch is None else f"epoch {figures.whole(scene.look.epoch)}: "
+    """Which epoch a caption is about, where it is not now; where there is no room for it the axis alone says so."""
+    return "" if scene.look.epoch is None or scene.narrow else f"epoch {figures.whole(scene.look.epoch)}: "
 
 
 def show_speed(chart: Chart, scene: Scene) -> None:

@@ -64,6 +64,11 @@ class LookingScreen(StepScreen):
         """Columns of data that the charts over epochs have."""
         raise NotImplementedError
 
+    def refresh_state(self) -> None:
+        """Show the app's state, of another run at now."""
+        self.follow_run(self.owner.state)
+        super().refresh_state()
+
     # --- what is looked at ----------------------------------------------------------------------
 
     def follow_run(self, state: State) -> None:

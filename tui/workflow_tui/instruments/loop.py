@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from rich.text import Text
 from textual.widget import Widget
 
-from workflow_core.protocol import LoopView, MadeView
+from workflow_core.protocol import LoopView, MadeView, PastView
 from workflow_core.sanitize import sanitize
 from workflow_core.scripts.train import LINE_CODE
 from workflow_core.specs import LINES, Line, TrainSpec
@@ -113,8 +113,8 @@ def _off(line: Line) -> Row:
 
 
 def _resting(scene: Scene) -> list[Row]:
-    """The lines with what is known of the last epoch."""
-    training = scene.training
+    """The lines with what is known of the last epoch, or of the one looked at."""
+    training, past = scene.training, scene.past
     spec = training.spec if training is not None else scene.state.train_spec
     made: dict[Line, tuple[str, ...]] = {}
     if training is not None and training.epoch:
@@ -126,16 +126,24 @@ def _resting(scene: Scene) -> list[Row]:
         )
         batch = min(spec.batch_size or rows, rows)
         gradients = [f"∂{sanitize(key, 30)} {figures.signed(value)}" for key, value in training.gradients.items()]
-        values = [f"{sanitize(key, 30)} {figures.figure(value)}" for key, value in training.parameters.items()]
+        now = training.parameters if past is None else past.parameters
+        values = [f"{sanitize(key, 30)} {figures.figure(value)}" for key, value in now.items()]
+        loss = training.train_loss if past is None else past.train_loss
         made = {
             "forward": (f"y_pred {figures.shape((batch, 1))}",) if batch else (),
-            "loss": (f"{name} {figures.figure(training.train_loss)}",),
+            "loss": (f"{name} {figures.figure(loss)}",),
             "zero_grad": (".grad is None",),
-            "backward": (_several(gradients) or ".grad is None",),
+            "backward": (_backward(gradients, past),),
             "step": (_several(values),),
         }
     rows_shown = [Row(line, LINE_CODE[line], "", False, made.get(line, ())) for line in spec.loop]
     return rows_shown + [_off(line) for line in LINES if line not in spec.loop]
+
+
+def _backward(gradients: list[str], past: PastView | None) -> str:
+    if past is not None:
+        return f"gradient norm {figures.figure(past.grad_norm)}"
+    return _several(gradients) or ".grad is None"
 
 
 def _several(parts: list[str]) -> str:
@@ -180,7 +188,7 @@ def loop_title(scene: Scene) -> str:
             title += f" · batch {figures.whole(loop.batch)} of {figures.whole(loop.batches)}"
         return title
     if training is not None and training.epoch:
-        title += f" · epoch {figures.whole(training.epoch - 1)}"
+        title += f" · epoch {figures.whole(training.epoch - 1 if scene.past is None else scene.past.epoch)}"
     return title
 
 

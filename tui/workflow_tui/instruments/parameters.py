@@ -8,6 +8,7 @@ from rich.text import Text
 from textual.widget import Widget
 
 from workflow_core.protocol import TrainingView
+from workflow_core.sanitize import sanitize
 from workflow_tui import figures, run_text
 from workflow_tui.instruments.curves import at, nothing_yet, show_over_epochs
 from workflow_tui.instruments.scene import Scene
@@ -30,12 +31,19 @@ def show_parameters(chart: Chart, scene: Scene) -> None:
     drawn: list[Layer] = [layers.Horizontal(role, "", targets[name]) for name, role in roles.items() if name in targets]
     drawn += [layers.Lines(role, short[name], scene.points(name)) for name, role in roles.items()]
     show_over_epochs(chart, scene, drawn)
-    values = training.parameters if scene.past is None else scene.past.parameters
-    if scene.look.epoch is not None and scene.past is None:
-        chart.border_subtitle = f"{at(scene)}…"
-        return
-    caption = run_text.parameters_caption(state, values, len(roles), narrow=scene.narrow)
-    chart.border_subtitle = caption if scene.narrow else f"{at(scene)}{caption}"
+    chart.border_subtitle = caption(scene, training, len(roles))
+
+
+def caption(scene: Scene, training: TrainingView, drawn: int) -> str:
+    """The values now with their gaps, or those after the epoch looked at."""
+    if scene.look.epoch is None:
+        return run_text.parameters_caption(scene.state, training.parameters, drawn, narrow=scene.narrow)
+    if scene.past is None:
+        return f"{at(scene)}…"
+    values = scene.past.parameters
+    if len(values) > 2:
+        return f"{at(scene)}v lists {len(values)} values"
+    return at(scene) + " · ".join(f"{sanitize(name, 24)} {figures.figure(value)}" for name, value in values.items())
 
 
 def gradients_text(widget: Widget, training: TrainingView | None) -> Text:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+from msgspec import structs
 from rich.text import Text
 from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
@@ -65,6 +66,11 @@ PANELS = (
 )
 
 
+def when(scene: Scene) -> str:
+    """Which epoch a table is about."""
+    return "now" if scene.past is None else f"after epoch {figures.whole(scene.past.epoch)}"
+
+
 class TrainScreen(ControlScreen):
     """Loss, parameters against their targets, the fit, the loop and the settings of the run."""
 
@@ -117,7 +123,6 @@ class TrainScreen(ControlScreen):
 
     def show(self, state: State) -> None:
         """Bring the panels up to `state`."""
-        self.follow_run(state)
         self.query_one(Form).show(values(state.train_spec))
         self.set_class(state.race is not None, "-race")
         self.query_one(KeyBar).instead = () if self.look.epoch is None else KEYS
@@ -231,14 +236,18 @@ class TrainScreen(ControlScreen):
             parameters.show_parameters(chart, scene)
         if not table:
             return
-        panel.border_title = "Gradients, at the last step" if gradients else "Parameters now"
+        panel.border_title = "Gradients, at the last step" if gradients else f"Parameters {when(scene)}"
         height = 0 if training is None else run_text.values_height(state, training)
         panel.styles.height = "1fr" if alone else height + 2
         text = parameters.gradients_text(panel, training) if gradients else self._values(panel, scene, low)
         panel.show(text, stale=old)
 
     def _values(self, panel: Widget, scene: Scene, low: bool) -> Text:
-        state, training = scene.state, scene.training
+        state, training, past = scene.state, scene.training, scene.past
+        if training is not None and past is not None:
+            training = structs.replace(
+                training, parameters=past.parameters, coefficients=past.coefficients, train_loss=past.train_loss
+            )
         if training is None:
             return Text("each parameter, where it should arrive, the gap")
         rows = max(panel.size.height - (3 if state.standardized else 1), 1) if low else run_text.MOST
