@@ -264,7 +264,8 @@ class TrainScreen(ControlScreen):
         panel, lines = self.query_one("#train-run"), self.query_one("#loop", CellText)
         run, form = self.query_one("#run", Readout), self.query_one(Form)
         both = panel.size.height >= BOTH
-        settings = self._view(3) == "settings" or self.has_class("-editing")
+        inside = self.focused is not None and form in self.focused.ancestors
+        settings = self._view(3) == "settings" or inside or self.has_class("-editing")
         form.display = settings or both  # at once: who goes into a field right after needs it there
         lines.set_class(settings and not both, "-hidden")
         panel.border_title = "Run and settings" if settings and not both else loop.loop_title(scene)
