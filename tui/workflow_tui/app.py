@@ -38,6 +38,7 @@ from workflow_tui.dialogs.leave import leave_dialog
 from workflow_tui.file_flows import FileFlows
 from workflow_tui.link import Link, MakeClient
 from workflow_tui.output import OutputGuard
+from workflow_tui.run_flows import RunFlows
 from workflow_tui.screens.base import StepScreen
 from workflow_tui.state import State
 from workflow_tui.sturdy import SturdyApp
@@ -94,6 +95,7 @@ class WorkflowApp(SturdyApp, OneKeyAtATime, GuardedApp[int]):
         self._guard = OutputGuard(ascii_only=ascii_only())
         self.link = Link(self, make_client, device)
         self.files = FileFlows(self)
+        self.runs = RunFlows(self)
         self.way_back = way_back
         self.farewell = ""
         self._wanted_pace: float | None = DEFAULT_PACE

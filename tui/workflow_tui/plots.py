@@ -75,10 +75,11 @@ def data_range(data: DataView) -> tuple[float, float]:
 def series_points(history: History, name: str, start: int, stop: int) -> list[Point]:
     """A series as points for `start` to `stop` (exclusive) epochs: at most two a column, least and greatest value."""
     series = history.series.get(name)
-    return [] if series is None else list(_points(series.columns(COLUMNS, start, stop)))
+    return [] if series is None else list(column_points(series.columns(COLUMNS, start, stop)))
 
 
-def _points(columns: Iterable[Column]) -> Iterator[Point]:
+def column_points(columns: Iterable[Column]) -> Iterator[Point]:
+    """Columns of a series as points: the least and the greatest value of each, in the order in which they came."""
     for column in columns:
         if math.isnan(column.low):
             continue
