@@ -34,6 +34,7 @@ from workflow_tui.dialogs.lanes import LanesDialog
 from workflow_tui.dialogs.name import NameDialog
 from workflow_tui.dialogs.race import RaceDialog
 from workflow_tui.dialogs.runs import RunsDialog
+from workflow_tui.earlier import EarlierRuns
 from workflow_tui.picture import COLUMNS, picture
 from workflow_tui.tables import fitted_start
 from workflow_tui.theme import is_dark
@@ -44,32 +45,20 @@ if TYPE_CHECKING:
 
 
 class RunFlows:
-    """What the app does with runs; remembers which of them lie under the current one in the chart of the loss."""
+    """What the app does with runs."""
 
     def __init__(self, app: WorkflowApp) -> None:
         self.app = app
-        self._drawn: dict[int, bool] = {}
-
-    # which runs are drawn
-
-    def under(self, state: State) -> tuple[RunView, ...]:
-        """The runs whose losses are drawn dimmed under those of the current one, newest first.
-
-        The last ones before it, until somebody chooses with `toggle`. Not those of a race: they are the chart.
-        """
-        there = runs_text.engaged(state)
-        earlier = [run for run in state.runs if run.run not in there and run.epochs]
-        recent = {run.run for run in sorted(earlier, key=lambda run: run.run)[-runs_text.BY_DEFAULT :]}
-        return tuple(run for run in earlier if self._drawn.get(run.run, run.run in recent))
+        self.earlier = EarlierRuns(app)
 
     def toggle(self, run: RunView) -> None:
         """Draw a run under the current one, or hide it."""
-        state = self.app.state
-        if run.run in runs_text.engaged(state):
-            self.app.complain(f"{_at_start(runs_text.title(run, 30))} is the one on the charts: v is for the others")
-            return
-        self._drawn[run.run] = run.run not in {each.run for each in self.under(state)}
-        self.app.redraw()
+        if run.run in runs_text.engaged(self.app.state):
+            self.app.complain(f"{_at_start(runs_text.title(run, 30))} is on the charts itself: v is for the others")
+        elif not run.epochs:
+            self.app.complain(f"{_at_start(runs_text.title(run, 30))} has no epoch that could be drawn")
+        else:
+            self.earlier.toggle(run)
 
     # dialogs
 
@@ -216,6 +205,10 @@ class RunFlows:
         return answer.series if isinstance(answer, SeriesAnswer) else None
 
 
+def _is(count: int) -> str:
+    return "is" if count == 1 else "are"
+
+
 def _at_start(text: str) -> str:
     return text[:1].upper() + text[1:]
 
@@ -226,7 +219,7 @@ def _delete_question(runs: Sequence[RunView]) -> Dialog[bool]:
     text = Text(f"Settings, result and {epochs} of ").append(runs_text.titles(runs, SHOWN), "bold")
     text.append(" will be gone. Files that were exported stay.")
     if pinned:
-        text.append(f"\n\n{'It is pinned.' if len(runs) == 1 else f'{pinned} of them are pinned.'}")
+        text.append(f"\n\n{'It is pinned.' if len(runs) == 1 else f'{pinned} of them {_is(pinned)} pinned.'}")
     return Dialog(
         f"Delete {runs_text.title(runs[0], 30) if len(runs) == 1 else f'{len(runs)} runs'}?",
         text,

@@ -17,8 +17,6 @@ from workflow_tui.state import State
 
 NAME = 60
 """Characters that the name of a run may have."""
-BY_DEFAULT = 3
-"""Earlier runs that lie under the current one until somebody chooses others."""
 STATES = {"ready": "not begun", "stopped": "stopped", "interrupted": "interrupted"}
 ROLES = {"running": "accent", "diverged": "bad", "failed": "bad", "interrupted": "bad"}
 

@@ -16,8 +16,9 @@ class NameInput(Input):
     """One line of text that can be seen."""
 
     def replace(self, text: str, start: int, end: int) -> None:
-        """Put `text` in place of a part; what cannot be seen is left out."""
-        super().replace("".join(char for char in text if char.isprintable()), start, end)
+        """Put `text` in place of a part, as much of it as there is room for; what cannot be seen is left out."""
+        room = None if self.max_length is None else self.max_length - len(self.value) + abs(end - start)
+        super().replace("".join(char for char in text if char.isprintable())[:room], start, end)
 
 
 class NameDialog(SturdyScreen, ModalScreen[str | None]):

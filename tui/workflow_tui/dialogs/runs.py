@@ -88,12 +88,13 @@ class RunsDialog(SturdyScreen, ModalScreen[None]):
         """Bring the table up to what the engine has said, and say what has just happened."""
         state = self.flows.app.state
         runs = runs_text.live(state)
-        drawn = frozenset(run.run for run in self.flows.under(state))
+        drawn = frozenset(run.run for run in self.flows.earlier.under(state))
         self.marked &= {run.run for run in runs}
         table = self.query_one(CalmTable)
         now = datetime.now().astimezone()
         there = frozenset(runs_text.engaged(state))
         shown = (runs, drawn, there, frozenset(self.marked), self.order, table.size.width, self.app.theme, now.date())
+        table.display, self.query_one("#no-runs").display = bool(runs), not runs
         if shown != self._shown and (table.size or not runs):  # without a size the columns would be laid out twice
             self._shown = shown
             self.ledger.take(runs)
@@ -102,7 +103,6 @@ class RunsDialog(SturdyScreen, ModalScreen[None]):
             ink = Ink(self)
             styles = {role: ink(role) for role in (*ROLES, "accent")}
             table.show(heads, {str(number): cells for number, cells in rows.items()}, styles)
-            table.display, self.query_one("#no-runs").display = bool(runs), not runs
             self._caption(runs)
         self._tell()
 
@@ -129,13 +129,9 @@ class RunsDialog(SturdyScreen, ModalScreen[None]):
         if known is None:
             details.show(flash or Text())
             return
-        head, *lines = runs_text.details(known.run, known.settings, self.ledger.usual)
-        text = Text().append(head, "bold")
-        for line in lines:
-            text.append(f"\n{line}")
-        if flash is not None:
-            text = Text(text.plain[: text.plain.rfind("\n")]).append("\n").append_text(flash)
-        details.show(text)
+        head, settings, losses, end = runs_text.details(known.run, known.settings, self.ledger.usual)
+        text = Text().append(head, "bold").append(f"\n{settings}\n{losses}\n")
+        details.show(text.append(end) if flash is None else text.append_text(flash))
 
     @property
     def _run(self) -> int | None:

@@ -65,6 +65,14 @@ class CalmTable(DataTable[Text]):
         right = left + widths[column] - self.scrollable_content_region.width
         self.scroll_to(x=max(min(self.scroll_x, left - still), right), animate=False)
 
+    def action_scroll_home(self) -> None:
+        """The first row: there is no first cell to go to."""
+        self.move_cursor(row=0)
+
+    def action_scroll_end(self) -> None:
+        """The last row."""
+        self.move_cursor(row=self.row_count - 1)
+
     def _build(self) -> None:
         x, y = self.scroll_offset
         self.clear(columns=True)
