@@ -39,6 +39,7 @@ from workflow_tui.dialogs.leave import leave_dialog
 from workflow_tui.file_flows import FileFlows
 from workflow_tui.link import Link, MakeClient
 from workflow_tui.output import OutputGuard
+from workflow_tui.run_flows import RunFlows
 from workflow_tui.screens.base import StepScreen
 from workflow_tui.state import State
 from workflow_tui.sturdy import SturdyApp
@@ -57,11 +58,6 @@ def without_flags(problem: Problem) -> Problem:
     """A problem as the screen tells it: what the command line calls things, such as ` (--missing drop)`, left out."""
     message, advice = (re.sub(r"\s*\(--[a-z][^()]*\)", "", text) for text in (problem.message, problem.advice))
     return Problem(title=problem.title, message=message, advice=advice)
-
-
-class RunsStub:
-    def drawn(self, state: State) -> tuple[int, ...]:
-        return ()
 
 
 def later(step: StepName) -> Callable[[], StepScreen]:
@@ -100,7 +96,7 @@ class WorkflowApp(SturdyApp, OneKeyAtATime, GuardedApp[int]):
         self._guard = OutputGuard(ascii_only=ascii_only())
         self.link = Link(self, make_client, device)
         self.files = FileFlows(self)
-        self.runs = RunsStub()
+        self.runs = RunFlows(self)
         self.way_back = way_back
         self.farewell = ""
         self._wanted_pace: float | None = DEFAULT_PACE

@@ -73,7 +73,7 @@ def data_range(data: DataView) -> tuple[float, float]:
 
 
 def column_points(columns: Iterable[Column]) -> list[Point]:
-    """The columns of a series as points: at most two each, the least and the greatest value."""
+    """Columns of a series as points: the least and the greatest value of each, in the order in which they came."""
     return list(_points(columns))
 
 

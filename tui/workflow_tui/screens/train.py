@@ -11,13 +11,12 @@ from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
 from textual.widget import Widget
 
-from workflow_core.protocol import Adopt, ReadSeries, ReadSpeed, SeriesAnswer, SetTraining, SpeedAnswer, SurfaceAnswer
 from workflow_core.protocol import Command as EngineCommand
+from workflow_core.protocol import ReadSeries, ReadSpeed, SeriesAnswer, SetTraining, SpeedAnswer, SurfaceAnswer
 from workflow_core.specs import TrainSpec
-from workflow_tui import figures, run_text
+from workflow_tui import figures, run_text, runs_text
 from workflow_tui.commands import Command
 from workflow_tui.dialogs.axes import AxesDialog
-from workflow_tui.dialogs.base import Choice, Dialog
 from workflow_tui.instruments import curves, fit, loop, parameters, race, surface
 from workflow_tui.instruments.control import CONTROL, ControlScreen
 from workflow_tui.instruments.looking import KEYS, LOOKING
@@ -54,6 +53,10 @@ BOTH = 24
 """Lines of the last panel from which on the loop and the settings both have room."""
 
 
+RUNS = (
+    Command("runs", "u", "u", "runs", "Every run that is kept: sort, pin, rename, compare, restore, export, delete."),
+    Command("race", "R", "R", "race", "Train by several learning rates or optimizers at once.", bar=False),
+)
 PANELS = (
     Command("view(1)", "f", "f", "view", "Show something else in the panel that is marked."),
     Command("view(-1)", "F", "F", "view back", "Show what this panel showed before.", bar=False),
@@ -77,7 +80,7 @@ class TrainScreen(ControlScreen):
     step = "train"
     purpose = "Forward, loss, zero_grad, backward, step: each epoch moves the line closer."
     lesson_at_start = False
-    commands = (*CONTROL, *PANELS, *LOOKING)
+    commands = (*CONTROL, *RUNS, *PANELS, *LOOKING)
 
     def __init__(self) -> None:
         super().__init__()
@@ -112,7 +115,7 @@ class TrainScreen(ControlScreen):
     @classmethod
     def sections(cls) -> tuple[tuple[str, tuple[Command, ...]], ...]:
         """Training, panels, and looking at an epoch."""
-        return ("Training", CONTROL), ("Panels", PANELS), ("Looking at an epoch", LOOKING)
+        return ("Training", CONTROL), ("Runs", RUNS), ("Panels", PANELS), ("Looking at an epoch", LOOKING)
 
     def columns(self) -> int:
         """Columns of data in the chart of the loss, or in the one that has all the room."""
@@ -181,12 +184,14 @@ class TrainScreen(ControlScreen):
         return answer if isinstance(answer, SurfaceAnswer | str) else None
 
     def _kept(self, state: State) -> tuple[Earlier, ...]:
-        """The earlier runs that lie below this one, read back once."""
-        training = state.training
-        if training is None or self._view(0) != "loss" or state.race is not None:
+        """The earlier runs that lie below this one, with the losses that are known of them."""
+        if state.training is None or self._view(0) != "loss" or state.race is not None:
             return ()
-        window = Scene(state, self.look).window
-        return self._read([(run, f"run {run}") for run in self.owner.runs.drawn(state)], window, fresh=0.0)
+        earlier = self.owner.runs.earlier
+        return tuple(
+            Earlier(run.run, runs_text.title(run, 16), {"train_loss": earlier.columns(run, "train_loss")})
+            for run in earlier.under(state)
+        )
 
     def _lanes(self, state: State) -> tuple[Earlier, ...]:
         """The lanes of the race, read again and again while it runs."""
@@ -322,25 +327,18 @@ class TrainScreen(ControlScreen):
             if state.racing:
                 self.owner.complain("A race is under way: space pauses it, S ends it")
             else:
-                self.owner.start_work(self._take_lane, "dialogs", exclusive=True)
+                self.owner.runs.adopt()
             return
         self.query_one(Form).display = True
         super().action_settings()
 
-    async def _take_lane(self) -> None:
-        standing = self.owner.state.race
-        if standing is None:
-            return
-        choices = tuple(
-            Choice(str(place), f"{lane.label}, run {lane.run}", lane.run)
-            for place, (_, lane) in enumerate(race.standing(standing), start=1)
-        )
-        text = "It becomes the run that is evaluated, saved and trained on. The others stay among the kept runs."
-        run = await self.app.push_screen_wait(
-            Dialog("Take a lane on", text, (*choices, Choice("c", "cancel", 0)), cancel=0)
-        )
-        if run:
-            self.owner.send(Adopt(run=run))
+    def action_runs(self) -> None:
+        """The table of runs."""
+        self.owner.runs.open()
+
+    def action_race(self) -> None:
+        """Set up a race."""
+        self.owner.runs.race()
 
     # --- panels ---------------------------------------------------------------------------------
 
