@@ -115,6 +115,25 @@ def test_who_diverges_is_told_the_largest_stable_learning_rate(capsys: pytest.Ca
     assert "Try a smaller learning rate" in failure(capsys, "train", *sigmoid)
 
 
+def test_no_learning_rate_is_blamed_for_a_loss_that_never_was_one(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    large = ["train", "--weight", "1e30"]
+    said = failure(capsys, *large, "--batch-size", "35")
+    assert "loss was infinite before the first step already, which no learning rate mends: standardise" in said
+    assert "(--lr)" not in said
+    assert headless.main([*large, "--standardize", "--epochs", "1"]) == 0
+    capsys.readouterr()
+    # of batches some are from after the first steps
+    assert "(--lr)" in failure(capsys, *large, "--batch-size", "34")
+    model = tmp_path / "net.py"
+    model.write_text(
+        "from torch import nn\nclass Net(nn.Linear):\n    def __init__(self): super().__init__(1, 1)\n"
+        "    def forward(self, x): return (super().forward(x) - 100).log()\n"
+    )
+    assert "loss was NaN before the first step" in failure(capsys, "train", "--model", f"{model}:Net", "--standardize")
+
+
 def test_plain_lines_tell_settings_epochs_metrics_and_coefficients(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
