@@ -121,6 +121,7 @@ def _predict(options: PredictOptions) -> int:
     if options.model is not None:
         file, class_name = options.model
         model_spec = replace(model_spec or ModelSpec(), kind="custom", file=file, class_name=class_name)
+        model_spec = replace(model_spec, arguments={**model_spec.arguments, **options.arguments})
     try:
         loaded = load.load(options.file, model_spec, data.make(spec.data) if spec else None)
     except WorkflowError as error:

@@ -247,6 +247,20 @@ def test_a_class_of_ones_own_from_training_to_prediction(capsys: pytest.CaptureF
     assert len(capsys.readouterr().out.split()) == 2
 
 
+def test_arguments_that_cannot_be_tried_out_are_given_to_the_prediction(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """Lazy layers have no shapes before they have seen rows, so those of the file's arguments cannot be checked."""
+    net, path = tmp_path / "net.py", tmp_path / "model.pt"
+    net.write_text(NET.replace("nn.Linear(1, width)", "nn.LazyLinear(width)"))
+    arguments = ["--model", f"{net}:Net", "--model-arg", "width=3", "--epochs", "1", "--save", str(path)]
+    lines(capsys, *arguments, "--kind", "checkpoint")
+    predict = ["predict", str(path), "0.5", "--model", f"{net}:Net"]
+    assert "width=3, which cannot be tried out safely" in failure(capsys, *predict)
+    assert headless.main([*predict, "--model-arg", "width=3"]) == 0
+    assert len(capsys.readouterr().out.split()) == 2
+
+
 def test_what_a_class_of_ones_own_prints_stands_in_nobodys_way(
     capfd: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
