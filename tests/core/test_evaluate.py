@@ -133,6 +133,6 @@ def test_standardised_predictions_are_measured_against_y_as_it_was_read_not_as_f
 def test_the_verdict_goes_by_the_rate_that_was_set_by_hand() -> None:
     """The settings' 0.9 is above the largest stable rate, 0.8929; the run has left it."""
     subject = Subject(model(0.5, 0.3), ModelSpec(), data.make(DataSpec()), TrainSpec(learning_rate=0.9), run=1, epoch=9)
-    assert "0.9, is above 0.8929" in results.evaluation(subject).convergence
+    assert "0.9, is above the largest stable one, 0.8929" in results.evaluation(subject).convergence
     lowered = replace(subject, lr_changes=((3, 2.0), (5, 0.5)))
     assert results.evaluation(lowered).convergence.endswith("More epochs would bring it nearer.")

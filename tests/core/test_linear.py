@@ -391,7 +391,7 @@ def test_more_epochs_are_no_advice_above_the_largest_stable_rate() -> None:
         (
             0.9,
             "none",
-            "0.9, is above 0.8929, the largest that is stable here: train from the start with a smaller one.",
+            "The learning rate, 0.9, is above the largest stable one, 0.8929: start again with a smaller one.",
         ),
         # takes it below in time
         (0.9, "cosine", "More epochs would bring it nearer."),
@@ -405,7 +405,7 @@ def test_more_epochs_are_no_advice_above_the_largest_stable_rate() -> None:
 def test_a_badly_conditioned_training_with_too_long_steps_is_told_of_both() -> None:
     dataset = sample("norris")
     said = convergence(build.build(LINE), LINE, dataset, TrainSpec())
-    assert "The learning rate, 0.01, is above 3.4" in said
+    assert "The learning rate, 0.01, is above the largest stable one, 3.4" in said
     assert said.endswith("standardise the data.")
 
 

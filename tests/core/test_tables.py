@@ -96,7 +96,7 @@ def test_columns_of_text_and_dates_are_left_out_where_nobody_asked_for_them(make
     content = "name,day,x,y\nann,2024-01-05,1,2\nbob,5/1/2024,3,4\n"
     dataset = make(content)
     assert dataset.features == ("x",)
-    assert dataset.notes == ("Not used as features: name (text in line 2), day (date in line 2).",)
+    assert dataset.notes == ("Left out: name (text in line 2), day (date in line 2).",)
     error = refused(make, content, features=("name",))
     assert error.problem.message == "'name' holds 'ann' in line 2, which is text."
     assert "leave the column out" in error.problem.advice
@@ -162,7 +162,7 @@ def test_the_mean_of_the_training_rows_is_imputed_and_a_missing_target_drops_its
 
 
 def test_empty_columns_are_left_out_or_refused(make: Make) -> None:
-    assert make("a,b,y\n1,,2\n3,nan,4\n").notes == ("Not used as features: b (empty).",)
+    assert make("a,b,y\n1,,2\n3,nan,4\n").notes == ("Left out: b (empty).",)
     for missing in MISSING:
         assert refused(make, "a,b,y\n1,,2\n", features=("b",), missing=missing).problem.title == "An empty column"
 

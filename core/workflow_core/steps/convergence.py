@@ -178,8 +178,7 @@ def _unstable(train_spec: TrainSpec, reference: Reference) -> str:
     if stable is None or rate <= stable or train_spec.scheduler not in ("none", "warmup"):
         return ""
     return (
-        f"The learning rate, {rate:g}, is above {stable:.4g}, the largest that is stable here: "
-        "train from the start with a smaller one."
+        f"The learning rate, {rate:g}, is above the largest stable one, {stable:.4g}: start again with a smaller one."
     )
 
 

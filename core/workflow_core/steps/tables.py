@@ -201,7 +201,7 @@ def _columns(spec: DataSpec, table: Table) -> tuple[Column, list[Column], list[s
     if len(features) > MAX_FEATURES:
         message = f"{sanitize(table.name)} has {len(features):,} columns of numbers; {MAX_FEATURES:,} is the most."
         raise WorkflowError("Too many features", message, "Choose the features by their names.")
-    return table.column(target), features, [f"Not used as features: {_listing(left)}."] if left else []
+    return table.column(target), features, [f"Left out: {_listing(left)}."] if left else []
 
 
 def _held(table: Table, column: Column) -> str:
