@@ -199,8 +199,8 @@ def _advice(options: TrainOptions, result: Result) -> str:
     """What to say to a run that blew up."""
     train, stable = options.spec.train, result.stable_learning_rate
     unsaved = " Nothing was saved." if options.save else ""
-    if _bad_from_the_start(train, result):
-        what = "NaN" if math.isnan(result.last.train_loss) else "infinite"
+    if (first := _bad_from_the_start(train, result)) is not None:
+        what = "NaN" if math.isnan(first) else "infinite"
         scaled = "" if options.spec.data.standardize else "standardise the data (--standardize), or "
         return (
             f"The training {result.reason}.{unsaved} Its loss was {what} before the first step already, which no "
@@ -214,11 +214,11 @@ def _advice(options: TrainOptions, result: Result) -> str:
     return f"The training {result.reason}.{unsaved} {rate}{scaled}."
 
 
-def _bad_from_the_start(train: TrainSpec, result: Result) -> bool:
-    """Did the first loss not exist? That of all rows at once is from before any step."""
-    rows = result.metrics["train"]
+def _bad_from_the_start(train: TrainSpec, result: Result) -> float | None:
+    """The first loss where it is no number: that of all rows at once is from before any step. Else None."""
+    rows, last = result.metrics["train"], result.last
     whole = not train.batch_size or (rows is not None and train.batch_size >= rows.count)
-    return whole and result.last is not None and result.last.epoch == 0 and not math.isfinite(result.last.train_loss)
+    return last.train_loss if whole and last and last.epoch == 0 and not math.isfinite(last.train_loss) else None
 
 
 def _epochs(trainer: Trainer, report: PlainReport, stopping: Stopping) -> tuple[EpochRecord | None, EpochRecord | None]:

@@ -236,7 +236,7 @@ class Runner:
 
         Raises WorkflowError after MAX_CHANGES of them.
         """
-        first = self.view.epoch + bool(self.trainer.batch)
+        first = self.view.epoch + self.trainer.under_way
         earlier = tuple(change for change in self.view.lr_changes if change[0] < first)
         if len(earlier) >= MAX_CHANGES:
             raise WorkflowError(

@@ -23,10 +23,15 @@ OPTIMIZERS: dict[Optimizer, Callable[..., optim.Optimizer]] = {
 
 
 def make_optimizer(spec: TrainSpec, model: nn.Module) -> optim.Optimizer:
-    """The optimizer over all parameters of `model`; a setting that it has no use for, or that is None, is its own."""
+    """The optimizer over all parameters of `model`; a setting that it has no use for, or that is None, is its own.
+
+    For an experiment it may hold those of another model, equal to this one, that nothing else ever sees.
+    """
     settings: dict[str, Any] = {name: getattr(spec, name) for name in OPTIMIZER_USES[spec.optimizer]}
     settings = {name: value for name, value in settings.items() if value is not None}
     parameters = list(model.parameters())
+    if spec.optimizer_over == "another":
+        parameters = [nn.Parameter(each.detach().clone(), each.requires_grad) for each in parameters]
     if spec.optimizer != "lbfgs" and all(parameter.device.type == "cpu" for parameter in parameters):
         # torch would come to the same for tensors on a CPU, but look at each of them at every step to find out
         settings["foreach"] = False

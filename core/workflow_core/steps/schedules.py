@@ -39,6 +39,9 @@ class Schedule:
     def __init__(self, spec: TrainSpec, optimizer: optim.Optimizer) -> None:
         self._optimizer = optimizer
         self._scheduler = SCHEDULERS[spec.scheduler](spec, optimizer)
+        if "step" not in spec.loop:
+            # an experiment without steps of the optimizer: torch need not warn that there were none
+            vars(optimizer)["_opt_called"] = True
 
     @property
     def learning_rate(self) -> float:

@@ -13,11 +13,12 @@ from torch import Tensor, nn
 from workflow_core.devices import available_devices, pick_device
 from workflow_core.errors import WorkflowError
 from workflow_core.sanitize import sanitize
-from workflow_core.specs import TrainSpec
+from workflow_core.specs import LINES, TrainSpec
 from workflow_core.steps.batches import Batches
 from workflow_core.steps.custom import check_output
 from workflow_core.steps.data import Dataset
 from workflow_core.steps.ledger import DIVERGED, EARLY_STOP, make_ledger
+from workflow_core.steps.lines import Tools, make_lines
 from workflow_core.steps.losses import LOSSES, make_criterion, make_lean_criterion
 from workflow_core.steps.modes import Modes
 from workflow_core.steps.optimizers import OPTIMIZERS, LeanOptimizer, load_state, make_optimizer, total_norm
@@ -26,6 +27,7 @@ from workflow_core.steps.snapshot import contents, put
 from workflow_core.steps.surroundings import around
 from workflow_core.steps.tensors import on_cpu
 from workflow_core.steps.tracked import Tracked
+from workflow_core.views import LoopView
 
 __all__ = [
     "CHUNK",
@@ -109,7 +111,21 @@ class Trainer:
         self._norm: Any = None
         self._next_rate: float | None = None
         self._forward: Callable[[Tensor], Any] = self._checked
-        self._learn = self._search if spec.optimizer == "lbfgs" else self._descend
+        self._lines = make_lines(
+            spec,
+            Tools(
+                lambda X: self._forward(X),
+                self.criterion,
+                self._lean,
+                dict(self.model.named_parameters()),
+                self._read,
+                self._grad_norm,
+            ),
+        )
+        textbook = spec.loop == LINES and spec.optimizer != "lbfgs"
+        self._learn = self._descend if textbook else self._go_through
+        self._before_pass: dict[str, Any] | None = None
+        self._pass: tuple[int, int] = 0, 0
 
     @classmethod
     def resumed(cls, model: nn.Module, dataset: Dataset, spec: TrainSpec, state: dict[str, Any]) -> Trainer:
@@ -133,13 +149,20 @@ class Trainer:
     def state(self) -> dict[str, Any]:
         """Everything that the rest of the training depends on: plain values and tensors on the CPU, all of it copied.
 
-        torch.load reads it with its safe defaults. Figures not fetched so far are in it, too. Waits for the device.
+        torch.load reads it with its safe defaults. Figures not fetched so far are in it, too. Waits for the device. In
+        a pass that is made one line at a time it is that from before the pass.
         """
         self._settle()
+        if self._before_pass is not None:
+            kept = on_cpu(self._before_pass)
+            return {**kept, "next_rate": self._next_rate, "ledger": self._ledger.state()}
+        gradients = {name: parameter.grad for name, parameter in self.model.named_parameters()}
         return {
             "epoch": self.done,
             "losses": torch.tensor(list(map(float, self._losses)), dtype=torch.float64),
             "model": contents(self.model),
+            # the textbook's loop forgets them before they are used again
+            "gradients": on_cpu(gradients) if self.spec.experiment else {},
             "optimizer": on_cpu(self.optimizer.state_dict()),
             "schedule": self.schedule.state(),
             "next_rate": self._next_rate,
@@ -153,6 +176,9 @@ class Trainer:
 
     def _load(self, state: dict[str, Any]) -> None:
         put(self.model, state["model"])
+        for name, gradient in state["gradients"].items():
+            parameter = self.model.get_parameter(name)
+            parameter.grad = gradient.to(parameter.device, copy=True) if gradient is not None else None
         load_state(self.optimizer, state["optimizer"])
         self.schedule.load(state["schedule"])
         self._next_rate = state["next_rate"]
@@ -171,6 +197,11 @@ class Trainer:
     def batch(self) -> int:
         """How many batches of the epoch under way are done; 0 between two epochs."""
         return len(self._losses)
+
+    @property
+    def under_way(self) -> bool:
+        """Has an epoch begun that is not over?"""
+        return self._dealt is not None
 
     @property
     def ended(self) -> str:
@@ -250,14 +281,52 @@ class Trainer:
             if self._dealt is None:
                 self._dealt = iter(self.batches)
             stop = last if batches is None else min(last, len(self._losses) + batches)
-            self._learn(self._dealt, stop, interrupted)
+            if self._lines.under_way:
+                self._note_pass(self._lines.finish())
+            if len(self._losses) < stop:
+                self._learn(self._dealt, stop, interrupted)
             if len(self._losses) < last:
                 return False
-            figures = [self._losses[0] if self.batches.full else self._mean(self._losses)]
-            if self.validates:
-                figures.append(self._validate())
+            figures = self._figures()
         self._close(figures)
         return True
+
+    def next_line(self) -> LoopView:
+        """Run the next line of the loop on the batch under way, or the first one on the next batch, and what it made.
+
+        After the last line the batch is done, and with the last batch the epoch, as if all had run in one go. Waits for
+        the device. Raises as `epoch` does; what went wrong is then in `loop`, too.
+        """
+        assert not self.ended
+        over = False
+        if not self._lines.under_way:
+            self._before_pass = self.state()
+            self._pass = self.done, self.batch
+        with self._around:
+            if self._dealt is None:
+                self._dealt = iter(self.batches)
+            if not self._lines.under_way:
+                self._lines.begin(*next(self._dealt))
+            loss = self._lines.watch()
+            if loss is not None:
+                self._note_pass(loss)
+                over = len(self._losses) == self.batches.count
+            figures = self._figures() if over else []
+        if over:
+            self._close(figures)
+        return self.loop
+
+    @property
+    def loop(self) -> LoopView:
+        """The pass that `next_line` has begun last."""
+        return self._lines.view(*self._pass, self.batches.count)
+
+    def _figures(self) -> list[Any]:
+        """The losses of an epoch whose batches are done."""
+        figures = [self._losses[0] if self.batches.full else self._mean(self._losses)]
+        if self.validates:
+            figures.append(self._validate())
+        return figures
 
     def _close(self, figures: list[Any]) -> None:
         """An epoch is over; `figures` are its losses."""
@@ -275,6 +344,7 @@ class Trainer:
 
     def _forget_batches(self) -> None:
         self._dealt, self._losses, self._norm = None, [], None
+        self._lines.under_way, self._before_pass = False, None
 
     def _descend(
         self, dealt: Iterator[tuple[Tensor, Tensor]], stop: int, interrupted: Callable[[], bool] | None
@@ -282,6 +352,7 @@ class Trainer:
         """The loop, until `stop` batches of the epoch are done; the loss of every one is noted."""
         model, criterion, optimizer, clip = self._forward, self.criterion, self._lean, self.spec.clip
         read, losses = self._read, self._losses
+        self._norm = None
 
         for X, y in dealt:
             y_pred = model(X)
@@ -295,31 +366,20 @@ class Trainer:
             if len(losses) == stop or (interrupted is not None and interrupted()):
                 break
 
-    def _search(
+    def _go_through(
         self, dealt: Iterator[tuple[Tensor, Tensor]], stop: int, interrupted: Callable[[], bool] | None
     ) -> None:
-        """The loop of an optimizer that evaluates loss and gradient several times a step.
-
-        Loss and gradient norm are those of the first evaluation, at the weights from before the step: what the other
-        optimizers' are, too.
-        """
-        model, criterion, optimizer, losses = self._forward, self.criterion, self._lean, self._losses
-
+        """The same by the lines of an experiment, or of an optimizer that runs them itself."""
         for X, y in dealt:
-            self._norm = None
-
-            def closure(X: Tensor = X, y: Tensor = y) -> Any:
-                y_pred = model(X)
-                loss = criterion(y_pred, y)
-                optimizer.zero_grad()
-                loss.backward()
-                if self._norm is None:
-                    self._norm = self._grad_norm()
-                return loss
-
-            losses.append(self._read(optimizer.step(closure)))
-            if len(losses) == stop or (interrupted is not None and interrupted()):
+            self._lines.begin(X, y)
+            self._note_pass(self._lines.finish())
+            if len(self._losses) == stop or (interrupted is not None and interrupted()):
                 break
+
+    def _note_pass(self, loss: Any) -> None:
+        self._losses.append(loss)
+        self._norm = self._lines.norm
+        self._before_pass = None
 
     def _checked(self, X: Tensor) -> Any:
         """What the model gives in the first epoch: when it was built it was tried in eval mode alone."""
