@@ -105,7 +105,7 @@ def _bottom(spec: ChartSpec, frame: Frame, signs: Signs) -> list[Row]:
 
 def _placed(marks: list[Tick], frame: Frame, free: int) -> list[tuple[Tick, int]]:
     """The ticks whose labels have room below the axis, two blanks apart, from column `free` on; where each starts."""
-    placed = []
+    placed: list[tuple[Tick, int]] = []
     for tick in marks:
         column, length = frame.left + frame.nearest_column(tick.at), len(tick.label)
         start = min(max(column - (length - 1) // 2, 0), frame.left + frame.columns - length)
