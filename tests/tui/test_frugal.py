@@ -88,6 +88,14 @@ def texts() -> Iterator[Text]:
         yield text
 
 
+def test_a_style_is_set_once_for_all_that_has_it() -> None:
+    red, blue = "\x1b[1;31m", "\x1b[34m"
+    assert frugal.thrifty(f"{red}a\x1b[0m{red}b\x1b[0m") == f"{red}ab\x1b[0m"
+    assert frugal.thrifty(f"{red}a\x1b[0m\x1b[3;4H{red}b\x1b[0m") == f"{red}a\x1b[3;4Hb\x1b[0m"
+    assert frugal.thrifty(f"{red}a\x1b[0m{blue}b\x1b[0mc") == f"{red}a\x1b[0;34mb\x1b[0mc"
+    assert frugal.thrifty("plain\x1b]8;;x\x1b\\") == "plain\x1b]8;;x\x1b\\"
+
+
 async def test_what_stands_there_is_not_written_again_and_what_stands_there_is_right(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

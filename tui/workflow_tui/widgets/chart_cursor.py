@@ -41,7 +41,9 @@ def with_cursor(
 def _is_ground(cell: Cell, chars: Signs) -> bool:
     """Whether the cursor may take a cell: a free one, one of the map, one of the line of a mark."""
     char, ink = cell
-    return char in (" ", HALF, chars.mark) or (char in chars.ramp and (ink == "muted" or isinstance(ink, Tone)))
+    if char in chars.ramp:  # a blank among them
+        return ink in (None, "muted") or isinstance(ink, Tone)
+    return char in (HALF, chars.mark)
 
 
 def crossings(spec: ChartSpec, runs: list[list[Run]], frame: Frame, x: float) -> list[tuple[int, Role]]:

@@ -43,11 +43,12 @@ def positions(heat: Heat) -> list[list[float]]:
     if not values or values[0] == values[-1]:
         return [[0.0 if math.isfinite(value) else math.nan for value in row[:columns]] for row in heat.grid]
     scale = _scale(values[0], values[-1], heat.log)
+    last = bisect_left(values, values[-1])
 
     def place(value: float) -> float:
         if not math.isfinite(value):
             return math.nan
-        return (bisect_left(values, value) / (len(values) - 1) + scale(value)) / 2
+        return (bisect_left(values, value) / last + scale(value)) / 2
 
     return [[place(value) for value in row[:columns]] for row in heat.grid]
 

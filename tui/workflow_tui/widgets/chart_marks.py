@@ -105,4 +105,5 @@ def _places(text: str, column: int, frame: Frame, more: str) -> Iterable[tuple[i
 
 
 def _free(grid: Grid, row: int, start: int, length: int) -> bool:
-    return all(cell == BLANK for cell in grid[row][max(start, 0) : start + length])
+    """Whether a text there would lie on nothing, and touch nothing on its right."""
+    return all(cell == BLANK for cell in grid[row][max(start, 0) : start + length + 1])
