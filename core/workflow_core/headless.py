@@ -173,7 +173,8 @@ def _train(options: TrainOptions) -> int:
         start = time.perf_counter()
         last, held = _epochs(trainer, report, stopping)
         elapsed = time.perf_counter() - start
-        report.last(last)
+        if last is not None:
+            report.last(last)
         reason = _reason(trainer)
         path, failure = (None, None) if trainer.first_bad is not None else _save(options, trainer, held, dataset)
     result = outcome.result(spec, dataset, trainer, last, elapsed, reason, path)
@@ -204,22 +205,24 @@ def _advice(options: TrainOptions, result: Result) -> str:
     return f"The training {result.reason}.{unsaved} {rate}{scaled}."
 
 
-def _epochs(trainer: Trainer, report: PlainReport, stopping: Stopping) -> tuple[EpochRecord, EpochRecord | None]:
-    """Train, and return the last epoch, and the last of those behind the weights that the model holds at the end."""
+def _epochs(trainer: Trainer, report: PlainReport, stopping: Stopping) -> tuple[EpochRecord | None, EpochRecord | None]:
+    """Train, and return the last epoch, and that whose figures belong to the weights that the model holds at the end.
+
+    There is none where a signal came in the first epoch, or in the middle of one.
+    """
     from workflow_core.steps.train import EARLY_STOP, records
 
     best: EpochRecord | None = None
     last: EpochRecord | None = None
-    for record in records(trainer):
+    for record in records(trainer, lambda: stopping.asked is not None):
         before, last = last, record
         report.epoch(record)
         if trainer.best is not None and trainer.best[0] == record.epoch:
             # a training loss is that of the weights from before its epoch
             best = record if trainer.validates else before
-        # on an accelerator the model is ahead of the record: go on until they meet again
-        if stopping.asked and record.epoch + 1 == trainer.done:
-            break
-    return record, best if trainer.ended == EARLY_STOP else record
+    if trainer.batch:
+        return last, None
+    return last, best if trainer.ended == EARLY_STOP else last
 
 
 def _save(
@@ -240,6 +243,8 @@ def _save(
             train_loss=held.train_loss if held else None,
             val_loss=held.val_loss if held else None,
             optimizer_state=trainer.optimizer_state(),
+            batch=trainer.batch,
+            batches=trainer.batches.count,
             dataset=dataset,
             overwrite=options.overwrite,
         )

@@ -41,12 +41,15 @@ def result(
     spec: WorkflowSpec,
     dataset: Dataset,
     trainer: Trainer,
-    last: EpochRecord,
+    last: EpochRecord | None,
     elapsed: float,
     reason: str,
     path: str | None,
 ) -> Result:
-    """How the training ended after `last`: metrics and coefficients are those of the model as it is now."""
+    """How the training ended after `last`: metrics and coefficients are those of the model as it is now.
+
+    `last` is None where not even the first epoch was completed.
+    """
     model = trainer.model
     reference = linear.reference(spec.model, dataset, spec.train)
     learnt = linear.coefficients(model, spec.model, dataset.features, dataset.scaling)
@@ -64,6 +67,8 @@ def result(
         fit=fit,
         stable_learning_rate=reference.stable_lr,
         path=path,
+        batch=trainer.batch,
+        batches=trainer.batches.count,
     )
 
 

@@ -88,10 +88,11 @@ class Fit:
 class Result:
     """How a training ended: its last epoch, the seconds its loop took, what the model holds, the metrics, the file.
 
+    A signal may have ended it after `batch` of the `batches` of another epoch, perhaps of the first one.
     `best` is the epoch with the least validation loss (without validation rows, training loss), and that loss.
     """
 
-    last: EpochRecord
+    last: EpochRecord | None
     elapsed: float
     reason: str
     best: tuple[int, float] | None
@@ -100,16 +101,18 @@ class Result:
     fit: Fit | None
     stable_learning_rate: float | None
     path: str | None
+    batch: int = 0
+    batches: int = 1
 
     @property
     def epochs(self) -> int:
-        """How many epochs were trained."""
-        return self.last.epoch + 1
+        """How many epochs were completed."""
+        return self.last.epoch + 1 if self.last is not None else 0
 
     @property
     def epochs_per_second(self) -> float:
         """The rate of the whole loop."""
-        return self.epochs / max(self.elapsed, 1e-9)
+        return (self.epochs + self.batch / self.batches) / max(self.elapsed, 1e-9)
 
 
 class PlainReport:
@@ -170,6 +173,8 @@ class PlainReport:
         rate = result.epochs_per_second
         shown = f"{rate:,.0f}" if rate >= 10 else f"{rate:.2g}"
         epochs = f"{result.epochs:,} epoch{'s' * (result.epochs != 1)}"
+        if result.batch:
+            epochs += f" and {result.batch:,} of {result.batches:,} batches"
         say(f"{ended}{epochs} in {result.elapsed:.3g} s ({shown} a second)")
         if (kept := _kept(result)) is not None:
             say(kept)
@@ -244,10 +249,12 @@ class JsonReport(PlainReport):
             "finished",
             reason=result.reason,
             epochs=result.epochs,
+            batch=result.batch,
+            batches=result.batches,
             elapsed=result.elapsed,
             epochs_per_second=result.epochs_per_second,
-            train_loss=result.last.train_loss,
-            val_loss=result.last.val_loss,
+            train_loss=result.last.train_loss if result.last is not None else None,
+            val_loss=result.last.val_loss if result.last is not None else None,
             best_epoch=epoch,
             best_loss=loss,
             stable_learning_rate=result.stable_learning_rate,
@@ -320,7 +327,7 @@ def _kept(result: Result) -> str | None:
     """Which epoch was best, where the end was clearly worse, and whose weights the model has, where not the last's."""
     if result.reason.startswith("diverged"):
         return "what follows is of the weights from before that epoch"
-    if result.best is None:
+    if result.best is None or result.last is None:
         return None
     which, last = "validation", result.last.val_loss
     if last is None:

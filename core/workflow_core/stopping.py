@@ -1,4 +1,4 @@
-"""A signal asks a training to end at its next epoch; a second one ends the program at once."""
+"""A signal asks a training to end after its next batch; a second one ends the program at once."""
 
 from __future__ import annotations
 

@@ -186,9 +186,9 @@ class TrainingView(msgspec.Struct, frozen=True, kw_only=True):
     probably brought a divergence about, and `advice` what to try; `try_lr` is a learning rate that is known or likely
     to be stable. `findings` say in a sentence each what looks wrong while all figures are finite.
 
-    `gradients` are those of the last step before clipping: of each tracked value by its name, or of a larger model the
-    L2 norm of each tensor's; empty where there are none (`.grad` is None). A run that goes on from an epoch of another
-    one has that one's number as `parent` (0: none) and `parent_epoch` completed epochs from it.
+    `gradients` are those that the last batch has left, before clipping: of each tracked value by its name, or of a
+    larger model the L2 norm of each tensor's; empty where there are none (`.grad` is None). A run that goes on from an
+    epoch of another one has that one's number as `parent` (0: none) and `parent_epoch` completed epochs from it.
     """
 
     run: int
@@ -242,19 +242,25 @@ class MadeView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LineView(msgspec.Struct, frozen=True, kw_only=True):
-    """A line of the loop: its code, whether it ran in this pass, and what it made then."""
+    """A line of the loop: its code, whether it ran in this pass, and what it made then.
+
+    Of a large model `left_out` more tensors were made or changed than are shown.
+    """
 
     line: Line
     code: str
     done: bool = False
     made: tuple[MadeView, ...] = ()
+    left_out: int = 0
 
 
 class LoopView(msgspec.Struct, frozen=True, kw_only=True):
     """A pass through the loop that is made one line at a time: batch `batch` (from 0) of `batches` in epoch `epoch`.
 
     `lines` are those that run, in their order, `off` those switched off; `lines[next]` is the next one, and after the
-    last the next call begins the next batch. `fault` is what Python or torch said where a line could not run.
+    last, when `next` is their number, the next call begins the next batch. An optimizer that runs the other lines by
+    itself (lbfgs) does so in one call; what they made is that of its first evaluation. Gradients that were clipped
+    before the step are among what the step made. `fault` is what Python or torch said where a line could not run.
     """
 
     epoch: int
@@ -372,6 +378,7 @@ class Prediction(msgspec.Struct, frozen=True, array_like=True):
 class EvaluationView(msgspec.Struct, frozen=True, kw_only=True):
     """Step 4: metrics by split (None where the split has no rows) of the model as it was after `epoch` epochs.
 
+    In the middle of another one it was also trained on `batch` of that one's `batches`.
     For a model that is linear in its parameters `coefficients` are what it has learnt and `reference` holds the closed
     form; `convergence` says in one sentence how near it came.
     """
@@ -383,6 +390,8 @@ class EvaluationView(msgspec.Struct, frozen=True, kw_only=True):
     coefficients: dict[str, float] = {}
     reference: Reference = Reference()
     convergence: str = ""
+    batch: int = 0
+    batches: int = 1
 
 
 class FileView(msgspec.Struct, frozen=True, kw_only=True):
@@ -400,11 +409,13 @@ class FileView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SavedView(msgspec.Struct, frozen=True, kw_only=True):
-    """Step 5 as done: the file that was written, after reading it back."""
+    """Step 5 as done: the file that was written, after reading it back; epochs and batches as in EvaluationView."""
 
     run: int
     epoch: int
     file: FileView
+    batch: int = 0
+    batches: int = 1
 
 
 class Proof(msgspec.Struct, frozen=True, kw_only=True):

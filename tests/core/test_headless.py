@@ -18,7 +18,8 @@ import torch
 
 from workflow_core import headless
 from workflow_core.report import JsonReport
-from workflow_core.specs import DataSpec, SplitSpec, TrainSpec, WorkflowSpec
+from workflow_core.specs import DataSpec, ModelSpec, SplitSpec, TrainSpec, WorkflowSpec
+from workflow_core.steps import build, data
 from workflow_core.steps.load import load
 from workflow_core.steps.train import EpochRecord, Trainer
 from workflow_core.stopping import Stopping
@@ -432,7 +433,7 @@ def test_what_fails_in_a_training_is_one_sentence(
     def fail(*_: Any) -> None:
         raise error
 
-    monkeypatch.setattr(Trainer, "epoch", fail)
+    monkeypatch.setattr(Trainer, "advance", fail)
     said = failure(capsys, "train")
     assert message in said
     assert "output" not in said
@@ -537,6 +538,36 @@ def test_other_signals_end_it_at_the_next_epoch_too(
     assert (finished["epochs"], finished["reason"]) == (4, "interrupted")
     assert load(path).after == finished["parameters"]
     assert signal.getsignal(number) is before
+
+
+@pytest.mark.parametrize(("epochs", "batches"), [(0, 3), (2, 1)])
+def test_a_signal_in_the_middle_of_an_epoch_ends_it_after_the_batch(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, epochs: int, batches: int
+) -> None:
+    step, calls = torch.optim.SGD.step, iter(range(100))
+
+    def ask(self: torch.optim.SGD) -> None:
+        step(self)
+        if next(calls) == epochs * 4 + batches - 1:
+            signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(torch.optim.SGD, "step", ask)
+    path = tmp_path / "model.pt"
+    _, finished = lines(
+        capsys, "--batch-size", "10", "--save", str(path), "--kind", "checkpoint", status=128 + signal.SIGTERM
+    )
+    assert finished["reason"] == "interrupted"
+    assert [finished[name] for name in ("epochs", "batch", "batches")] == [epochs, batches, 4]
+    assert (finished["train_loss"] is None) == (epochs == 0)
+    file = load(path)
+    assert file.after == finished["parameters"]
+    kept = [file.contents[name] for name in ("epoch", "batch", "batches", "train_loss", "val_loss")]
+    assert kept == [epochs, batches, 4, None, None]
+    plain = Trainer(build.build(ModelSpec()), data.make(DataSpec()), TrainSpec(batch_size=10))
+    for _ in range(epochs):
+        plain.epoch()
+    plain.advance(batches=batches)
+    assert plain.tracked.read() == file.after
 
 
 def test_a_signal_that_is_ignored_stays_ignored() -> None:

@@ -55,7 +55,8 @@ def said(capsys: pytest.CaptureFixture[str], start: Start = START, result: Resul
     """The lines about a training with one epoch shown."""
     report = PlainReport(None)
     report.started(start)
-    report.last(result.last)
+    if result.last is not None:
+        report.last(result.last)
     report.finished(result)
     return capsys.readouterr().out.splitlines()
 
@@ -86,6 +87,8 @@ def test_the_finished_line_holds_everything(capsys: pytest.CaptureFixture[str]) 
         "event": "finished",
         "reason": "epochs",
         "epochs": 100,
+        "batch": 0,
+        "batches": 1,
         "elapsed": 0.5,
         "epochs_per_second": 200.0,
         "train_loss": 0.1,
@@ -177,6 +180,14 @@ def test_a_large_models_epochs_are_short(capsys: pytest.CaptureFixture[str]) -> 
     ("result", "parts"),
     [
         (RESULT, ["100 epochs in 0.5 s (200 a second)"]),
+        (
+            changed(RESULT, reason="interrupted", batch=60, batches=120),
+            ["interrupted, 100 epochs and 60 of 120 batches in 0.5 s (201 a second)"],
+        ),
+        (
+            changed(RESULT, reason="interrupted", last=None, best=None, batch=1, batches=4),
+            ["interrupted, 0 epochs and 1 of 4 batches in 0.5 s (0.5 a second)"],
+        ),
         (changed(RESULT, reason="interrupted"), ["interrupted, 100 epochs"]),
         (
             changed(RESULT, reason="early stop", best=(80, 0.15)),

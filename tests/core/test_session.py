@@ -420,12 +420,12 @@ def test_control_overtakes_only_work_it_does_not_depend_on() -> None:
 def test_a_fault_in_an_epoch_ends_the_run_and_not_the_session(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     bench.train(2)
 
-    def fail() -> None:
+    def fail(*_: Any) -> None:
         raise RuntimeError("CUDA error")
 
     runner = bench.session._runner
     assert runner is not None
-    monkeypatch.setattr(runner.trainer, "epoch", fail)
+    monkeypatch.setattr(runner.trainer, "advance", fail)
     states: list[RunState] = [bench.train().state]
     assert bench.view.reason == "the run failed: PyTorch could not carry out an operation"
     states.append(bench.train().state)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -362,14 +363,14 @@ def test_epochs_that_were_complete_before_a_failure_are_kept(bench: Bench, monke
     bench.train(1)
     runner = bench.session._runner
     assert runner is not None
-    epoch, calls = runner.trainer.epoch, iter(range(100))
+    advance, calls = runner.trainer.advance, iter(range(100))
 
-    def fails_later() -> None:
+    def fails_later(*limits: Any) -> bool:
         if next(calls) == 7:
             raise RuntimeError("CUDA error")
-        epoch()
+        return advance(*limits)
 
-    monkeypatch.setattr(runner.trainer, "epoch", fails_later)
+    monkeypatch.setattr(runner.trainer, "advance", fails_later)
     view = bench.train()
     assert (view.state, view.epoch, bench.history.epochs) == ("failed", 8, 8)
     bench(Save(path="kept.pt", kind="checkpoint"))

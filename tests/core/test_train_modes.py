@@ -228,7 +228,7 @@ def test_an_accelerators_random_numbers_are_kept_as_well(monkeypatch: pytest.Mon
             cls.state = state
 
     monkeypatch.setattr(torch, "get_device_module", lambda device: Module)
-    numbers = surroundings.RandomNumbers(torch.device("cuda", 1))
+    numbers = surroundings.RandomNumbers(torch.device("cuda", 1), nn.Module())
     with numbers:
         Module.state = torch.tensor([5])
         expected = torch.rand(1)

@@ -35,7 +35,7 @@ class Job(NamedTuple):
 
 
 class Inbox:
-    """Jobs from one thread to another. `waiting` is a plain attribute, cheap enough to look at in every epoch."""
+    """Jobs from one thread to another. `waiting` is a plain attribute, cheap enough to look at after every batch."""
 
     def __init__(self) -> None:
         self.waiting = False
@@ -70,7 +70,7 @@ class Inbox:
                 self._condition.wait(seconds)
 
     def close(self) -> None:
-        """Hand out nothing any more: the worker ends at the next epoch boundary."""
+        """Hand out nothing any more: the worker ends at the next batch boundary."""
         with self._condition:
             self.closed = self.waiting = True
             self._condition.notify()

@@ -49,15 +49,15 @@ class Meter:
     """Epochs per second over the last second, or over the last epoch where that took longer."""
 
     def __init__(self) -> None:
-        self._marks: deque[tuple[float, int]] = deque()
+        self._marks: deque[tuple[float, float]] = deque()
 
-    def restart(self, now: float, epoch: int) -> None:
+    def restart(self, now: float, epoch: float) -> None:
         """Forget what was before: a pause is not part of any rate."""
         self._marks.clear()
         self._marks.append((now, epoch))
 
-    def mark(self, now: float, epoch: int) -> float:
-        """Note how far the training is, and get its rate."""
+    def mark(self, now: float, epoch: float) -> float:
+        """Note how far the training is, with a fraction for the epoch under way, and get its rate."""
         self._marks.append((now, epoch))
         while len(self._marks) > 2 and now - self._marks[1][0] >= 1.0:
             self._marks.popleft()

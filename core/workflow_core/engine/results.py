@@ -28,6 +28,8 @@ def evaluation(subject: Subject) -> EvaluationView:
         coefficients=linear.coefficients(model, spec, dataset.features, dataset.scaling),
         reference=reference,
         convergence=convergence(model, spec, dataset, subject.train_spec, reference),
+        batch=subject.batch,
+        batches=subject.batches,
     )
 
 
@@ -45,8 +47,11 @@ def saved(subject: Subject, command: Save, path: Path) -> SavedView:
         dataset=subject.dataset,
         overwrite=command.overwrite,
         lr_changes=subject.lr_changes,
+        batch=subject.batch,
+        batches=subject.batches,
     )
-    return SavedView(run=subject.run, epoch=subject.epoch, file=load.inspect(real))
+    file = load.inspect(real)
+    return SavedView(run=subject.run, epoch=subject.epoch, file=file, batch=subject.batch, batches=subject.batches)
 
 
 def loaded(file: load.Loaded, reference: nn.Module | None, dataset: data.Dataset | None) -> LoadedView:

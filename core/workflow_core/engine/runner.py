@@ -1,4 +1,4 @@
-"""The training loop of the engine: at a pace or flat out, and never more than an epoch away from a command."""
+"""The training loop of the engine: at a pace or flat out, and never more than a batch away from a command."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from workflow_core.engine.pace import Meter, Pace
 from workflow_core.engine.subject import Subject
 from workflow_core.errors import WorkflowError
 from workflow_core.history import RECORDED
-from workflow_core.protocol import Epochs, RunState, TrainingView
+from workflow_core.protocol import Epochs, RunState, TrainingView, Update
 from workflow_core.specs import ModelSpec, TrainSpec, WorkflowSpec
 from workflow_core.steps import build, linear
 from workflow_core.steps.custom import explained
@@ -38,7 +38,8 @@ log = logging.getLogger(__name__)
 class Runner:
     """One run: a trainer with its pace, its limits and what is known of it.
 
-    `publish` gets the epochs as they are done, at most every `CHUNK` seconds; `view` is always what was published last.
+    `publish` gets the epochs as they are done, and of a long one the batches, at most every `CHUNK` seconds; `view` is
+    the run as it stands between two calls of `advance`.
     """
 
     def __init__(
@@ -48,7 +49,7 @@ class Runner:
         model_spec: ModelSpec,
         run: int,
         pace: float | None,
-        publish: Callable[[Epochs], None],
+        publish: Callable[[Epochs | Update], None],
     ) -> None:
         self.trainer = trainer
         self.dataset = dataset
@@ -60,6 +61,7 @@ class Runner:
         self._pace = Pace(pace)
         self._meter = Meter()
         self._last = 0
+        self._steps: int | None = None
         self._pending = 0
         # of the epoch whose weights the model holds: after an early stop or a divergence that is not the last one
         self._held: tuple[int, dict[str, float]] = 0, {}
@@ -83,6 +85,7 @@ class Runner:
             initial=initial,
             parameters=initial,
             learning_rate=spec.learning_rate,
+            batches=self.trainer.batches.count,
             loss_scale=loss_scale(spec, self.dataset.scaling),
             **self._prediction(),
         )
@@ -100,6 +103,8 @@ class Runner:
     def subject(self) -> Subject:
         """The model as it is now, with all that it was made from."""
         epoch, figures = self._held
+        if self.trainer.batch:
+            figures = {}
         return Subject(
             model=self.trainer.model,
             model_spec=self.model_spec,
@@ -107,11 +112,23 @@ class Runner:
             train_spec=self.view.spec,
             run=self.view.run,
             epoch=epoch,
+            batch=self.trainer.batch,
+            batches=self.trainer.batches.count,
             train_loss=figures.get("train_loss"),
             val_loss=figures.get("val_loss"),
             optimizer_state=self.trainer.optimizer_state(),
-            lr_changes=tuple(change for change in self.view.lr_changes if change[0] < epoch),
+            lr_changes=tuple(change for change in self.view.lr_changes if change[0] < epoch + bool(self.trainer.batch)),
         )
+
+    @property
+    def place(self) -> tuple[int, int, int]:
+        """Run, epochs and batches that are behind the model."""
+        return self.view.run, self.view.epoch, self.trainer.batch
+
+    @property
+    def begun(self) -> bool:
+        """Is anything behind it?"""
+        return self.view.epoch > 0 or self.trainer.batch > 0
 
     @property
     def extensible(self) -> bool:
@@ -127,16 +144,20 @@ class Runner:
         """Is it to go on by itself?"""
         return self.view.state == "running"
 
-    def begin(self, epochs: int | None) -> None:
-        """Be running, for so many more epochs (then paused) or to the end."""
+    def begin(self, epochs: int | None, steps: int | None = None) -> None:
+        """Be running, for so many more epochs or steps of the optimizer (then paused) or to the end.
+
+        The epoch under way counts as one.
+        """
         # as headless: a batch is what torch computes at a time, and two threads for a small one take far longer
         devices.set_threads(self.view.spec.batch_size or len(self.dataset.X))
         total = self.view.spec.epochs
         self._last = total if epochs is None else min(total, self.view.epoch + epochs)
+        self._steps = steps
         if not self.running:
             now = time.monotonic()
             self._pace.start(now)
-            self._meter.restart(now, self.view.epoch)
+            self._meter.restart(now, self._position)
             self._change("running")
 
     def extend(self, spec: TrainSpec) -> None:
@@ -145,7 +166,7 @@ class Runner:
         self.view = replace(self.view, spec=spec)
 
     def pause(self) -> None:
-        """Stop here, between two epochs; `begin` goes on."""
+        """Stop here, between two batches; `begin` goes on."""
         if self.running:
             self._change("paused")
 
@@ -155,8 +176,12 @@ class Runner:
         self.view = replace(self.view, pace=pace)
 
     def set_learning_rate(self, learning_rate: float) -> None:
-        """Take steps of another size from the next epoch on. Raises WorkflowError after MAX_CHANGES of them."""
-        earlier = tuple(change for change in self.view.lr_changes if change[0] < self.view.epoch)
+        """Take steps of another size from the next epoch on: not that under way, whose figures have one learning rate.
+
+        Raises WorkflowError after MAX_CHANGES of them.
+        """
+        first = self.view.epoch + self.trainer.under_way
+        earlier = tuple(change for change in self.view.lr_changes if change[0] < first)
         if len(earlier) >= MAX_CHANGES:
             raise WorkflowError(
                 "Changed too often",
@@ -164,8 +189,8 @@ class Runner:
                 "Choose a scheduler, and reset.",
             )
         self.trainer.set_learning_rate(learning_rate)
-        changes = (*earlier, (self.view.epoch, learning_rate))
-        self.view = replace(self.view, learning_rate=learning_rate, lr_changes=changes)
+        changes = (*earlier, (first, learning_rate))
+        self.view = replace(self.view, learning_rate=self.trainer.learning_rate, lr_changes=changes)
 
     def fail(self, reason: str) -> None:
         """End the run for good: in the middle of an epoch, whose weights belong to no figures."""
@@ -181,6 +206,8 @@ class Runner:
                 while self.running and not inbox.waiting:
                     self._next(inbox)
                 self._flush()
+                if self.trainer.batch != self.view.batch:
+                    self._look()
         except WorkflowError as error:
             self._save_what_was_done()
             self.fail(error.problem.message)
@@ -197,24 +224,59 @@ class Runner:
             self._flush()
         with contextlib.suppress(Exception):
             self.trainer.break_off()
-            self.view = replace(self.view, parameters=self.trainer.tracked.read(), **self._prediction())
+            self._look()
 
     def _next(self, inbox: Inbox) -> None:
-        """One epoch, or a wait for it to be due."""
-        delay = self._pace.wait(time.monotonic())
+        """An epoch or a part of it, or a wait for it to be due."""
+        delay = 0.0 if self.trainer.batch else self._pace.wait(time.monotonic())
         if delay > 0:
             if self._pending:
                 delay = min(delay, self._flush_at - time.monotonic())
             if delay > 0:
                 inbox.wait(delay)
         else:
-            self.trainer.epoch()
+            self._train(inbox)
+        if self._pending:
+            last = self.trainer.ended or self.view.epoch + self._pending >= self._last or self._steps == 0
+            if last or self.view.batch or time.monotonic() >= self._flush_at:
+                self._flush()
+        elif time.monotonic() >= self._flush_at and self.trainer.batch:
+            self._look()
+            self._flush_at = time.monotonic() + CHUNK
+            self._publish(Update(training=self.view))
+        if self._steps == 0:
+            self.pause()
+
+    def _train(self, inbox: Inbox) -> None:
+        """Train to the end of the epoch, up to a command, or so far that there is something new to show of a long one.
+
+        What is shown of an epoch under way waits for nothing: while figures of others do, its end comes first.
+        """
+        trainer = self.trainer
+        before = trainer.batch
+        over = trainer.advance(
+            lambda: inbox.waiting or (not self._pending and time.monotonic() >= self._flush_at), self._steps
+        )
+        if self._steps is not None:
+            self._steps -= (trainer.batches.count if over else trainer.batch) - before
+        if over:
             self._pace.count()
             self._pending += 1
-        if self._pending and (
-            self.trainer.ended or self.view.epoch + self._pending >= self._last or time.monotonic() >= self._flush_at
-        ):
-            self._flush()
+
+    def _look(self) -> None:
+        """See what the model is now, perhaps in the middle of an epoch."""
+        self.view = replace(
+            self.view,
+            batch=self.trainer.batch,
+            rate=self._meter.mark(self._count_time(), self._position) if self.running else 0.0,
+            parameters=self.trainer.tracked.read(),
+            **self._prediction(),
+        )
+
+    @property
+    def _position(self) -> float:
+        """Epochs done, the part of that under way with them."""
+        return self.view.epoch + self.trainer.batch / self.view.batches
 
     def _flush(self) -> None:
         """Fetch the figures of the epochs since the last time, see whether the run goes on, and publish."""
@@ -230,8 +292,9 @@ class Runner:
         self.view = replace(
             self.view,
             epoch=epoch,
-            rate=self._meter.mark(now, epoch),
-            parameters={name: value for name, value in latest.items() if name not in RECORDED},
+            batch=self.trainer.batch,
+            rate=self._meter.mark(now, epoch + self.trainer.batch / self.view.batches),
+            parameters=self.trainer.tracked.read() if self.trainer.batch else _tracked(latest),
             learning_rate=latest["learning_rate"],
             grad_norm=latest["grad_norm"],
             train_loss=latest["train_loss"],
@@ -317,6 +380,10 @@ class Runner:
         self.view = replace(self.view, state=state, reason=reason, rate=self.view.rate if state == "running" else 0.0)
         if self._store is not None and self._record:
             self._store.set_state(self._record, state, reason)
+
+
+def _tracked(figures: dict[str, float]) -> dict[str, float]:
+    return {name: value for name, value in figures.items() if name not in RECORDED}
 
 
 def loss_scale(spec: TrainSpec, scaling: Scaling | None) -> float | None:

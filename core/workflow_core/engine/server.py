@@ -88,7 +88,7 @@ class Server:
             keeper.cancel()
 
     def end(self, reason: str) -> None:
-        """End the engine after the epoch under way."""
+        """End the engine after the batch under way."""
         if not self._ending.done():
             self._ending.set_result(reason)
 

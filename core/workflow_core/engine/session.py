@@ -97,7 +97,7 @@ class Session:
         self._runs = 0
         self._runner: Runner | None = None
         self._runner_made: Made | None = None
-        self._saved: tuple[int, int] | None = None
+        self._saved: tuple[int, int, int] | None = None
         self._loaded: load.Loaded | None = None
 
     @property
@@ -108,15 +108,16 @@ class Session:
     @property
     def unsaved(self) -> bool:
         """Would epochs of training be gone if the engine ended now?"""
-        if self._runner is None or not self._runner.view.epoch:
-            return False
-        return (self._runner.view.run, self._runner.view.epoch) != self._saved
+        return self._runner is not None and self._runner.begun and self._runner.place != self._saved
 
     def advance(self, inbox: Inbox) -> None:
         """Train until something waits in `inbox` or the run stands still."""
         runner = self._runner
         assert runner is not None
+        place = runner.place
         runner.advance(inbox)
+        if runner.place != place:
+            self._progress.outdate(RESULTS, "the model was trained further")
         if runner.view.state in ("finished", "diverged"):
             self._progress.done("train", runner.view.reason)
         self._show(Update(training=runner.view) if not runner.running else Update())
@@ -146,8 +147,8 @@ class Session:
                 self._set_training(spec)
             case SetLearningRate(learning_rate=learning_rate):
                 self._set_learning_rate(learning_rate)
-            case Run(epochs=epochs):
-                self._run(epochs)
+            case Run(epochs=epochs, steps=steps):
+                self._run(epochs, steps)
             case Pause():
                 self._pause()
             case SetPace(pace=pace):
@@ -208,7 +209,7 @@ class Session:
     def _outdate(self, what: str, update: Update) -> None:
         """What was made from the data or the model before is stale; a run that has not begun is simply gone."""
         if self._runner is not None:
-            if self._runner.view.epoch:
+            if self._runner.begun:
                 self._progress.stale("train", what)
             else:
                 self._runner = None
@@ -255,13 +256,14 @@ class Session:
         self._runner.set_learning_rate(learning_rate)
         self._show(Update(training=self._runner.view))
 
-    def _run(self, epochs: int | None) -> None:
-        if epochs is not None and epochs < 1:
-            raise WorkflowError("Not a number of epochs", f"{epochs} epochs cannot be run.", "Ask for 1 or more.")
+    def _run(self, epochs: int | None, steps: int | None) -> None:
+        for count, what in ((epochs, "epochs"), (steps, "steps")):
+            if count is not None and count < 1:
+                raise WorkflowError(f"Not a number of {what}", f"{count} {what} cannot be run.", "Ask for 1 or more.")
         if not self.running:
             self._prepare_run()
         assert self._runner is not None
-        self._runner.begin(epochs)
+        self._runner.begin(epochs, steps)
         self._show(Update(training=self._runner.view))
 
     def _prepare_run(self) -> None:
@@ -293,7 +295,7 @@ class Session:
         trainer = train.Trainer(fresh.model, dataset, self._train_spec)
         begun = self._runner is None or self._runner.view.state != "ready"
         spec = self._material.model_spec
-        runner = Runner(trainer, dataset, spec, self._runs + begun, self._pace, self._publish_epochs)
+        runner = Runner(trainer, dataset, spec, self._runs + begun, self._pace, self._publish_progress)
         runner.record(self._store)
         update = self._material.take_fresh(fresh)
         self._runs, self._runner, self._runner_made = runner.view.run, runner, self._material.made
@@ -301,8 +303,8 @@ class Session:
         self._progress.outdate(RESULTS, "a new run was begun")
         self._show(replace(update, training=runner.view, history=NO_EPOCHS))
 
-    def _publish_epochs(self, epochs: Epochs) -> None:
-        self._publish(epochs)
+    def _publish_progress(self, event: Epochs | Update) -> None:
+        self._publish(event)
         self._progress.outdate(RESULTS, "the model was trained further")
         self._show(Update())
 
@@ -332,9 +334,9 @@ class Session:
         return self._progress["train"] == "stale"
 
     @property
-    def _trained(self) -> int:
-        """Epochs of training in the model as it is now."""
-        return self._runner.view.epoch if self._runner is not None and not self._stale else 0
+    def _trained(self) -> bool:
+        """Has the model as it is now been trained?"""
+        return self._runner is not None and not self._stale and self._runner.begun
 
     def _subject(self) -> Subject:
         """The model as it is now, made where missing. Raises WorkflowError where its training is stale."""
@@ -369,7 +371,7 @@ class Session:
         subject = self._runner.subject if self._runner is not None and self._stale else self._subject()
         view = results.saved(subject, command, absolute(command.path, self._files))
         if self._runner is not None:
-            self._saved = self._runner.view.run, self._runner.view.epoch
+            self._saved = self._runner.place
         self._progress.done("save")
         self._show(Update(saved=view))
 

@@ -7,7 +7,7 @@ from textwrap import indent
 
 from workflow_core.scripts.data import splits
 from workflow_core.scripts.text import listed, number
-from workflow_core.specs import OPTIMIZER_USES, Loss, Optimizer, TrainSpec, WorkflowSpec
+from workflow_core.specs import LINES, OPTIMIZER_USES, Line, Loss, Optimizer, TrainSpec, WorkflowSpec
 
 LrChanges = Sequence[tuple[int, float]]
 
@@ -31,23 +31,18 @@ device = (
 
 BEST_DEVICE_FOR_FLOAT64 = 'device = "cuda" if torch.cuda.is_available() else "cpu"  # MPS has no float64\n'
 
+CODES: dict[Line, str] = {
+    "forward": "y_pred = model({X})",
+    "loss": "loss = criterion(y_pred, {y})",
+    "zero_grad": "optimizer.zero_grad()",
+    "backward": "loss.backward()",
+    "step": "optimizer.step()",
+}
 SEARCH = """\
 def closure():
-    y_pred = model({X})
-    loss = criterion(y_pred, {y})
-    optimizer.zero_grad()
-    loss.backward()
-    return loss
+{closure}    return loss
 
-loss = optimizer.step(closure)
-"""
-
-DESCEND = """\
-y_pred = model({X})
-loss = criterion(y_pred, {y})
-optimizer.zero_grad()
-loss.backward()
-{clip}optimizer.step()
+{step}
 """
 
 VALIDATE = """
@@ -104,6 +99,15 @@ def loop(spec: WorkflowSpec) -> str:
     return text
 
 
+def codes(train: TrainSpec) -> dict[Line, str]:
+    """The code of each line of the loop; those that lbfgs runs by itself are indented, as in its closure."""
+    X, y = ("X_batch", "y_batch") if train.batch_size else ("X_train", "y_train")
+    texts = {line: code.format(X=X, y=y) for line, code in CODES.items()}
+    if train.optimizer != "lbfgs":
+        return texts
+    return {line: f"    {text}" for line, text in texts.items()} | {"step": "loss = optimizer.step(closure)"}
+
+
 def validates(spec: WorkflowSpec) -> bool:
     """Are there validation rows?"""
     return "val" in splits(spec.data)
@@ -144,6 +148,10 @@ def _criterion(train: TrainSpec) -> str:
 
 
 def _optimizer(train: TrainSpec) -> str:
+    whose, text = "model", ""
+    if train.optimizer_over == "another":
+        whose = "another"
+        text = "another = copy.deepcopy(model)  # an experiment: the optimizer gets the parameters of another model\n"
     settings = [f"lr={number(train.learning_rate)}"]
     uses = OPTIMIZER_USES[train.optimizer]
     if "momentum" in uses and train.momentum:
@@ -153,7 +161,9 @@ def _optimizer(train: TrainSpec) -> str:
     default = 0.01 if train.optimizer == "adamw" else 0.0
     if "weight_decay" in uses and train.weight_decay not in (None, default):
         settings.append(f"weight_decay={number(train.weight_decay or 0.0)}")
-    return f"optimizer = torch.optim.{OPTIMIZERS[train.optimizer]}(model.parameters(), {', '.join(settings)})\n"
+    return (
+        text + f"optimizer = torch.optim.{OPTIMIZERS[train.optimizer]}({whose}.parameters(), {', '.join(settings)})\n"
+    )
 
 
 def _scheduler(train: TrainSpec) -> str:
@@ -190,20 +200,31 @@ def _lr_changes(changes: LrChanges) -> str:
     return "# learning rates set by hand, by the epoch that used them first\n" + listed("lr_changes", "{", items, "}")
 
 
-def _step(train: TrainSpec, X: str, y: str) -> str:
+def _step(train: TrainSpec) -> str:
+    texts = codes(train)
     if train.optimizer == "lbfgs":
-        return SEARCH.format(X=X, y=y)
-    clip = f"nn.utils.clip_grad_norm_(model.parameters(), {number(train.clip)})\n" if train.clip else ""
-    return DESCEND.format(X=X, y=y, clip=clip)
+        closure = "".join(f"{texts[line]}\n" for line in LINES[:-1])
+        return SEARCH.format(closure=closure, step=texts["step"])
+    if train.clip:
+        texts["step"] = f"nn.utils.clip_grad_norm_(model.parameters(), {number(train.clip)})\n{texts['step']}"
+    return _experiment(train) + "".join(f"{texts[line]}\n" for line in train.loop)
+
+
+def _experiment(train: TrainSpec) -> str:
+    """A comment on what is not as it belongs; none where all is."""
+    off = [CODES[line].partition("(")[0].rpartition(" ")[2] + "()" for line in LINES if line not in train.loop]
+    if off:
+        return f"# an experiment: without {', '.join(off)}\n"
+    return "" if train.loop == LINES else "# an experiment: these lines in another order\n"
 
 
 def _at_once(train: TrainSpec) -> str:
-    return indent(_step(train, "X_train", "y_train") + "train_loss = loss.item()\n", "    ")
+    return indent(_step(train) + "train_loss = loss.item()\n", "    ")
 
 
 def _in_batches(spec: WorkflowSpec) -> str:
     size = spec.train.batch_size
-    batch = _step(spec.train, "X_batch", "y_batch") + "train_loss += loss.item() * len(X_batch)\n"
+    batch = _step(spec.train) + "train_loss += loss.item() * len(X_batch)\n"
     return (
         "    train_loss = 0.0\n"
         "    order = torch.randperm(len(X_train), generator=generator)\n"

@@ -28,7 +28,7 @@ def imports(spec: WorkflowSpec) -> str:
     """The import lines that the lines of the six steps need, the standard library's first."""
     table, model, training = spec.data.kind == "table", spec.model, spec.train
     needed = {
-        "copy": training.early_stop > 0,
+        "copy": training.early_stop > 0 or training.optimizer_over == "another",
         "math": True,
         "os": (training.deterministic and may_be_cuda(training))
         or (model.kind == "custom" and model.file.startswith("~")),

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +18,7 @@ DIVERGED = "diverged"
 FAILED = "failed"
 
 
-class Ledger:
+class Ledger(ABC):
     """What both kinds of ledger share.
 
     A row is train_loss, val_loss (with validation rows only), learning_rate, grad_norm, then the tracked values.
@@ -30,7 +31,10 @@ class Ledger:
     one that is lower by more than `min_delta` counts as better, so that `best` is always what would be put back.
     """
 
+    _waited: Any
+
     def __init__(self, model: nn.Module, spec: TrainSpec, validates: bool, epoch: int) -> None:
+        self._model = model
         self.tracked = Tracked(model)
         self.names = ("train_loss", *(("val_loss",) if validates else ()), "learning_rate", "grad_norm")
         self.names += self.tracked.names
@@ -44,12 +48,49 @@ class Ledger:
         self._best_weights = Snapshot(model) if spec.early_stop else None
         self._wants_before = spec.early_stop > 0 and not validates
         self._epoch = epoch
+        self._waited = 0
+        self._rows: list[list[float]] = []
 
-    def columns(self, rows: Sequence[Sequence[float]]) -> dict[str, list[float]]:
-        """`rows` by name, oldest first."""
+    @abstractmethod
+    def settle(self) -> int:
+        """Judge all epochs noted so far, and how many of them do not count."""
+
+    def take(self) -> dict[str, list[float]]:
+        """The columns of all epochs settled since the last time, by name, oldest first."""
+        rows, self._rows = self._rows, []
         if not rows:
             return {name: [] for name in self.names}
         return dict(zip(self.names, map(list, zip(*rows, strict=True)), strict=True))
+
+    def state(self) -> dict[str, Any]:
+        """All that the judgement of epochs to come depends on, once those noted are settled."""
+        return {
+            "epoch": self._epoch,
+            "ended": self.ended,
+            "best": list(self.best) if self.best is not None else None,
+            "first_bad": self.first_bad,
+            "waited": int(self._waited),
+            "rows": torch.tensor(self._rows, dtype=torch.float64).view(-1, len(self.names)),
+            "good": self._good(),
+            "best_weights": self._best_weights.state() if self._best_weights is not None else None,
+        }
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Go on as the ledger of which this is the `state`."""
+        self._epoch, self.ended, self.first_bad = state["epoch"], state["ended"], state["first_bad"]
+        self.best = (state["best"][0], state["best"][1]) if state["best"] is not None else None
+        self._rows = state["rows"].tolist()
+        self._load_good(state["good"])
+        if self._best_weights is not None and state["best_weights"] is not None:
+            self._best_weights.load(state["best_weights"])
+
+    @abstractmethod
+    def _good(self) -> list[Tensor]:
+        """The last good weights, on the CPU."""
+
+    @abstractmethod
+    def _load_good(self, good: list[Tensor]) -> None:
+        """Take them over."""
 
     def _diverged(self, epoch: int) -> None:
         self.first_bad = epoch
@@ -66,8 +107,6 @@ class HostLedger(Ledger):
 
     def __init__(self, model: nn.Module, spec: TrainSpec, validates: bool, epoch: int) -> None:
         super().__init__(model, spec, validates, epoch)
-        self._rows: list[list[float]] = []
-        self._waited = 0
         self._least = math.inf
         # a model that is tracked to the last number needs no copy: its last good weights are in the last good row
         scalars = sum(parameter.numel() for parameter in model.parameters())
@@ -101,10 +140,31 @@ class HostLedger(Ledger):
             if self._waited >= self._patience:
                 self._stopped()
 
-    def fetch(self) -> tuple[dict[str, list[float]], int]:
-        """The columns of all epochs since the last fetch, and how many of the epochs noted do not count: none."""
-        rows, self._rows = self._rows, []
-        return self.columns(rows), 0
+    def settle(self) -> int:
+        """None: they were judged when they were noted."""
+        return 0
+
+    def load(self, state: dict[str, Any]) -> None:
+        """As that of the other kind, too."""
+        super().load(state)
+        self._waited = state["waited"]
+        self._least = self.best[1] if self.best is not None else math.inf
+
+    def _good(self) -> list[Tensor]:
+        if self._good_weights is not None:
+            return self._good_weights.state()
+        values = iter(self._good_row[self._rate_at + 2 :])
+        return [
+            torch.tensor([next(values) for _ in range(parameter.numel())], dtype=parameter.dtype).view(parameter.shape)
+            for parameter in self._model.parameters()
+        ]
+
+    def _load_good(self, good: list[Tensor]) -> None:
+        if self._good_weights is not None:
+            self._good_weights.load(good)
+        else:
+            values = [value for tensor in good for value in tensor.flatten().tolist()]
+            self._good_row = [0.0] * (self._rate_at + 2) + values
 
     def break_off(self) -> None:
         """The training has FAILED in the middle of an epoch: the model gets the weights from before it back."""
@@ -128,7 +188,7 @@ class DeviceLedger(Ledger):
 
     def __init__(self, model: nn.Module, spec: TrainSpec, validates: bool, epoch: int) -> None:
         super().__init__(model, spec, validates, epoch)
-        self._rows: list[Tensor] = []
+        self._noted: list[Tensor] = []
         self._rates: list[float] = []
         self._good_weights = Snapshot(model)
         device = next(model.parameters()).device
@@ -149,22 +209,22 @@ class DeviceLedger(Ledger):
         self._going = self._going & row.isfinite().all()
         if self._best_weights is None:
             self._good_weights.take_where(self._going)
-            self._rows.append(row)
+            self._noted.append(row)
             return
         loss = row[self._watched]
         if self._least is None:
-            self._least = torch.full_like(loss, math.inf)
+            self._least = torch.full_like(loss, self.best[1] if self.best is not None else math.inf)
         better = self._going & (loss < self._least - self._min_delta)
         self._least = torch.where(better, loss, self._least)
         self._best_weights.take_where(better, self._good_weights if self._wants_before else None)
         self._good_weights.take_where(self._going)
         self._waited = torch.where(better, 0, self._waited + 1)
         self._going = self._going & (self._waited < self._patience)
-        self._rows.append(torch.cat([row, torch.stack([better, self._going]).to(row.dtype)]))
+        self._noted.append(torch.cat([row, torch.stack([better, self._going]).to(row.dtype)]))
 
-    def fetch(self) -> tuple[dict[str, list[float]], int]:
-        """The columns of all epochs since the last fetch, in one transfer, and how many of those noted do not count."""
-        rows, rates, self._rows, self._rates = self._rows, self._rates, [], []
+    def settle(self) -> int:
+        """In one transfer; what was trained beyond the end does not count."""
+        rows, rates, self._noted, self._rates = self._noted, self._rates, [], []
         start = self._epoch - len(rows)
         counted: list[list[float]] = []
         values = torch.stack(rows).tolist() if rows else []
@@ -175,7 +235,21 @@ class DeviceLedger(Ledger):
                 break
         dropped = len(rows) - len(counted)
         self._epoch -= dropped
-        return self.columns(counted), dropped
+        self._rows += counted
+        return dropped
+
+    def load(self, state: dict[str, Any]) -> None:
+        """As that of the other kind, too."""
+        super().load(state)
+        self._waited = torch.full_like(self._waited, state["waited"])
+        self._going = torch.full_like(self._going, not self.ended)
+        self._least = None
+
+    def _good(self) -> list[Tensor]:
+        return self._good_weights.state()
+
+    def _load_good(self, good: list[Tensor]) -> None:
+        self._good_weights.load(good)
 
     def _judge(self, epoch: int, figures: list[float]) -> None:
         """Follow what was decided on the device."""

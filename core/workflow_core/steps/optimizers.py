@@ -10,6 +10,7 @@ import torch
 from torch import nn, optim
 
 from workflow_core.specs import OPTIMIZER_USES, Optimizer, TrainSpec
+from workflow_core.steps.tensors import on_cpu
 
 OPTIMIZERS: dict[Optimizer, Callable[..., optim.Optimizer]] = {
     "sgd": optim.SGD,
@@ -22,14 +23,32 @@ OPTIMIZERS: dict[Optimizer, Callable[..., optim.Optimizer]] = {
 
 
 def make_optimizer(spec: TrainSpec, model: nn.Module) -> optim.Optimizer:
-    """The optimizer over all parameters of `model`; a setting that it has no use for, or that is None, is its own."""
+    """The optimizer over all parameters of `model`; a setting that it has no use for, or that is None, is its own.
+
+    For an experiment it may hold those of another model, equal to this one, that nothing else ever sees.
+    """
     settings: dict[str, Any] = {name: getattr(spec, name) for name in OPTIMIZER_USES[spec.optimizer]}
     settings = {name: value for name, value in settings.items() if value is not None}
     parameters = list(model.parameters())
+    if spec.optimizer_over == "another":
+        parameters = [nn.Parameter(each.detach().clone(), each.requires_grad) for each in parameters]
     if spec.optimizer != "lbfgs" and all(parameter.device.type == "cpu" for parameter in parameters):
         # torch would come to the same for tensors on a CPU, but look at each of them at every step to find out
         settings["foreach"] = False
     return OPTIMIZERS[spec.optimizer](parameters, lr=spec.learning_rate, **settings)
+
+
+def load_state(optimizer: optim.Optimizer, state: dict[str, Any]) -> None:
+    """Give `optimizer` what one like it remembers, and its learning rates; its settings stay those of the spec.
+
+    Raises ValueError where the state is that of other parameters.
+    """
+    groups = optimizer.state_dict()["param_groups"]
+    for own, saved in zip(groups, state["param_groups"], strict=True):
+        if own["params"] != saved["params"]:
+            raise ValueError("the optimizer has another number of parameters")
+        own.update({name: saved[name] for name in ("lr", "initial_lr") if name in saved})
+    optimizer.load_state_dict({"state": on_cpu(state["state"]), "param_groups": groups})
 
 
 class LeanOptimizer:

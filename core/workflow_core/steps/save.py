@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from workflow_core import atomic
 from workflow_core.archive import seal
@@ -18,6 +18,7 @@ from workflow_core.specs import SaveKind, WorkflowSpec
 from workflow_core.steps import custom
 from workflow_core.steps.build import predict, spread
 from workflow_core.steps.data import Dataset
+from workflow_core.steps.tensors import on_cpu
 
 FORMAT_VERSION = 2
 """1 had one feature `x`, and neither scaling nor the text of a class."""
@@ -37,8 +38,12 @@ def save(
     dataset: Dataset | None,
     overwrite: bool,
     lr_changes: Sequence[tuple[int, float]] = (),
+    batch: int = 0,
+    batches: int = 1,
 ) -> Path:
     """Write `model` to `path` and return the real file; `epoch` counts the epochs it has been trained for.
+
+    Where it was left in the middle of another one, `batch` of that one's `batches` are behind it as well.
 
     `lr_changes` are learning rates that were set by hand on the way, each with the epoch that used it first: with them
     the settings alone do not give this model again.
@@ -49,17 +54,19 @@ def save(
     Everything is a plain value or a CPU tensor, so that torch.load(path) reads both with its safe defaults on any
     machine. Raises WorkflowError; then a file that was there is as it was.
     """
-    weights = _on_cpu(model.state_dict())
+    weights = on_cpu(model.state_dict())
     contents = weights
     if kind == "checkpoint":
         contents = {
             "format_version": FORMAT_VERSION,
             "torch_version": str(torch.__version__),
             "epoch": epoch,
+            "batch": batch,
+            "batches": batches,
             "train_loss": train_loss,
             "val_loss": val_loss,
             "model_state_dict": weights,
-            "optimizer_state_dict": _on_cpu(optimizer_state),
+            "optimizer_state_dict": on_cpu(optimizer_state),
             "workflow": msgspec.to_builtins(workflow),
             "lr_changes": [list(change) for change in lr_changes],
             **_columns(dataset),
@@ -69,17 +76,6 @@ def save(
     buffer = io.BytesIO()
     torch.save(contents, buffer)
     return atomic.write(path, seal(buffer.getvalue()), overwrite=overwrite)
-
-
-def _on_cpu(item: Any) -> Any:
-    """A copy of nested containers with every tensor on the CPU and in a storage of its own."""
-    if isinstance(item, Tensor):
-        return item.detach().to("cpu").clone(memory_format=torch.contiguous_format)
-    if isinstance(item, Mapping):
-        return {key: _on_cpu(part) for key, part in item.items()}
-    if isinstance(item, list | tuple):
-        return type(item)(map(_on_cpu, item))
-    return item
 
 
 def _columns(dataset: Dataset | None) -> dict[str, Any]:

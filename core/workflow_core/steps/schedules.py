@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from torch import Tensor, optim
 from torch.optim import lr_scheduler
 
 from workflow_core.specs import Scheduler, TrainSpec
+from workflow_core.steps.tensors import on_cpu
 
 AnyScheduler = lr_scheduler.LRScheduler | lr_scheduler.ReduceLROnPlateau
 
@@ -35,13 +37,16 @@ class Schedule:
     """The learning rate of `optimizer`; make it before the first step, and `step` it after every epoch."""
 
     def __init__(self, spec: TrainSpec, optimizer: optim.Optimizer) -> None:
-        self._group = optimizer.param_groups[0]
+        self._optimizer = optimizer
         self._scheduler = SCHEDULERS[spec.scheduler](spec, optimizer)
+        if "step" not in spec.loop:
+            # an experiment without steps of the optimizer: torch need not warn that there were none
+            vars(optimizer)["_opt_called"] = True
 
     @property
     def learning_rate(self) -> float:
         """That of the next step."""
-        return float(self._group["lr"])
+        return float(self._optimizer.param_groups[0]["lr"])
 
     @property
     def idle(self) -> bool:
@@ -55,7 +60,17 @@ class Schedule:
         elif self._scheduler is not None:
             self._scheduler.step()
 
+    def state(self) -> dict[str, Any] | None:
+        """What its scheduler has to remember; the learning rates themselves are in the optimizer's state."""
+        state: dict[str, Any] | None = on_cpu(self._scheduler.state_dict()) if self._scheduler is not None else None
+        return state
+
+    def load(self, state: dict[str, Any] | None) -> None:
+        """Go on from there, with the optimizer's state loaded as well."""
+        if self._scheduler is not None and state is not None:
+            self._scheduler.load_state_dict(on_cpu(state))
+
     def set_learning_rate(self, learning_rate: float) -> None:
         """Go on with another learning rate; the schedule goes on from it, as if it had all been scaled to fit."""
         # torch's schedulers make every rate out of the one before: those after this one are scaled with it
-        self._group["lr"] = learning_rate
+        self._optimizer.param_groups[0]["lr"] = learning_rate

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from types import TracebackType
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,26 +15,28 @@ from workflow_core.specs import TrainSpec
 from workflow_core.steps.modes import draws
 
 
-def around(spec: TrainSpec, model: nn.Module, device: torch.device) -> contextlib.AbstractContextManager[object]:
-    """What every epoch is to run in; torch's global generators are seeded with `batch_seed` here, once.
+def around(spec: TrainSpec, model: nn.Module, device: torch.device) -> Surroundings:
+    """What training is to run in; torch's global generators are seeded with `batch_seed` here, once.
 
     So dropout draws what `torch.manual_seed(batch_seed)` just before a plain loop lets it draw, and what was drawn
     before or between two epochs by somebody else changes nothing.
     """
     torch.manual_seed(spec.batch_seed)
-    stack = Surroundings()
-    if draws(model):
-        stack.parts.append(RandomNumbers(device))
-    if spec.deterministic:
-        stack.parts.append(Repeatable(device))
-    return stack if stack.parts else contextlib.nullcontext()
+    return Surroundings(
+        RandomNumbers(device, model) if draws(model) else None, Repeatable(device) if spec.deterministic else None
+    )
 
 
 class Surroundings:
-    """Several surroundings, entered in their order and left in the other."""
+    """Those that there are, entered in their order and left in the other."""
 
-    def __init__(self) -> None:
-        self.parts: list[RandomNumbers | Repeatable] = []
+    def __init__(self, random: RandomNumbers | None, repeatable: Repeatable | None) -> None:
+        self.random = random
+        self.parts = [part for part in (random, repeatable) if part is not None]
+
+    def cheapest(self) -> contextlib.AbstractContextManager[object]:
+        """The same, at no cost where there are none."""
+        return self if self.parts else contextlib.nullcontext()
 
     def __enter__(self) -> None:
         for part in self.parts:
@@ -47,10 +50,11 @@ class Surroundings:
 
 
 class RandomNumbers:
-    """A training's own place in the global random numbers: each epoch goes on where the last one stopped drawing."""
+    """A training's own place in the global random numbers: it goes on where it stopped drawing."""
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, device: torch.device, model: nn.Module) -> None:
         self._device = device
+        self._own = _generators(model)
         self._which = (device,) if device.type == "cuda" else ()
         self._state = self._read()
 
@@ -65,11 +69,34 @@ class RandomNumbers:
     ) -> None:
         self._state = self._read()
 
+    def state(self) -> dict[str, Any]:
+        """Where the training stands in the global random numbers, and in those of generators that the model has."""
+        cpu, other = self._state
+        own = {name: generator.get_state() for name, generator in self._own.items()}
+        return {"cpu": cpu.clone(), "device": other.clone() if other is not None else None, "own": own}
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Go on drawing from there; on a device of another kind its own numbers are those of the seed."""
+        own, saved = self._state[1], state["device"]
+        self._state = state["cpu"].clone(), saved.clone() if own is not None and saved is not None else own
+        for name, generator in self._own.items():
+            generator.set_state(state["own"][name])
+
     def _read(self) -> tuple[Tensor, Tensor | None]:
         if self._device.type in ("cpu", "meta"):
             return torch.get_rng_state(), None
         # an accelerator keeps seed and count of its generator on the CPU: reading them waits for nothing
         return torch.get_rng_state(), torch.get_device_module(self._device).get_rng_state(*self._which)
+
+
+def _generators(model: nn.Module) -> dict[str, torch.Generator]:
+    """The generators that the modules hold as attributes, each by its module's name and its own."""
+    return {
+        f"{path}.{name}": item
+        for path, module in model.named_modules()
+        for name, item in vars(module).items()
+        if isinstance(item, torch.Generator)
+    }
 
 
 class Repeatable:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -31,6 +34,17 @@ def tensor_view(name: str, tensor: Tensor) -> TensorView:
         values=tuple(map(float, values.tolist())),
         requires_grad=tensor.requires_grad,
     )
+
+
+def on_cpu(item: Any) -> Any:
+    """A copy of nested containers with every tensor on the CPU and in a storage of its own; a device is waited for."""
+    if isinstance(item, Tensor):
+        return item.detach().to("cpu").clone(memory_format=torch.contiguous_format)
+    if isinstance(item, Mapping):
+        return {key: on_cpu(part) for key, part in item.items()}
+    if isinstance(item, list | tuple):
+        return type(item)(map(on_cpu, item))
+    return item
 
 
 def dtype_name(dtype: torch.dtype) -> str:

@@ -11,17 +11,23 @@ import torch
 from torch import Tensor, nn
 
 from workflow_core.devices import available_devices, pick_device
-from workflow_core.specs import TrainSpec
+from workflow_core.errors import WorkflowError
+from workflow_core.sanitize import sanitize
+from workflow_core.specs import LINES, TrainSpec
 from workflow_core.steps.batches import Batches
 from workflow_core.steps.custom import check_output
 from workflow_core.steps.data import Dataset
 from workflow_core.steps.ledger import DIVERGED, EARLY_STOP, make_ledger
+from workflow_core.steps.lines import Tools, make_lines
 from workflow_core.steps.losses import LOSSES, make_criterion, make_lean_criterion
 from workflow_core.steps.modes import Modes
-from workflow_core.steps.optimizers import OPTIMIZERS, LeanOptimizer, make_optimizer, total_norm
+from workflow_core.steps.optimizers import OPTIMIZERS, LeanOptimizer, load_state, make_optimizer, total_norm
 from workflow_core.steps.schedules import Schedule
+from workflow_core.steps.snapshot import contents, put
 from workflow_core.steps.surroundings import around
+from workflow_core.steps.tensors import on_cpu
 from workflow_core.steps.tracked import Tracked
+from workflow_core.views import LoopView
 
 __all__ = [
     "CHUNK",
@@ -97,9 +103,105 @@ class Trainer:
         self._modes = Modes(self.model)
         self._parameters = list(self.model.parameters())
         self._few = self._host and all(parameter.numel() == 1 for parameter in self._parameters)
-        self._around = around(spec, self.model, self.device)
+        surroundings = around(spec, self.model, self.device)
+        self._around, self._random = surroundings.cheapest(), surroundings.random
         self._sizes: Tensor | None = None
+        self._dealt: Iterator[tuple[Tensor, Tensor]] | None = None
+        self._losses: list[Any] = []
+        self._norm: Any = None
+        self._next_rate: float | None = None
         self._forward: Callable[[Tensor], Any] = self._checked
+        self._lines = make_lines(
+            spec,
+            Tools(
+                lambda X: self._forward(X),
+                self.criterion,
+                self._lean,
+                dict(self.model.named_parameters()),
+                self._read,
+                self._grad_norm,
+            ),
+        )
+        textbook = spec.loop == LINES and spec.optimizer != "lbfgs"
+        self._learn = self._descend if textbook else self._go_through
+        self._before_pass: dict[str, Any] | None = None
+        self._pass: tuple[int, int] = 0, 0
+
+    @classmethod
+    def resumed(cls, model: nn.Module, dataset: Dataset, spec: TrainSpec, state: dict[str, Any]) -> Trainer:
+        """A trainer that goes on where one stood when its `state()` was taken, by the same settings on the same data.
+
+        `model` is one like that which was trained; it gets its weights and buffers. On a CPU with the same torch and
+        as many threads the training goes on as if it had never been interrupted, to the last bit. Raises WorkflowError
+        where the state does not fit; `model` is of no use then.
+        """
+        trainer = cls(model, dataset, spec, state["epoch"])
+        try:
+            trainer._load(state)
+        except (KeyError, IndexError, ValueError, TypeError, RuntimeError) as error:
+            raise WorkflowError(
+                "Another training",
+                f"what was kept of the run does not fit its settings: {sanitize(str(error), 200)}.",
+                "Reset to train from the start.",
+            ) from error
+        return trainer
+
+    def state(self) -> dict[str, Any]:
+        """Everything that the rest of the training depends on: plain values and tensors on the CPU, all of it copied.
+
+        torch.load reads it with its safe defaults. Figures not fetched so far are in it, too. Waits for the device. In
+        a pass that is made one line at a time it is that from before the pass.
+        """
+        self._settle()
+        if self._before_pass is not None:
+            kept = on_cpu(self._before_pass)
+            return {**kept, "next_rate": self._next_rate, "ledger": self._ledger.state()}
+        gradients = {name: parameter.grad for name, parameter in self.model.named_parameters()}
+        return {
+            "epoch": self.done,
+            "losses": torch.tensor(list(map(float, self._losses)), dtype=torch.float64),
+            "model": contents(self.model),
+            # the textbook's loop forgets them before they are used again
+            "gradients": on_cpu(gradients) if self.spec.experiment else {},
+            "optimizer": on_cpu(self.optimizer.state_dict()),
+            "schedule": self.schedule.state(),
+            "next_rate": self._next_rate,
+            "batches": self.batches.state(begun=self._dealt is not None),
+            "random": self._random.state() if self._random is not None else None,
+            "ledger": self._ledger.state(),
+            "torch_version": str(torch.__version__),
+            "device": str(self.device),
+            "threads": torch.get_num_threads(),
+        }
+
+    def _load(self, state: dict[str, Any]) -> None:
+        put(self.model, state["model"])
+        for name, gradient in state["gradients"].items():
+            parameter = self.model.get_parameter(name)
+            parameter.grad = gradient.to(parameter.device, copy=True) if gradient is not None else None
+        load_state(self.optimizer, state["optimizer"])
+        self.schedule.load(state["schedule"])
+        self._next_rate = state["next_rate"]
+        self._ledger.load(state["ledger"])
+        self.batches.load(state["batches"])
+        losses = state["losses"]
+        if len(losses):
+            self._dealt = self.batches.after(len(losses))
+            self._losses = (
+                losses.tolist() if self._host else list(losses.to(self.device, self.batches.y.dtype).unbind())
+            )
+        if self._random is not None:
+            self._random.load(state["random"])
+
+    @property
+    def batch(self) -> int:
+        """How many batches of the epoch under way are done; 0 between two epochs."""
+        return len(self._losses)
+
+    @property
+    def under_way(self) -> bool:
+        """Has an epoch begun that is not over?"""
+        return self._dealt is not None
 
     @property
     def ended(self) -> str:
@@ -134,6 +236,7 @@ class Trainer:
     def break_off(self) -> None:
         """End the training after an error in the middle of an epoch; the model gets the weights from before it back."""
         self._ledger.break_off()
+        self._forget_batches()
 
     def optimizer_state(self) -> dict[str, Any] | None:
         """The optimizer's `state_dict`, a live view; None where the model holds other weights than those it stepped to.
@@ -149,71 +252,134 @@ class Trainer:
         return self.schedule.learning_rate
 
     def set_learning_rate(self, learning_rate: float) -> None:
-        """Go on with another learning rate; a scheduler goes on from it, its later values scaled alike."""
-        self.schedule.set_learning_rate(learning_rate)
+        """Go on with another learning rate; a scheduler goes on from it, its later values scaled alike.
+
+        An epoch has one learning rate: while one is under way it is the next that begins with the other.
+        """
+        if self._dealt is None:
+            self.schedule.set_learning_rate(learning_rate)
+        else:
+            self._next_rate = learning_rate
 
     def epoch(self) -> None:
-        """One pass over all training rows, then validation; nothing where the training has ended.
+        """Train on to the end of the epoch under way, which is one pass over all training rows, then validation.
 
-        Raises WorkflowError where the repeatable mode is asked for and not to be had, and in the first epoch where the
-        model does not give one number for each row.
+        Does nothing where the training has ended. Raises WorkflowError where the repeatable mode is asked for and not
+        to be had, and in the first epoch where the model does not give one number for each row.
+        """
+        self.advance()
+
+    def advance(self, interrupted: Callable[[], bool] | None = None, batches: int | None = None) -> bool:
+        """As `epoch`, but not beyond so many batches, or the batch after which it is `interrupted`.
+
+        True where the epoch, or the training, is over; else the next call goes on with it.
         """
         if self._ledger.ended:
-            return
+            return True
+        last = self.batches.count
         with self._around:
-            learning_rate = self.schedule.learning_rate
-            losses, grad_norm = self._search() if self.spec.optimizer == "lbfgs" else self._descend()
-            self._forward = self.model
-            figures = [losses[0] if self.batches.full else self._mean(losses)]
-            if self.validates:
-                figures.append(self._validate())
+            if self._dealt is None:
+                self._dealt = iter(self.batches)
+            stop = last if batches is None else min(last, len(self._losses) + batches)
+            if self._lines.under_way:
+                self._note_pass(self._lines.finish())
+            if len(self._losses) < stop:
+                self._learn(self._dealt, stop, interrupted)
+            if len(self._losses) < last:
+                return False
+            figures = self._figures()
+        self._close(figures)
+        return True
+
+    def next_line(self) -> LoopView:
+        """Run the next line of the loop on the batch under way, or the first one on the next batch, and what it made.
+
+        After the last line the batch is done, and with the last batch the epoch, as if all had run in one go. Waits for
+        the device. Raises as `epoch` does; what went wrong is then in `loop`, too.
+        """
+        assert not self.ended
+        over = False
+        if not self._lines.under_way:
+            self._before_pass = self.state()
+            self._pass = self.done, self.batch
+        with self._around:
+            if self._dealt is None:
+                self._dealt = iter(self.batches)
+            if not self._lines.under_way:
+                self._lines.begin(*next(self._dealt))
+            loss = self._lines.watch()
+            if loss is not None:
+                self._note_pass(loss)
+                over = len(self._losses) == self.batches.count
+            figures = self._figures() if over else []
+        if over:
+            self._close(figures)
+        return self.loop
+
+    @property
+    def loop(self) -> LoopView:
+        """The pass that `next_line` has begun last."""
+        return self._lines.view(*self._pass, self.batches.count)
+
+    def _figures(self) -> list[Any]:
+        """The losses of an epoch whose batches are done."""
+        figures = [self._losses[0] if self.batches.full else self._mean(self._losses)]
+        if self.validates:
+            figures.append(self._validate())
+        return figures
+
+    def _close(self, figures: list[Any]) -> None:
+        """An epoch is over; `figures` are its losses."""
+        learning_rate = self.schedule.learning_rate
+        grad_norm = self._grad_norm() if self._norm is None else self._norm
+        self._forward = self.model
         if not self.schedule.idle:
             self.schedule.step(figures[-1])
+        self._forget_batches()
         self._ledger.note(figures, learning_rate, grad_norm)
         self.done += 1
+        if self._next_rate is not None:
+            self.schedule.set_learning_rate(self._next_rate)
+            self._next_rate = None
 
-    def _descend(self) -> tuple[list[Any], Any]:
-        """The loop: the loss of every batch, and the gradient norm of the last."""
+    def _forget_batches(self) -> None:
+        self._dealt, self._losses, self._norm = None, [], None
+        self._lines.under_way, self._before_pass = False, None
+
+    def _descend(
+        self, dealt: Iterator[tuple[Tensor, Tensor]], stop: int, interrupted: Callable[[], bool] | None
+    ) -> None:
+        """The loop, until `stop` batches of the epoch are done; the loss of every one is noted."""
         model, criterion, optimizer, clip = self._forward, self.criterion, self._lean, self.spec.clip
-        read, losses, norm = self._read, [], None
+        read, losses = self._read, self._losses
+        self._norm = None
 
-        for X, y in self.batches:
+        for X, y in dealt:
             y_pred = model(X)
             loss = criterion(y_pred, y)
             optimizer.zero_grad()
             loss.backward()
             if clip:
-                norm = nn.utils.clip_grad_norm_(self._parameters, clip)
+                self._norm = read(nn.utils.clip_grad_norm_(self._parameters, clip))
             optimizer.step()
             losses.append(read(loss))
+            if len(losses) == stop or (interrupted is not None and interrupted()):
+                break
 
-        return losses, self._grad_norm() if norm is None else read(norm)
+    def _go_through(
+        self, dealt: Iterator[tuple[Tensor, Tensor]], stop: int, interrupted: Callable[[], bool] | None
+    ) -> None:
+        """The same by the lines of an experiment, or of an optimizer that runs them itself."""
+        for X, y in dealt:
+            self._lines.begin(X, y)
+            self._note_pass(self._lines.finish())
+            if len(self._losses) == stop or (interrupted is not None and interrupted()):
+                break
 
-    def _search(self) -> tuple[list[Any], Any]:
-        """The loop of an optimizer that evaluates loss and gradient several times a step.
-
-        Loss and gradient norm are those of the first evaluation, at the weights from before the step: what the other
-        optimizers' are, too.
-        """
-        model, criterion, optimizer = self._forward, self.criterion, self._lean
-        losses: list[Any] = []
-        norms: list[Any] = []
-
-        for X, y in self.batches:
-            norms.clear()
-
-            def closure(X: Tensor = X, y: Tensor = y) -> Any:
-                y_pred = model(X)
-                loss = criterion(y_pred, y)
-                optimizer.zero_grad()
-                loss.backward()
-                if not norms:
-                    norms.append(self._grad_norm())
-                return loss
-
-            losses.append(self._read(optimizer.step(closure)))
-
-        return losses, norms[0]
+    def _note_pass(self, loss: Any) -> None:
+        self._losses.append(loss)
+        self._norm = self._lines.norm
+        self._before_pass = None
 
     def _checked(self, X: Tensor) -> Any:
         """What the model gives in the first epoch: when it was built it was tried in eval mode alone."""
@@ -257,10 +423,14 @@ class Trainer:
         tracked values by name. The last row is that of the epoch in which the training `ended`, if it did: what an
         accelerator had trained beyond it is dropped, and `done` set back.
         """
-        columns: dict[str, list[float]]
-        columns, dropped = self._ledger.fetch()
-        self.done -= dropped
+        self._settle()
+        columns: dict[str, list[float]] = self._ledger.take()
         return columns
+
+    def _settle(self) -> None:
+        self.done -= self._ledger.settle()
+        if self._ledger.ended:  # which an accelerator may tell in the middle of a later epoch
+            self._forget_batches()
 
 
 def reads_at_once(device: torch.device) -> bool:
@@ -278,14 +448,20 @@ def train(model: nn.Module, dataset: Dataset, spec: TrainSpec) -> Iterator[Epoch
     yield from records(Trainer(model, dataset, spec))
 
 
-def records(trainer: Trainer) -> Iterator[EpochRecord]:
-    """The records of `trainer` from where it stands to the end of its spec, as `train` yields them."""
+def records(trainer: Trainer, interrupted: Callable[[], bool] | None = None) -> Iterator[EpochRecord]:
+    """The records of `trainer` from where it stands to the end of its spec, as `train` yields them.
+
+    Ends early, perhaps in the middle of an epoch, after the batch by which it is `interrupted`.
+    """
     chunk = 1 if reads_at_once(trainer.device) else CHUNK
     while trainer.done < trainer.spec.epochs and not trainer.ended:
-        start = trainer.done
-        for _ in range(min(chunk, trainer.spec.epochs - start)):
-            trainer.epoch()
-        yield from _rows(start, trainer.fetch())
+        for _ in range(min(chunk, trainer.spec.epochs - trainer.done)):
+            if not trainer.advance(interrupted) or (interrupted is not None and interrupted()):
+                break
+        columns = trainer.fetch()
+        yield from _rows(trainer.done - len(columns["train_loss"]), columns)
+        if interrupted is not None and interrupted():
+            return
 
 
 def _rows(start: int, columns: dict[str, list[float]]) -> Iterator[EpochRecord]:
