@@ -17,7 +17,7 @@ class Modes:
     def __init__(self, model: nn.Module) -> None:
         self.train: Callable[[], Any] = model.train
         self.eval: Callable[[], Any] = model.eval
-        if all(_known(module) or type(module) is nn.Dropout for module in model.modules()):
+        if plain(model):
             # Module.train goes through __setattr__ of every module; for two numbers that is a fortieth of an epoch
             self._modules = [vars(module) for module in model.modules()]
             self.train, self.eval = self._train, self._eval
@@ -34,6 +34,11 @@ class Modes:
 def draws(model: nn.Module) -> bool:
     """May a training step of `model` draw random numbers? A module of the user's own may."""
     return not all(map(_known, model.modules()))
+
+
+def plain(model: nn.Module) -> bool:
+    """Is it made of well-known modules alone? In eval mode those draw nothing, and see each row by itself."""
+    return all(_known(module) or type(module) is nn.Dropout for module in model.modules())
 
 
 def _known(module: nn.Module) -> bool:
