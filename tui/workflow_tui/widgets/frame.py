@@ -125,8 +125,8 @@ class StatusLine(Widget):
 
     DEFAULT_CSS = "StatusLine { height: 1; }"
 
-    def __init__(self) -> None:
-        super().__init__(id="status", markup=False)
+    def __init__(self, *, id: str = "status") -> None:  # noqa: A002
+        super().__init__(id=id, markup=False)
         self.text = Text()
         self._cells: list[tuple[str, Style]] = []
 
