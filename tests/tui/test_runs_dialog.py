@@ -21,6 +21,7 @@ from workflow_core.specs import TrainSpec
 from workflow_tui import typeahead
 from workflow_tui.dialogs.compare import CompareDialog
 from workflow_tui.dialogs.runs import RunsDialog
+from workflow_tui.screens.base import StepScreen
 from workflow_tui.widgets.calm_table import CalmTable
 
 SIZES = ((20, 5), (40, 12), (80, 24), (120, 40), (200, 60))
@@ -292,6 +293,13 @@ async def test_what_the_engine_refuses_is_said_in_the_table() -> None:
         await drive.press("enter", "r")
         await drive.sees("the table of run 5 is gone.")
         assert isinstance(drive.app.screen, RunsDialog)
+        drive.app.link.lose("killed")
+        await drive.press("p")
+        await drive.sees("The engine has ended")
+        drive.app.forget_complaint()
+        await drive.sees("The engine has ended; this is the last it said of its runs.")
+        await drive.press("u")
+        await drive.sees("The engine has ended (killed).")
 
 
 async def test_the_last_three_runs_are_drawn_until_somebody_chooses_and_their_losses_are_read_once() -> None:
@@ -362,9 +370,13 @@ async def test_a_run_under_way_moves_in_its_row_and_nothing_else_is_repainted() 
             return repaint(self, *region, **options)  # type: ignore[arg-type]
 
         await tell(drive, Update(training=training(run=2, state="running", epoch=54, spec=runs[1].spec.train)))
-        with mock.patch.object(DataTable, "refresh", refresh):
+        with (
+            mock.patch.object(DataTable, "refresh", refresh),
+            mock.patch.object(StepScreen, "refresh_state") as below,
+        ):
             view = training(run=2, state="running", epoch=55, train_loss=0.5, val_loss=0.25, spec=runs[1].spec.train)
             await tell(drive, Update(training=view))
+            below.assert_not_called()
         assert "55/100 0.5000 0.2500" in squeeze(row(drive, 2))
         assert regions
         assert all(region and all(each.height == 1 and each.width < 20 for each in region) for region in regions)

@@ -42,7 +42,7 @@ from workflow_tui.output import OutputGuard
 from workflow_tui.run_flows import RunFlows
 from workflow_tui.screens.base import StepScreen
 from workflow_tui.state import State
-from workflow_tui.sturdy import SturdyApp
+from workflow_tui.sturdy import SturdyApp, SturdyScreen
 from workflow_tui.terminal.session import GuardedApp, run_app
 from workflow_tui.theme import DARK_NAME, LIGHT_NAME, WORKFLOW_DARK, WORKFLOW_LIGHT, ascii_only, role_variables
 from workflow_tui.typeahead import OneKeyAtATime
@@ -247,11 +247,12 @@ class WorkflowApp(SturdyApp, OneKeyAtATime, GuardedApp[int]):
         self._dirty = True
 
     def _draw(self) -> None:
-        # a dialog does not hide what happens below it, such as the end of the engine
+        # a dialog does not hide what happens below it, such as the end of the engine, unless nothing of it can be seen
         if (
             (self._dirty or self.link.busy or not self.state.ready)
             and self.screen_stack
             and isinstance(self.screen_stack[0], StepScreen)
+            and not any(isinstance(screen, SturdyScreen) and screen.covers for screen in self.screen_stack)
         ):
             self._dirty = False
             self.screen_stack[0].refresh_state()

@@ -18,16 +18,20 @@ from workflow_core.protocol import (
     Command,
     Ending,
     Event,
+    ExportRun,
     Hello,
     InspectTable,
     Load,
     MakeData,
     Notice,
     Pause,
+    ReadSeries,
+    RestoreRun,
     Run,
     Save,
     SetTraining,
     Shutdown,
+    StartRace,
     Update,
 )
 from workflow_core.sanitize import sanitize
@@ -43,6 +47,10 @@ LEAVING = 3.0
 WAITING: dict[type, str] = {
     InspectTable: "Reading the table",
     Run: "Preparing the run (PyTorch loads its optimizers once)",
+    StartRace: "Preparing the race",
+    RestoreRun: "Making data and model as they were",
+    ReadSeries: "Reading the record of the run",
+    ExportRun: "Writing the file",
     Save: "Writing the file",
     Load: "Reading the file",
 }

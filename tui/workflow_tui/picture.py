@@ -140,6 +140,7 @@ def _bad(series: Mapping[str, Sequence[Column]]) -> list[Layer]:
 
 def _line(row: Row, dark: bool) -> Text:
     """The cells of a row in the colours of their roles."""
+    # blanks have none: every word is a text of its own then, and stands where it belongs whatever font a viewer has
     text = Text(no_wrap=True)
     for role, cells in groupby(row, key=lambda cell: cell[1]):
         text.append("".join(char for char, _ in cells), None if role is None else role_hex(role, dark=dark))

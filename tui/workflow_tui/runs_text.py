@@ -149,7 +149,7 @@ def origin_text(run: RunView) -> str:
     return " · ".join(parts)
 
 
-def details(run: RunView, settings: Settings, usual: Mapping[str, str]) -> tuple[str, ...]:
+def details(run: RunView, settings: Settings, usual: Mapping[str, str]) -> tuple[str, str, str, str]:
     """Everything about a run that a table has no room for, a line each: which, its settings, its losses, its end."""
     head = f"{title(run)} · {state_text(run)} · {figures.whole(run.epochs)} of {figures.epochs(run.spec.train.epochs)}"
     head += f" in {figures.duration(run.elapsed)} · begun {when_text(run.begun, None)}"

@@ -43,6 +43,7 @@ COMMANDS = (
 class CompareDialog(SturdyScreen, ModalScreen[None]):
     """Settings and results as rows, runs as columns; what differs comes first, bold and with a mark."""
 
+    covers = True
     AUTO_FOCUS = "CalmTable"
     BINDINGS = [replace(command.binding(), priority=True) for command in COMMANDS]  # noqa: RUF012
 

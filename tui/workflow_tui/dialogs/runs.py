@@ -22,7 +22,7 @@ from workflow_tui.sturdy import SturdyScreen
 from workflow_tui.tables import Ink
 from workflow_tui.theme import ROLES
 from workflow_tui.widgets.calm_table import CalmTable
-from workflow_tui.widgets.frame import Readout
+from workflow_tui.widgets.frame import StatusLine
 from workflow_tui.widgets.key_lines import KeyLines
 
 if TYPE_CHECKING:
@@ -34,6 +34,8 @@ EMPTY = (
     "No run is kept yet.\n\nEvery run will stand here with its settings, how it ended, its losses and its best epoch, "
     "until it is deleted. space on Train starts one; u or escape goes back."
 )
+DETAILS = ("run-head", "run-settings", "run-losses", "run-end")
+ENDED = " The engine has ended; this is the last it said of its runs. a on Train starts it again"
 MARKS = "* marked  ^ pinned  > on the charts now  ~ drawn under its loss"
 
 COMMANDS = (
@@ -54,6 +56,7 @@ COMMANDS = (
 class RunsDialog(SturdyScreen, ModalScreen[None]):
     """The kept runs as the engine lists them at this moment; what is under way moves in it."""
 
+    covers = True
     AUTO_FOCUS = "CalmTable"
     # ahead of the table, which has a use of its own for enter
     BINDINGS = [replace(command.binding(), priority=True) for command in COMMANDS]  # noqa: RUF012
@@ -65,14 +68,17 @@ class RunsDialog(SturdyScreen, ModalScreen[None]):
         self.order = Order()
         self.marked: set[int] = set()
         self._shown: tuple[object, ...] = ()
+        self._captions = ("", "")
 
     def compose(self) -> ComposeResult:
         """The table, all about the run under the cursor, and what the keys do."""
-        with Vertical(classes="dialog runs") as box:
-            box.border_title = "Runs"
+        with Vertical(classes="dialog runs"):
             yield Static(EMPTY, id="no-runs", markup=False)
             yield CalmTable(id="runs", fixed=2)
-            yield Readout(id="run-details")
+            with Vertical(id="run-details"):
+                # a line each: of a run under way they change ten times a second, and only in a few cells
+                for name in DETAILS:
+                    yield StatusLine(id=name)
             yield KeyLines(COMMANDS)
 
     def on_mount(self) -> None:
@@ -119,19 +125,19 @@ class RunsDialog(SturdyScreen, ModalScreen[None]):
         elif not column.right:
             way = "from z to a" if self.order.down else "from a to z"
         count = f"{figures.whole(len(runs))} run{'s' * (len(runs) != 1)}"
-        box.border_title = f"Runs · {count}, by {column.title}, {way}" if runs else "Runs"
-        box.border_subtitle = MARKS if runs else ""
+        captions = (f"Runs · {count}, by {column.title}, {way}", MARKS) if runs else ("Runs", "")
+        if captions != self._captions:  # the border is the whole screen's, and all of it is repainted
+            self._captions = captions
+            box.border_title, box.border_subtitle = captions
 
     def _tell(self) -> None:
-        details = self.query_one("#run-details", Readout)
-        flash = self.flows.app.flash
         known = self.ledger.get(self._run)
-        if known is None:
-            details.show(flash or Text())
-            return
-        head, settings, losses, end = runs_text.details(known.run, known.settings, self.ledger.usual)
-        text = Text().append(head, "bold").append(f"\n{settings}\n{losses}\n")
-        details.show(text.append(end) if flash is None else text.append_text(flash))
+        told = ("", "", "", "") if known is None else runs_text.details(known.run, known.settings, self.ledger.usual)
+        lines = [Text(text, "bold" if name == "run-head" else "") for name, text in zip(DETAILS, told, strict=True)]
+        if (flash := self.flows.app.flash or (Text(ENDED) if self.flows.app.state.lost else None)) is not None:
+            lines[-1] = flash
+        for name, line in zip(DETAILS, lines, strict=True):
+            self.query_one(f"#{name}", StatusLine).show(line)
 
     @property
     def _run(self) -> int | None:

@@ -122,5 +122,5 @@ class StatusLine(CellText):
 
     DEFAULT_CSS = "StatusLine { height: 1; }"
 
-    def __init__(self) -> None:
-        super().__init__(id="status")
+    def __init__(self, *, id: str = "status") -> None:  # noqa: A002
+        super().__init__(id=id)
