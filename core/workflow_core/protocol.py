@@ -209,7 +209,8 @@ class SurfaceAnswer(msgspec.Struct, frozen=True, kw_only=True, tag="surface"):
 
     `loss[row][column]` belongs to the point of a grid whose corners are the ends of the ranges, the first row at the
     low end of `y_range`; it is the criterion's over all training rows, NaN and infinity as torch gives them. `minimum`
-    is where the loss is least in this plane: of the `closed form`, or the `best point of the grid`. `path` holds
+    is where the loss is least in this plane, NaN where it is nowhere: of the `closed form`, the `best point of the
+    grid`, or the `best point found` from there. `path` holds
     (epoch, x, y) of the states that are kept, for parameters that are not tracked.
     """
 
@@ -223,7 +224,7 @@ class SurfaceAnswer(msgspec.Struct, frozen=True, kw_only=True, tag="surface"):
     now_loss: float
     minimum: Point
     minimum_loss: float
-    minimum_is: Literal["closed form", "best point of the grid"]
+    minimum_is: Literal["closed form", "best point of the grid", "best point found"]
     path: tuple[tuple[int, float, float], ...] = ()
 
 

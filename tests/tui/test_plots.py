@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from workflow_core.history import History
 from workflow_core.protocol import SurfaceAnswer
-from workflow_tui.plots import COLUMNS, path_points, series_points, surface_layers
+from workflow_tui.plots import COLUMNS, column_points, path_points, surface_layers
 from workflow_tui.widgets.chart import ChartSpec, Heat, Lines
 from workflow_tui.widgets.chart_paint import Painter
 
@@ -24,7 +24,7 @@ def history(*columns: list[float], cap: int = 16) -> History:
 
 @given(values)
 def test_points_of_a_series_keep_its_extremes_however_often_it_was_folded(column: list[float]) -> None:
-    points = series_points(history(column), "x", 0, len(column))
+    points = column_points(history(column).series["x"].columns(COLUMNS, 0, len(column)))
     assert len(points) <= 2 * COLUMNS
     assert min(y for _, y in points) == min(column)
     assert max(y for _, y in points) == max(column)
@@ -34,7 +34,7 @@ def test_points_of_a_series_keep_its_extremes_however_often_it_was_folded(column
 @settings(max_examples=25, deadline=None)
 @given(st.lists(st.floats(0.01, 0.99), min_size=1, max_size=300), st.integers(16, 90))
 def test_what_a_chart_draws_of_a_folded_history_reaches_its_extremes(column: list[float], width: int) -> None:
-    points = series_points(history(column), "x", 0, len(column))
+    points = column_points(history(column).series["x"].columns(COLUMNS, 0, len(column)))
     painter = Painter()
     spec = ChartSpec((Lines("prediction", "", points),), (0, len(column)), (0, 1))
     rows = painter.paint(spec, width, 12, use_ascii=False, hint="")
@@ -46,7 +46,9 @@ def test_what_a_chart_draws_of_a_folded_history_reaches_its_extremes(column: lis
 def test_epochs_without_a_finite_value_are_a_gap() -> None:
     column = [1.0] * 10 + [math.nan] * 10 + [2.0] * 10
     painter = Painter()
-    spec = ChartSpec((Lines("train", "", series_points(history(column, cap=64), "x", 0, 30)),), (0, 30))
+    spec = ChartSpec(
+        (Lines("train", "", column_points(history(column, cap=64).series["x"].columns(COLUMNS, 0, 30))),), (0, 30)
+    )
     painter.paint(spec, 60, 12, use_ascii=False, hint="")
     assert [len(parts) for parts in painter.runs] == [2]
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from workflow_core.engine import travel
 from workflow_core.errors import WorkflowError
 from workflow_core.history import History
-from workflow_core.protocol import Answer, PastAnswer, PastView
+from workflow_core.protocol import Answer, PastAnswer
 from workflow_core.steps.train import Trainer
 
 if TYPE_CHECKING:
@@ -18,52 +18,48 @@ PIECE = 50_000
 """Epochs of a record that are read in one slice."""
 
 
-def look_back(runner: Runner, epoch: int) -> PastView | LookingBack:
-    """The run after `epoch` (from 0; -1 is before the first): at once where it is on record, else by training again.
-
-    Raises WorkflowError for an epoch that is not done, or a model that cannot be copied.
-    """
-    if not -1 <= epoch < runner.view.epoch:
-        raise WorkflowError(
-            "No such epoch",
-            f"epoch {epoch:,} of run {runner.view.run} cannot be looked at.",
-            f"Epochs 0 to {runner.view.epoch - 1:,} are done." if runner.view.epoch else "None is done yet.",
-        )
-    recorded = runner.recorded(epoch)
-    model = runner.trainer.model
-    values = runner.view.initial if epoch < 0 else recorded
-    if values and travel.is_recorded(model):
-        other = travel.with_values(model, values)
-        return travel.view_of(runner.view.run, epoch, other, runner.model_spec, runner.dataset, recorded)
-    return LookingBack(runner, epoch, recorded)
-
-
 class LookingBack:
-    """The training again, up to an epoch whose weights are not on record."""
+    """The run after an epoch: from its record, or of a model that is not all on record by training it again.
 
-    def __init__(self, runner: Runner, epoch: int, recorded: dict[str, float]) -> None:
-        self._run, self._epoch, self._recorded = runner.view.run, epoch, recorded
+    `model` holds the weights of then once it is done; -1 is before the first epoch.
+    """
+
+    def __init__(self, runner: Runner, epoch: int) -> None:
+        """Raises WorkflowError for an epoch that is not done, or a model that cannot be copied."""
+        if not -1 <= epoch < runner.view.epoch:
+            raise WorkflowError(
+                "No such epoch",
+                f"epoch {epoch:,} of run {runner.view.run} cannot be looked at.",
+                f"Epochs 0 to {runner.view.epoch - 1:,} are done." if runner.view.epoch else "None is done yet.",
+            )
+        self._run, self._epoch, self._recorded = runner.view.run, epoch, runner.recorded(epoch)
         self._model_spec, self._dataset = runner.model_spec, runner.dataset
+        self._replay: travel.Replay | None = None
+        values = runner.view.initial if epoch < 0 else self._recorded
+        if values and travel.is_recorded(runner.trainer.model):
+            self.model = travel.with_values(runner.trainer.model, values)
+            return
         self._replay = travel.Replay(
             runner.trainer, runner.dataset, runner.kept, epoch + 1, runner.view.lr_changes, to_the_end=False
         )
+        self.model = self._replay.trainer.model
 
     def advance(self, until: float) -> bool:
         """A slice of it."""
-        return self._replay.advance(until)
+        return self._replay is None or self._replay.advance(until)
 
     def answer(self) -> Answer:
         """The run as it was."""
-        trainer = self._replay.trainer
+        replay = self._replay
         past = travel.view_of(
             self._run,
             self._epoch,
-            trainer.model,
+            self.model,
             self._model_spec,
             self._dataset,
             self._recorded,
-            self._replay.last,
-            held=trainer.first_bad is None,
+            replay.last if replay is not None else None,
+            held=replay is None or replay.trainer.first_bad is None,
         )
         return PastAnswer(past=past)
 

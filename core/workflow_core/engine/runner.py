@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import logging
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from msgspec.structs import replace
@@ -15,6 +16,7 @@ from workflow_core import devices
 from workflow_core.engine.faults import explain
 from workflow_core.engine.inbox import Inbox
 from workflow_core.engine.pace import Meter, Pace
+from workflow_core.engine.speed import Speed
 from workflow_core.engine.subject import Subject
 from workflow_core.engine.travel import Kept
 from workflow_core.errors import WorkflowError
@@ -24,6 +26,7 @@ from workflow_core.specs import ModelSpec, TrainSpec, WorkflowSpec
 from workflow_core.steps import build, linear
 from workflow_core.steps.custom import explained
 from workflow_core.steps.data import Dataset, Scaling
+from workflow_core.steps.surface import Walked
 from workflow_core.steps.train import DIVERGED, EARLY_STOP, Trainer
 from workflow_core.store import Store
 
@@ -72,6 +75,8 @@ class Runner:
         self._last_figures: dict[str, float] = {}
         self._clock = 0.0
         self._flush_at = 0.0
+        self.speed = Speed(trainer.done)
+        self.walked = Walked(self.view.initial)
         self.kept = Kept()
         self.kept.offer(trainer.done, trainer.state)
 
@@ -88,6 +93,7 @@ class Runner:
         runner = cls(trainer, other.dataset, other.model_spec, run, other.view.pace, publish)
         epoch, best = trainer.done, trainer.best
         runner.kept = other.kept.until(epoch)
+        runner.walked = copy.deepcopy(other.walked)
         runner._held = epoch, figures
         runner._last_figures = figures
         runner.view = replace(
@@ -176,6 +182,10 @@ class Runner:
     def record(self, store: Store | None) -> None:
         """Let every epoch go to `store`, as a run of its own."""
         self._store = store
+
+    def publish_to(self, publish: Callable[[Epochs | Update], None]) -> None:
+        """Let another one get what is published from now on."""
+        self._publish = publish
 
     def read(self, start: int, stop: int) -> dict[str, Sequence[float]]:
         """What is recorded of the epochs `start` to `stop` (exclusive): a column a series; empty without a store."""
@@ -269,15 +279,33 @@ class Runner:
 
         What was done by then has been published.
         """
+        with self._guarded():
+            while self.running and not inbox.waiting and time.monotonic() < until:
+                self._next(inbox)
+            self._flush()
+            if self.trainer.batch != self.view.batch:
+                self._look()
+
+    def train_to(self, epoch: int, inbox: Inbox) -> None:
+        """Come up to `epoch` epochs at no pace, as a lane of a race does; less far where something waits in `inbox`."""
+        if not self.running:
+            self.begin(None)
+        with self._guarded():
+            while self.running and self.trainer.done < min(epoch, self._last) and not inbox.waiting:
+                if self.trainer.advance(lambda: inbox.waiting):
+                    self._pending += 1
+                if self.trainer.ended:
+                    break
+            self._flush()
+
+    @contextlib.contextmanager
+    def _guarded(self) -> Iterator[None]:
+        """Count the time of what is done within, and end the run where it fails."""
         self._clock = time.monotonic()
         self._flush_at = max(self._flush_at, self._clock)
         try:
             with explained():
-                while self.running and not inbox.waiting and time.monotonic() < until:
-                    self._next(inbox)
-                self._flush()
-                if self.trainer.batch != self.view.batch:
-                    self._look()
+                yield
         except WorkflowError as error:
             self._save_what_was_done()
             self.fail(error.problem.message)
@@ -374,6 +402,8 @@ class Runner:
             **self._prediction(),
         )
         self._flush_at = now + CHUNK
+        self.walked.note(series)
+        self.speed.note(self.view.elapsed, epoch)
         self._keep(start, series)
         self._see_whether_it_ends(start, series)
         self._publish(Epochs(start=start, series=series, training=self.view))

@@ -15,20 +15,24 @@ from typing import TypeVar
 import msgspec
 import torch
 from msgspec.structs import replace
+from torch import nn
 
 from workflow_core.engine import results
 from workflow_core.engine.faults import mended
 from workflow_core.engine.files import absolute
 from workflow_core.engine.inbox import Inbox
 from workflow_core.engine.material import Made, Material
-from workflow_core.engine.past import Branching, look_back
+from workflow_core.engine.past import Branching, LookingBack
 from workflow_core.engine.progress import RESULTS, Progress
+from workflow_core.engine.race import LANES, Race
 from workflow_core.engine.runner import Runner
 from workflow_core.engine.slow import Slow
 from workflow_core.engine.subject import Subject
+from workflow_core.engine.surfaces import AfterThat, map_surface
 from workflow_core.errors import WorkflowError
 from workflow_core.history import History, HistoryData
 from workflow_core.protocol import (
+    Adopt,
     Answer,
     Branch,
     BuildModel,
@@ -43,22 +47,24 @@ from workflow_core.protocol import (
     Load,
     LookBack,
     MakeData,
-    PastAnswer,
-    PastView,
     Pause,
     Predict,
+    ReadSpeed,
+    ReadSurface,
     Reset,
     Run,
     Save,
     SetLearningRate,
     SetPace,
     SetTraining,
+    StartRace,
     Stop,
     TrainingView,
     Update,
 )
 from workflow_core.specs import MAX_EPOCHS, DataSpec, ModelSpec, TrainSpec
-from workflow_core.steps import load, tables, train
+from workflow_core.steps import linear, load, tables, train
+from workflow_core.steps.surface import Surfaces
 from workflow_core.store import Store
 
 log = logging.getLogger(__name__)
@@ -104,12 +110,18 @@ class Session:
         self._runs = 0
         self._runner: Runner | None = None
         self._runner_made: Made | None = None
+        self._race: Race | None = None
+        self._surfaces = Surfaces()
         self._saved: tuple[int, int, int] | None = None
         self._loaded: load.Loaded | None = None
 
     @property
     def running(self) -> bool:
         """Is a training under way, so that `advance` is to be called?"""
+        return self._training or (self._race is not None and self._race.running)
+
+    @property
+    def _training(self) -> bool:
         return self._runner is not None and self._runner.running
 
     @property
@@ -119,6 +131,9 @@ class Session:
 
     def advance(self, inbox: Inbox, until: float = math.inf) -> None:
         """Train until something waits in `inbox`, the run stands still, or `until` as time.monotonic() counts."""
+        if self._race is not None and self._race.running:
+            self._race.advance(inbox, until)
+            return
         runner = self._runner
         assert runner is not None
         place = runner.place
@@ -138,7 +153,7 @@ class Session:
     def handle(self, command: Command) -> Answer | Slow:
         """Carry out one command, or begin to. Raises WorkflowError for what the user can mend."""
         with mended(type(command).__name__):
-            return self._handle(command)
+            return self._handle_in_race(command) if self._race is not None else self._handle(command)
 
     def _handle(self, command: Command) -> Answer | Slow:
         match command:
@@ -158,6 +173,14 @@ class Session:
                 self._stop(keep)
             case Extend(epochs=epochs):
                 self._extend(epochs)
+            case StartRace(lanes=lanes):
+                self._start_race(lanes)
+            case Adopt(run=run):
+                self._adopt(run)
+            case ReadSurface():
+                return self._read_surface(command)
+            case ReadSpeed():
+                return self._read_speed()
             case LookBack(epoch=epoch):
                 return self._look_back(epoch)
             case Branch(epoch=epoch):
@@ -369,11 +392,134 @@ class Session:
         runner.begin(None)
         self._show(Update(training=runner.view, train_spec=self._train_spec))
 
-    def _look_back(self, epoch: int) -> Answer | Slow:
+    # a race
+
+    def _start_race(self, specs: tuple[TrainSpec, ...]) -> None:
+        least, most = LANES
+        if not least <= len(specs) <= most:
+            raise WorkflowError("Not a race", f"{len(specs)} trainings are no race.", f"Ask for {least} to {most}.")
+        self._pause()
+        self._build_model(self._material.model_spec)
+        dataset, model_spec = self._material.dataset, self._material.model_spec
+        assert dataset is not None
+        first = self._runs + (self._runner is None or self._runner.begun)
+        lanes = []
+        for number, spec in enumerate(specs, start=first):
+            model = self._material.fresh_model(spec).model
+            trainer = train.Trainer(model, dataset, spec)
+            lane = Runner(trainer, dataset, model_spec, number, None, self._publish_progress)
+            lane.record(self._store)
+            lanes.append(lane)
+        self._runs = first + len(lanes) - 1
+        self._race = Race(first, lanes, self._pace, self._publish)
+        self._race.begin()
+        self._show(Update(race=self._race.view))
+
+    def _handle_in_race(self, command: Command) -> Answer | Slow:
+        """Carry out a command while there is a race: what concerns it, and what changes nothing that it is about."""
+        race = self._race
+        assert race is not None
+        match command:
+            case Run() if not race.over:
+                race.begin()
+            case Pause():
+                race.pause()
+            case SetPace(pace=pace):
+                self._set_pace(pace)
+                race.set_pace(pace)
+            case Stop(keep=keep):
+                if not race.over:
+                    race.stop("stopped by hand")
+                if not keep:
+                    race.discard()
+                    self._end_race()
+            case Adopt() | SetTraining() | Inspect() | InspectTable() | LookBack() | ReadSurface() | ReadSpeed():
+                return self._handle(command)
+            case _ if race.over:
+                self._end_race()
+                return self._handle(command)
+            case _:
+                raise WorkflowError(
+                    "A race is under way",
+                    "a race is under way, and this would change what it is about.",
+                    "Let it run to its end, or stop it.",
+                )
+        self._show(Update(race=self._race.view if self._race is not None else None))
+        return None
+
+    def _end_race(self) -> None:
+        """Its lanes are kept as runs; there is no race any more."""
+        self._race = None
+        self._show(Update(race=None))
+
+    def _adopt(self, run: int) -> None:
+        race = self._race
+        found = [
+            (lane, history)
+            for lane, history in (zip(race.lanes, race.histories, strict=True) if race is not None else ())
+            if lane.view.run == run
+        ]
+        if race is None or not found:
+            raise WorkflowError("Not in this race", f"run {run} is no lane of a race that is there.")
+        lane, history = found[0]
+        if not lane.view.epoch:
+            raise WorkflowError("Nothing to go on with", f"run {run} has no epoch yet.", "Let the race run first.")
+        race.pause()
+        race.stop("the race was ended for another lane")
+        lane.publish_to(self._publish_progress)
+        lane.set_pace(self._pace)
+        self._race, self._runner, self._runner_made = None, lane, self._material.made
+        self._train_spec = lane.view.spec
+        self._material.take(lane.dataset, lane.trainer.model)
+        self._progress.reopen("train")
+        if lane.view.state in ("finished", "diverged", "failed"):
+            self._progress.done("train", lane.view.reason)
+        self._progress.outdate(RESULTS, "a lane of the race was taken on")
+        self._show(
+            Update(race=None, train_spec=lane.view.spec, training=lane.view, history=history.to_data(), loop=None)
+        )
+
+    # looking
+
+    def _read_surface(self, command: ReadSurface) -> Answer | Slow:
+        """The map for the run that is there, or for the untrained model."""
+        material, runner = self._material, self._runner
+        if runner is None:
+            self._build_model(material.model_spec)
+            model, dataset = material.model, material.dataset
+            assert model is not None
+            assert dataset is not None
+            linear_model = linear.degree_of(material.model_spec) > 0
+            rows = dataset.inputs("train")
+            return map_surface(self._surfaces, command, model, rows, self._train_spec, linear=linear_model)
+
+        def of(model: nn.Module) -> Slow:
+            return map_surface(
+                self._surfaces,
+                command,
+                model,
+                (runner.trainer.batches.X, runner.trainer.batches.y),
+                runner.view.spec,
+                run=runner.view.run,
+                linear=linear.degree_of(runner.model_spec) > 0,
+                walked=runner.walked,
+                kept=runner.kept,
+            )
+
+        if command.epoch is None:
+            return of(runner.trainer.model)
+        past = LookingBack(runner, command.epoch)
+        return AfterThat(past, lambda: of(past.model))
+
+    def _read_speed(self) -> Answer:
+        if self._runner is None:
+            raise WorkflowError("No run", "there is no run whose speed could be told.", "Start one first.")
+        return self._runner.speed.answer(self._runner.trainer, self._runner.view)
+
+    def _look_back(self, epoch: int) -> Slow:
         if self._runner is None:
             raise WorkflowError("No run", "there is no run to look back at.", "Start one first.")
-        past = look_back(self._runner, epoch)
-        return PastAnswer(past=past) if isinstance(past, PastView) else past
+        return LookingBack(self._runner, epoch)
 
     def _begin_branch(self, other: Runner, trainer: train.Trainer, history: History, figures: dict[str, float]) -> None:
         """Go on as a new run from another one, as it stood after some epoch."""

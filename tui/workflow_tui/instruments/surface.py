@@ -7,14 +7,14 @@ from workflow_core.sanitize import sanitize
 from workflow_tui import figures
 from workflow_tui.instruments.curves import at, nothing_yet
 from workflow_tui.instruments.scene import Points, Scene
-from workflow_tui.plots import COLUMNS
+from workflow_tui.plots import path_points, surface_layers
 from workflow_tui.settings.train import LOSS_NAMES
 from workflow_tui.state import State
-from workflow_tui.widgets import chart as layers
 from workflow_tui.widgets.chart import Chart
-from workflow_tui.widgets.chart_layers import Layer
 
 Axes = tuple[str, str]
+HOW = {"closed form": "", "best point of the grid": " on this grid", "best point found": " found"}
+"""How the least loss is known."""
 HINT = "the loss over two parameters, and the path through it"
 MOST = 120, 60
 """Columns and rows of the grid that are asked for at most."""
@@ -80,14 +80,8 @@ def show_surface(chart: Chart, scene: Scene, axes: Axes | None) -> None:
     spec = training.spec if training is not None else scene.state.train_spec
     x, y = sanitize(answer.x, 30), sanitize(answer.y, 30)
     chart.border_title = f"Loss surface · {LOSS_NAMES[spec.loss]} over {x} → and {y} ↑"
-    heat = layers.Heat(answer.loss, answer.x_range, answer.y_range, label=LOSS_NAMES[spec.loss])
     path = walked(scene, axes) or [(px, py) for _, px, py in answer.path]
-    drawn: list[Layer] = [heat]
-    if len(path) > 1:
-        drawn.append(layers.Path("prediction", "path", path))
-        drawn.append(layers.Spot("start", "prediction", "start", *path[0]))
-    drawn.append(layers.Spot("minimum", "target", "least", *answer.minimum))
-    drawn.append(layers.Spot("now", "train", "here", *(place_of(scene, axes) or answer.now)))
+    drawn = surface_layers(answer, path, place_of(scene, axes))
     chart.show(drawn, x_range=answer.x_range, y_range=answer.y_range, x_label=x)
     chart.border_subtitle = caption(scene, answer, roomy=chart.size.width >= 50)
 
@@ -101,23 +95,21 @@ def caption(scene: Scene, answer: SurfaceAnswer, *, roomy: bool) -> str:
         here = scene.training.train_loss
     least = f"least {figures.figure(answer.minimum_loss)}"
     where = f" at {figures.figure(answer.minimum[0])}, {figures.figure(answer.minimum[1])}" if roomy else ""
-    how = "" if answer.minimum_is == "closed form" else " on this grid"
+    how = {"closed form": "", "best point of the grid": " on this grid", "best point found": " found"}[
+        answer.minimum_is
+    ]
     return f"{at(scene)}here {figures.figure(here)} · {least}{where}{how}"
 
 
 def walked(scene: Scene, axes: Axes) -> Points:
     """The path so far, or up to the epoch looked at, of parameters that are tracked; empty for others."""
-    series = [scene.state.history.series.get(name) for name in axes]
-    if series[0] is None or series[1] is None or scene.training is None:
+    if scene.training is None:
         return []
-    stop = scene.done if scene.look.epoch is None else scene.look.epoch + 1
-    columns = [one.columns(COLUMNS, 0, stop) for one in series if one is not None]
-    path = [(x.last, y.last) for x, y in zip(*columns, strict=True)]
+    stop = None if scene.look.epoch is None else scene.look.epoch + 1
+    path = path_points(scene.state.history, *axes, stop)
     initial = scene.training.initial
     if axes[0] in initial and axes[1] in initial:
         path.insert(0, (initial[axes[0]], initial[axes[1]]))
-    if (place := place_of(scene, axes)) is not None:
-        path.append(place)
     return path
 
 
