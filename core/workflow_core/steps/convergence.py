@@ -169,7 +169,7 @@ def _above(dataset: Dataset, excess: float, least: float) -> str:
     return f"{which} is {excess:.2g} above the least possible, {least:.4g}"
 
 
-def _unstable(train_spec: TrainSpec, reference: Reference) -> str:
+def _unstable(train_spec: TrainSpec, reference: Reference, better: str = "start again with a smaller one") -> str:
     """What a training says whose steps are too long to arrive, however many there are; empty where they are not.
 
     A schedule may shorten them in time.
@@ -177,9 +177,7 @@ def _unstable(train_spec: TrainSpec, reference: Reference) -> str:
     rate, stable = train_spec.learning_rate, reference.stable_lr
     if stable is None or rate <= stable or train_spec.scheduler not in ("none", "warmup"):
         return ""
-    return (
-        f"The learning rate, {rate:g}, is above the largest stable one, {stable:.4g}: start again with a smaller one."
-    )
+    return f"The learning rate, {rate:g}, is above the largest stable one, {stable:.4g}: {better}."
 
 
 def _further(dataset: Dataset, train_spec: TrainSpec, excess: float) -> str:
@@ -193,14 +191,16 @@ def _further(dataset: Dataset, train_spec: TrainSpec, excess: float) -> str:
 
 
 def _advice(spec: ModelSpec, dataset: Dataset, train_spec: TrainSpec, reference: Reference, excess: float) -> str:
-    unstable = _unstable(train_spec, reference)
     condition = _condition(spec, dataset)
     if condition < BAD_CONDITION:
-        return unstable or _further(dataset, train_spec, excess)
+        return _unstable(train_spec, reference) or _further(dataset, train_spec, excess)
     how = f"{condition:.1g}" if math.isfinite(condition) else "more than 1e+15"
-    better = "take a lower degree, or very many epochs" if dataset.scaling else "standardise the data"
-    bad = f"The problem is badly conditioned, λmax/λmin of its Hessian is {how}: {better}."
-    return f"{unstable} {bad}".lstrip()
+    if dataset.scaling:
+        better, unstable = "take a lower degree, or very many epochs", _unstable(train_spec, reference)
+    else:
+        better = "standardise the data"
+        unstable = _unstable(train_spec, reference, f"the problem is badly conditioned (λmax/λmin is {how}), {better}")
+    return unstable or f"The problem is badly conditioned, λmax/λmin of its Hessian is {how}: {better}."
 
 
 def _condition(spec: ModelSpec, dataset: Dataset) -> float:
