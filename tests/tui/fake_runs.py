@@ -9,6 +9,7 @@ from typing import Any
 from msgspec.structs import replace
 from tests.tui.replay import ReplayClient
 
+from workflow_core.errors import WorkflowError
 from workflow_core.history import Series
 from workflow_core.protocol import (
     Answer,
@@ -114,6 +115,9 @@ def keeping(runs: Iterable[RunView]) -> Callable[[ReplayClient], None]:
 
 
 def _done(command: Command, held: dict[int, RunView]) -> tuple[Event | None, Answer]:
+    numbers = command.runs if isinstance(command, DeleteRuns) else (getattr(command, "run", None),)
+    if isinstance(command, DeleteRuns | EditRun | RestoreRun | ReadSeries) and not held.keys() >= set(numbers):
+        raise WorkflowError("No such run", "it is not kept any more.")
     match command:
         case EditRun(run=number, name=name, pinned=pinned):
             run = held[number]

@@ -34,8 +34,9 @@ async def at_runs(runs: tuple[RunView, ...], size: tuple[int, int] = (120, 40)) 
     with mock.patch.object(typeahead, "PATIENCE", 0.1):
         async with driving(client=keeping(runs), size=size) as drive:
             drive.client.asked.clear()
-            drive.app.runs.open()
-            drive.app.runs.open()
+            for _ in range(2):
+                drive.app.runs.open()
+                await drive.app.screen.run_action("pin")  # a key that comes before the table stands
             await drive.until(lambda: isinstance(drive.app.screen, RunsDialog))
             await tell(drive, Update(training=training(run=1)))
             yield drive

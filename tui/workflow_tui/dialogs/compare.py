@@ -10,15 +10,14 @@ from typing import TYPE_CHECKING
 from rich.cells import cell_len
 from textual.app import ComposeResult
 from textual.containers import Vertical
-from textual.screen import ModalScreen
 
 from workflow_core.protocol import RunView
 from workflow_core.sanitize import sanitize
 from workflow_tui import compare_text, runs_text
 from workflow_tui.commands import Command
 from workflow_tui.compare_text import Line
+from workflow_tui.dialogs.following import FollowingDialog
 from workflow_tui.runs_table import Cell, Head, fit
-from workflow_tui.sturdy import SturdyScreen
 from workflow_tui.tables import Ink
 from workflow_tui.theme import ROLES
 from workflow_tui.widgets.calm_table import CalmTable
@@ -27,7 +26,6 @@ from workflow_tui.widgets.key_lines import KeyLines
 if TYPE_CHECKING:
     from workflow_tui.run_flows import RunFlows
 
-INTERVAL = 0.1
 MOST = 12
 """Runs that are compared at most: more cannot be looked at together."""
 LABEL, VALUE = 24, 26
@@ -40,7 +38,7 @@ COMMANDS = (
 )
 
 
-class CompareDialog(SturdyScreen, ModalScreen[None]):
+class CompareDialog(FollowingDialog[None]):
     """Settings and results as rows, runs as columns; what differs comes first, bold and with a mark."""
 
     covers = True
@@ -61,11 +59,6 @@ class CompareDialog(SturdyScreen, ModalScreen[None]):
             box.border_subtitle = "* least of the row · ≠ settings that differ · – not a setting of this run"
             yield CalmTable(id="compared", fixed=1)
             yield KeyLines(COMMANDS)
-
-    def on_mount(self) -> None:
-        """Show them, and follow what changes."""
-        self.follow()
-        self.set_interval(INTERVAL, self.follow)
 
     def follow(self) -> None:
         """Bring the table up to what the engine has said; without two runs there is nothing to compare."""

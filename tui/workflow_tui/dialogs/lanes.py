@@ -9,16 +9,15 @@ from typing import TYPE_CHECKING
 from rich.cells import cell_len
 from textual.app import ComposeResult
 from textual.containers import Vertical
-from textual.screen import ModalScreen
 from textual.widgets import Static
 
 from workflow_core.protocol import LaneView, RaceView
 from workflow_core.sanitize import sanitize
 from workflow_tui import figures
 from workflow_tui.commands import Command
+from workflow_tui.dialogs.following import FollowingDialog
 from workflow_tui.runs_table import Cell, Head, fit
 from workflow_tui.settings.train import LOSS_NAMES
-from workflow_tui.sturdy import SturdyScreen
 from workflow_tui.tables import Ink
 from workflow_tui.theme import ROLES
 from workflow_tui.widgets.calm_table import CalmTable
@@ -27,7 +26,6 @@ from workflow_tui.widgets.key_lines import KeyLines
 if TYPE_CHECKING:
     from workflow_tui.run_flows import RunFlows
 
-INTERVAL = 0.1
 TITLES = ("lane", "state", "epoch", "train", "val", "best val")
 COMMANDS = (
     Command("adopt", "enter", "enter", "go on with this lane", "Evaluate, save and train on with this one."),
@@ -35,7 +33,7 @@ COMMANDS = (
 )
 
 
-class LanesDialog(SturdyScreen, ModalScreen[int | None]):
+class LanesDialog(FollowingDialog[int | None]):
     """The lanes of the race that is there; the run of the chosen one, None where it was left."""
 
     AUTO_FOCUS = "CalmTable"
@@ -54,11 +52,6 @@ class LanesDialog(SturdyScreen, ModalScreen[int | None]):
             text = "The race is over once a lane is taken: its run is the one to evaluate, save or train on."
             yield Static(text, markup=False, classes="dialog-text")
             yield KeyLines(COMMANDS)
-
-    def on_mount(self) -> None:
-        """Show them, and follow them."""
-        self.follow()
-        self.set_interval(INTERVAL, self.follow)
 
     def follow(self) -> None:
         """Bring the lanes up to what the engine has said; where the race has gone, so has the question."""

@@ -38,6 +38,7 @@ class RaceDialog(SturdyScreen, ModalScreen[tuple[TrainSpec, ...] | None]):
         self.differs: Differs = "learning rates"
         self._texts: dict[Differs, str] = {differs: race_text.proposal(differs, spec, stable_lr) for differs in DIFFERS}
         self._refused = False
+        self._stands = False
 
     def compose(self) -> ComposeResult:
         """What differs, the field, the lanes or what is wrong."""
@@ -51,7 +52,12 @@ class RaceDialog(SturdyScreen, ModalScreen[tuple[TrainSpec, ...] | None]):
 
     def on_mount(self) -> None:
         """Show the lanes that are proposed."""
+        self._stands = True
         self._show()
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Keys that come before there is a field do nothing."""
+        return self._stands
 
     @on(Input.Changed)
     def _changed(self, event: Input.Changed) -> None:

@@ -11,14 +11,13 @@ from rich.text import Text
 from textual import on
 from textual.app import ComposeResult
 from textual.containers import Vertical
-from textual.screen import ModalScreen
 from textual.widgets import DataTable, Static
 
 from workflow_core.protocol import RunView
 from workflow_tui import figures, runs_text
 from workflow_tui.commands import Command
+from workflow_tui.dialogs.following import FollowingDialog
 from workflow_tui.runs_table import COLUMNS, KEYS, Ledger, Order
-from workflow_tui.sturdy import SturdyScreen
 from workflow_tui.tables import Ink
 from workflow_tui.theme import ROLES
 from workflow_tui.widgets.calm_table import CalmTable
@@ -28,8 +27,6 @@ from workflow_tui.widgets.key_lines import KeyLines
 if TYPE_CHECKING:
     from workflow_tui.run_flows import RunFlows
 
-INTERVAL = 0.1
-"""Seconds between two looks at what the engine has said since."""
 EMPTY = (
     "No run is kept yet.\n\nEvery run will stand here with its settings, how it ended, its losses and its best epoch, "
     "until it is deleted. space on Train starts one; u or escape goes back."
@@ -53,7 +50,7 @@ COMMANDS = (
 )
 
 
-class RunsDialog(SturdyScreen, ModalScreen[None]):
+class RunsDialog(FollowingDialog[None]):
     """The kept runs as the engine lists them at this moment; what is under way moves in it."""
 
     covers = True
@@ -80,11 +77,6 @@ class RunsDialog(SturdyScreen, ModalScreen[None]):
                 for name in DETAILS:
                     yield StatusLine(id=name)
             yield KeyLines(COMMANDS)
-
-    def on_mount(self) -> None:
-        """Show what there is, and follow what comes."""
-        self.follow()
-        self.set_interval(INTERVAL, self.follow)
 
     def on_resize(self) -> None:
         """The columns have another width to share."""
