@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 
 from workflow_tui.widgets.chart_axes import Axis, clean
@@ -14,6 +14,8 @@ from workflow_tui.widgets.chart_layers import Points
 Dot = tuple[float, float]
 Run = list[Dot]
 Place = tuple[int, int]
+# of the left and the right dots of a cell, from below (Unicode, Braille Patterns)
+_BITS = ((0x40, 0x04, 0x02, 0x01), (0x80, 0x20, 0x10, 0x08))
 
 
 def dot(fraction: float, count: int) -> int:
@@ -45,8 +47,10 @@ def decimate(points: Points, x_axis: Axis, columns: int, *, log_y: bool = False)
             run = []
         low = high = None
 
+    scale = (2 * columns - 1) / (x_axis.high - x_axis.low)
     for x, y in _sorted(points):
-        at = min(max(dot(x_axis.fraction(x), 2 * columns) // 2, -1), columns)
+        dots = 0.5 + scale * (x - x_axis.low)
+        at = -1 if dots < 0 else columns if dots >= 2 * columns else int(dots) // 2
         if at != column:
             close()
             column, seen = at, False
@@ -158,19 +162,26 @@ def height_at(run: Run, x: float) -> float | None:
     return y0 + (y1 - y0) * ((x - x0) / (x1 - x0))
 
 
-def thin(lines: list[list[tuple[int, int]]]) -> list[tuple[int, int]]:
-    """Every second dot along lines between dots; which ones depends on their place alone."""
-    dots = []
+def dots_of(lines: list[list[Place]], *, thin: bool = False) -> Iterator[Place]:
+    """The dots along lines between dots; with `thin` every second one: which, depends on their place alone."""
     for line in lines:
         for (x0, y0), (x1, y1) in zip(line, line[1:] or line, strict=False):
             steps = max(abs(x1 - x0), abs(y1 - y0), 1)
             flat = abs(x1 - x0) >= abs(y1 - y0)
+            across, up = (x1 - x0) / steps, (y1 - y0) / steps
             for step in range(steps + 1):
-                x = math.floor(x0 + (x1 - x0) * step / steps + 0.5)
-                y = math.floor(y0 + (y1 - y0) * step / steps + 0.5)
-                if (x if flat else y) % 2 == 0:
-                    dots.append((x, y))
-    return list(dict.fromkeys(dots))
+                x, y = int(x0 + across * step + 0.5), int(y0 + up * step + 0.5)
+                if not thin or (x if flat else y) % 2 == 0:
+                    yield x, y
+
+
+def braille(dots: Iterable[Place]) -> dict[Place, str]:
+    """Dots as the characters of the cells they fall in, 2x4 a cell."""
+    masks: dict[Place, int] = {}
+    for x, y in dots:
+        cell = x >> 1, y >> 2
+        masks[cell] = masks.get(cell, 0) | _BITS[x & 1][y & 3]
+    return {cell: chr(0x2800 + mask) for cell, mask in masks.items()}
 
 
 def dotted(lines: list[list[tuple[int, int]]]) -> list[tuple[int, int]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from workflow_tui.theme import TRACKED, Role, role_marker
@@ -11,14 +12,15 @@ from workflow_tui.widgets.chart_layers import ChartSpec, Lines, Path, Scatter
 from workflow_tui.widgets.chart_points import (
     Place,
     Run,
+    braille,
     cells_of,
     decimate,
+    dots_of,
     dotted,
     height_at,
     point_cells,
     polylines,
     shared_cells,
-    thin,
     walk,
 )
 
@@ -30,19 +32,21 @@ MARKERS_APART = 18
 
 @dataclass(frozen=True, slots=True)
 class Stroke:
-    """One thing for plotext to draw: whole dots (2x4 a cell) with the marker `braille`, else whole cells."""
+    """One thing for plotext to draw: cells of the plot, counted from the lower left, and the character of each."""
 
     role: Role
-    marker: str
-    joined: bool
-    places: tuple[tuple[int, int], ...]
+    places: tuple[Place, ...]
+    signs: tuple[str, ...]
 
     def coordinates(self, columns: int, rows: int) -> tuple[list[float], list[float]]:
-        """The places on axes that run from 0 to the last dot, such that plotext rounds to exactly these."""
-        if self.marker == "braille":
-            return [float(x) for x, _ in self.places], [float(y) for _, y in self.places]
+        """The cells on axes that run from 0 to the last dot, such that plotext rounds to exactly these."""
         across, up = (2 * columns - 1) / max(columns - 1, 1), (4 * rows - 1) / max(rows - 1, 1)
         return [x * across for x, _ in self.places], [y * up for _, y in self.places]
+
+
+def _points(role: Role, places: Iterable[Place], use_ascii: bool) -> Stroke:
+    distinct = tuple(dict.fromkeys(places))
+    return Stroke(role, distinct, (role_marker(role, use_ascii=use_ascii),) * len(distinct))
 
 
 def runs_of(spec: ChartSpec, frame: Frame) -> list[list[Run]]:
@@ -72,27 +76,19 @@ def strokes_of(spec: ChartSpec, runs: list[list[Run]], frame: Frame, use_ascii: 
     )
     for layer, parts in zip(spec.layers, runs, strict=True):
         if isinstance(layer, Scatter):
-            marker = role_marker(layer.role, use_ascii=use_ascii)
-            strokes.append(Stroke(layer.role, marker, False, tuple(next(seen))))
+            strokes.append(_points(layer.role, next(seen), use_ascii))
         elif isinstance(layer, Lines | Path) and parts:
-            (below if layer.role == "earlier" else strokes).extend(_line(layer.role, parts, frame, use_ascii))
+            (below if layer.role == "earlier" else strokes).append(_line(layer.role, parts, frame, use_ascii))
     strokes = below + strokes + _markers(spec, runs, frame, use_ascii)
     return [stroke for stroke in strokes if stroke.places]
 
 
-def _line(role: Role, parts: list[Run], frame: Frame, use_ascii: bool) -> list[Stroke]:
-    marker = role_marker(role, use_ascii=use_ascii)
+def _line(role: Role, parts: list[Run], frame: Frame, use_ascii: bool) -> Stroke:
     lines = polylines(parts, frame.x_axis, frame.y_axis, 2 * frame.columns, 4 * frame.rows)
     if role == "target":
-        return [Stroke(role, marker, False, tuple(dotted(lines)))]
-    if role == "earlier":
-        dots = thin(lines)
-        if use_ascii:
-            return [Stroke(role, marker, False, tuple(dict.fromkeys((x // 2, y // 4) for x, y in dots)))]
-        return [Stroke(role, "braille", False, tuple(dots))]
-    if use_ascii:
-        return [Stroke(role, marker, True, tuple((x // 2, y // 4) for x, y in line)) for line in lines]
-    return [Stroke(role, "braille", True, tuple(line)) for line in lines]
+        return _points(role, dotted(lines), use_ascii)
+    cells = braille(dots_of(lines, thin=role == "earlier"))
+    return _points(role, cells, use_ascii) if use_ascii else Stroke(role, tuple(cells), tuple(cells.values()))
 
 
 def _markers(spec: ChartSpec, runs: list[list[Run]], frame: Frame, use_ascii: bool) -> list[Stroke]:
@@ -110,7 +106,7 @@ def _markers(spec: ChartSpec, runs: list[list[Run]], frame: Frame, use_ascii: bo
             apart = max(MARKERS_APART, frame.columns // 6)
             places = _along(parts, frame, (index + 1) * apart // (len(headed) + 1), apart)
         places += cells_of([parts[-1][-1:]], frame.x_axis, frame.y_axis, frame.columns, frame.rows)
-        strokes.append(Stroke(role, role_marker(role, use_ascii=use_ascii), False, tuple(dict.fromkeys(places))))
+        strokes.append(_points(role, places, use_ascii))
     return strokes
 
 
