@@ -16,6 +16,7 @@ from workflow_core.protocol import (
     BuildModel,
     Command,
     MakeData,
+    NextLine,
     Pause,
     Run,
     SetLearningRate,
@@ -44,6 +45,7 @@ COMMANDS: dict[str, Command] = {
     "pause": Pause(),
     "one step": Run(steps=1),
     "one epoch": Run(epochs=1),
+    "one line": NextLine(),
     "pace": SetPace(),
     "learning rate": SetLearningRate(learning_rate=0.001),
 }

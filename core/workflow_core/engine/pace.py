@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections import deque
 
 LATE = 1.0
 """Seconds a schedule may lag before what was missed is forgotten (a machine that slept must not race afterwards)."""
+
+STRETCHES = 32
 
 
 class Pace:
@@ -63,3 +66,16 @@ class Meter:
             self._marks.popleft()
         start, first = self._marks[0]
         return (epoch - first) / (now - start) if now > start else 0.0
+
+
+class Capacity:
+    """Epochs a second that a training does flat out, by the median of its last stretches of work without a wait."""
+
+    def __init__(self) -> None:
+        self._stretches: deque[float] = deque(maxlen=STRETCHES)
+
+    def mark(self, seconds: float, epochs: float) -> float:
+        """Note how long so many epochs have taken, and get the rate."""
+        if seconds > 0 and epochs > 0:
+            self._stretches.append(epochs / seconds)
+        return statistics.median(self._stretches) if self._stretches else 0.0

@@ -6,7 +6,7 @@ import contextlib
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from msgspec.structs import replace
@@ -14,11 +14,11 @@ from msgspec.structs import replace
 from workflow_core import devices
 from workflow_core.engine.faults import explain
 from workflow_core.engine.inbox import Inbox
-from workflow_core.engine.pace import Meter, Pace
+from workflow_core.engine.pace import Capacity, Meter, Pace
 from workflow_core.engine.subject import Subject
 from workflow_core.errors import WorkflowError
 from workflow_core.history import RECORDED
-from workflow_core.protocol import Epochs, RunState, TrainingView, Update
+from workflow_core.protocol import Epochs, LoopView, RunState, TrainingView, Update
 from workflow_core.specs import ModelSpec, TrainSpec, WorkflowSpec
 from workflow_core.steps import build, linear
 from workflow_core.steps.custom import explained
@@ -39,7 +39,7 @@ class Runner:
     """One run: a trainer with its pace, its limits and what is known of it.
 
     `publish` gets the epochs as they are done, and of a long one the batches, at most every `CHUNK` seconds; `view` is
-    the run as it stands between two calls of `advance`.
+    the run as it stands between two calls, `loop` the pass that is made one line at a time, as far as it is.
     """
 
     def __init__(
@@ -60,6 +60,10 @@ class Runner:
         self._record = 0
         self._pace = Pace(pace)
         self._meter = Meter()
+        self._capacity = Capacity()
+        self._worked = 0.0
+        self._counted = 0.0
+        self.loop: LoopView | None = None
         self._last = 0
         self._steps: int | None = None
         self._pending = 0
@@ -154,6 +158,7 @@ class Runner:
         total = self.view.spec.epochs
         self._last = total if epochs is None else min(total, self.view.epoch + epochs)
         self._steps = steps
+        self.loop = None
         if not self.running:
             now = time.monotonic()
             self._pace.start(now)
@@ -201,13 +206,34 @@ class Runner:
         """Train until something waits in `inbox` or the run is over; what was done by then has been published."""
         self._clock = time.monotonic()
         self._flush_at = max(self._flush_at, self._clock)
+        with self._guarded():
+            while self.running and not inbox.waiting:
+                self._next(inbox)
+            self._flush()
+            if self.trainer.batch != self.view.batch:
+                self._look()
+        self._count_time()
+
+    def next_line(self) -> None:
+        """Run the next line of the loop, and be paused; the epoch is published where it is over by that."""
+        devices.set_threads(self.view.spec.batch_size or len(self.dataset.X))
+        self._clock = time.monotonic()
+        self._change("paused")
+        with self._guarded():
+            self.trainer.next_line()
+            self._counted = self._position  # what is looked at says nothing of how fast it could be
+            self._pending = self.trainer.done - self.view.epoch
+            self._flush()
+            self._look()
+        self.loop = self.trainer.loop
+        self._count_time()
+
+    @contextlib.contextmanager
+    def _guarded(self) -> Iterator[None]:
+        """Whatever goes wrong in a training ends it with one sentence, and keeps what was done by then."""
         try:
             with explained():
-                while self.running and not inbox.waiting:
-                    self._next(inbox)
-                self._flush()
-                if self.trainer.batch != self.view.batch:
-                    self._look()
+                yield
         except WorkflowError as error:
             self._save_what_was_done()
             self.fail(error.problem.message)
@@ -215,7 +241,6 @@ class Runner:
             log.exception("run %d failed", self.view.run)
             self._save_what_was_done()
             self.fail(explain(error))
-        self._count_time()
 
     def _save_what_was_done(self) -> None:
         """Publish the epochs that were complete before something broke, as far as the device still gives them."""
@@ -228,21 +253,25 @@ class Runner:
 
     def _next(self, inbox: Inbox) -> None:
         """An epoch or a part of it, or a wait for it to be due."""
-        delay = 0.0 if self.trainer.batch else self._pace.wait(time.monotonic())
+        begun = time.monotonic()
+        delay = 0.0 if self.trainer.batch else self._pace.wait(begun)
         if delay > 0:
             if self._pending:
-                delay = min(delay, self._flush_at - time.monotonic())
+                delay = min(delay, self._flush_at - begun)
             if delay > 0:
                 inbox.wait(delay)
+            now = time.monotonic()
         else:
             self._train(inbox)
+            now = time.monotonic()
+            self._worked += now - begun
         if self._pending:
             last = self.trainer.ended or self.view.epoch + self._pending >= self._last or self._steps == 0
-            if last or self.view.batch or time.monotonic() >= self._flush_at:
+            if last or self.view.batch or now >= self._flush_at:
                 self._flush()
-        elif time.monotonic() >= self._flush_at and self.trainer.batch:
+        elif now >= self._flush_at and self.trainer.batch:
             self._look()
-            self._flush_at = time.monotonic() + CHUNK
+            self._flush_at = now + CHUNK
             self._publish(Update(training=self.view))
         if self._steps == 0:
             self.pause()
@@ -265,35 +294,48 @@ class Runner:
 
     def _look(self) -> None:
         """See what the model is now, perhaps in the middle of an epoch."""
+        begun = time.monotonic()
+        parameters = self.trainer.tracked.read()  # an accelerator does first what it was given to do
+        self._worked += time.monotonic() - begun
+        self._measure()
         self.view = replace(
             self.view,
             batch=self.trainer.batch,
-            rate=self._meter.mark(self._count_time(), self._position) if self.running else 0.0,
-            parameters=self.trainer.tracked.read(),
+            parameters=parameters,
+            gradients=self.trainer.gradients(),
             **self._prediction(),
         )
+
+    def _measure(self) -> None:
+        """See how fast the training is, and how fast it could be."""
+        now, position = self._count_time(), self._position
+        rate = self._meter.mark(now, position) if self.running else 0.0
+        capacity = self._capacity.mark(self._worked, position - self._counted)
+        self.view = replace(self.view, rate=rate, capacity=capacity)
+        self._worked, self._counted = 0.0, position
 
     @property
     def _position(self) -> float:
         """Epochs done, the part of that under way with them."""
-        return self.view.epoch + self.trainer.batch / self.view.batches
+        return self.trainer.done + self.trainer.batch / self.view.batches
 
     def _flush(self) -> None:
         """Fetch the figures of the epochs since the last time, see whether the run goes on, and publish."""
         if not self._pending:
             return
+        begun = time.monotonic()
         series = self.trainer.fetch()
+        self._worked += time.monotonic() - begun
         start, self._pending = self.view.epoch, 0
         latest = {name: column[-1] for name, column in series.items()}
         epoch = start + len(series["train_loss"])
-        now = self._count_time()
         best = self.trainer.best
+        self._measure()
         self._hold(start, series)
         self.view = replace(
             self.view,
             epoch=epoch,
             batch=self.trainer.batch,
-            rate=self._meter.mark(now, epoch + self.trainer.batch / self.view.batches),
             parameters=self.trainer.tracked.read() if self.trainer.batch else _tracked(latest),
             learning_rate=latest["learning_rate"],
             grad_norm=latest["grad_norm"],
@@ -301,9 +343,10 @@ class Runner:
             val_loss=latest.get("val_loss"),
             best_epoch=best[0] if best is not None else None,
             best_loss=best[1] if best is not None else None,
+            gradients=self.trainer.gradients(),
             **self._prediction(),
         )
-        self._flush_at = now + CHUNK
+        self._flush_at = time.monotonic() + CHUNK
         self._keep(start, series)
         self._see_whether_it_ends(start, series)
         self._publish(Epochs(start=start, series=series, training=self.view))

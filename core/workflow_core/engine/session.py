@@ -6,9 +6,10 @@ everything there is to show.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
@@ -38,6 +39,7 @@ from workflow_core.protocol import (
     InspectTable,
     Load,
     MakeData,
+    NextLine,
     Pause,
     Predict,
     Reset,
@@ -114,13 +116,19 @@ class Session:
         """Train until something waits in `inbox` or the run stands still."""
         runner = self._runner
         assert runner is not None
+        with self._trained_further(runner):
+            runner.advance(inbox)
+        self._show(Update(training=runner.view) if not runner.running else Update())
+
+    @contextlib.contextmanager
+    def _trained_further(self, runner: Runner) -> Iterator[None]:
+        """What follows for the steps from what the run does meanwhile."""
         place = runner.place
-        runner.advance(inbox)
+        yield
         if runner.place != place:
             self._progress.outdate(RESULTS, "the model was trained further")
         if runner.view.state in ("finished", "diverged"):
             self._progress.done("train", runner.view.reason)
-        self._show(Update(training=runner.view) if not runner.running else Update())
 
     def abandon(self) -> None:
         """Stop the run after a fault."""
@@ -149,6 +157,8 @@ class Session:
                 self._set_learning_rate(learning_rate)
             case Run(epochs=epochs, steps=steps):
                 self._run(epochs, steps)
+            case NextLine():
+                self._next_line()
             case Pause():
                 self._pause()
             case SetPace(pace=pace):
@@ -214,6 +224,7 @@ class Session:
             else:
                 self._runner = None
                 update = replace(update, training=None, history=None)
+            update = replace(update, loop=None)
         self._progress.outdate(RESULTS, what)
         self._reunite()
         self._show(update)
@@ -264,7 +275,16 @@ class Session:
             self._prepare_run()
         assert self._runner is not None
         self._runner.begin(epochs, steps)
-        self._show(Update(training=self._runner.view))
+        self._show(Update(training=self._runner.view, loop=None))
+
+    def _next_line(self) -> None:
+        if not self.running:
+            self._prepare_run()
+        runner = self._runner
+        assert runner is not None
+        with self._trained_further(runner):
+            runner.next_line()
+        self._show(Update(training=runner.view, loop=runner.loop))
 
     def _prepare_run(self) -> None:
         """See to it that there is a run that can go on: the one there is, or a new one."""
@@ -301,7 +321,7 @@ class Session:
         self._runs, self._runner, self._runner_made = runner.view.run, runner, self._material.made
         self._progress.reopen("train")
         self._progress.outdate(RESULTS, "a new run was begun")
-        self._show(replace(update, training=runner.view, history=NO_EPOCHS))
+        self._show(replace(update, training=runner.view, history=NO_EPOCHS, loop=None))
 
     def _publish_progress(self, event: Epochs | Update) -> None:
         self._publish(event)

@@ -47,6 +47,7 @@ class Lines:
         self.norm: Any = None
         self._tools = tools
         self._clip = spec.clip
+        self._rows = 0
         self._y_pred: Any = None
         self._loss: Any = None
         self._next = 0
@@ -62,7 +63,7 @@ class Lines:
 
     def begin(self, X: Tensor, y: Tensor) -> None:
         """A pass on a batch, none of whose lines has run."""
-        self.X, self.y = X, y
+        self.X, self.y, self._rows = X, y, len(X)
         self._y_pred = self._loss = self.norm = None
         self._next, self._made, self._fault = 0, {}, ""
         self.under_way = True
@@ -93,7 +94,7 @@ class Lines:
             epoch=epoch,
             batch=batch,
             batches=batches,
-            rows=len(self.X),
+            rows=self._rows,
             lines=tuple(
                 LineView(
                     line=line,

@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from workflow_core.history import RECORDED
 
 MAX_SCALARS = 8
+MAX_GRADIENTS = 64
+"""Of so many tensors of a larger model the gradients are told."""
 
 
 class Tracked:
@@ -62,6 +64,19 @@ class Tracked:
     def read(self) -> dict[str, float]:
         """The values by name, in one transfer from the model's device."""
         return self.named(self.tensors())
+
+    def gradients(self) -> dict[str, Tensor]:
+        """What `.grad` is for each value, each of shape [], or of a larger model the L2 norm of each tensor's.
+
+        Those of tensors that have none are left out. Waits for nothing.
+        """
+        if self._each:
+            places = ((each.grad, at) for each in self._parameters.values() for at in _positions(each))
+            named = zip(self.names, places, strict=True)
+            return {name: grad[position] for name, (grad, position) in named if grad is not None}
+        grads = {name: each.grad for name, each in self._parameters.items() if each.grad is not None}
+        grads = dict(itertools.islice(grads.items(), MAX_GRADIENTS))
+        return dict(zip(grads, torch._foreach_norm(list(grads.values())), strict=True)) if grads else {}
 
     def named(self, tensors: list[Tensor]) -> dict[str, float]:
         """Tensors in the order of `names` as numbers by name."""

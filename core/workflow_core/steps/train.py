@@ -109,6 +109,7 @@ class Trainer:
         self._dealt: Iterator[tuple[Tensor, Tensor]] | None = None
         self._losses: list[Any] = []
         self._norm: Any = None
+        self._last_norm: Any = None
         self._next_rate: float | None = None
         self._forward: Callable[[Tensor], Any] = self._checked
         self._lines = make_lines(
@@ -294,14 +295,16 @@ class Trainer:
     def next_line(self) -> LoopView:
         """Run the next line of the loop on the batch under way, or the first one on the next batch, and what it made.
 
-        After the last line the batch is done, and with the last batch the epoch, as if all had run in one go. Waits for
-        the device. Raises as `epoch` does; what went wrong is then in `loop`, too.
+        After the last line the batch is done, and with the last batch the epoch, as if all had run in one go. Does
+        nothing where the training has ended. Waits for the device. Raises as `epoch` does, and where a line of an
+        experiment lacks what it needs; what went wrong is then in `loop`, too.
         """
-        assert not self.ended
         over = False
         if not self._lines.under_way:
-            self._before_pass = self.state()
-            self._pass = self.done, self.batch
+            before = self.state()
+            if self._ledger.ended:
+                return self.loop
+            self._before_pass, self._pass = before, (self.done, self.batch)
         with self._around:
             if self._dealt is None:
                 self._dealt = iter(self.batches)
@@ -336,6 +339,7 @@ class Trainer:
         if not self.schedule.idle:
             self.schedule.step(figures[-1])
         self._forget_batches()
+        self._last_norm = grad_norm
         self._ledger.note(figures, learning_rate, grad_norm)
         self.done += 1
         if self._next_rate is not None:
@@ -401,6 +405,21 @@ class Trainer:
         # torch's own total takes 40 µs for however few gradients, a sixth of an epoch of two numbers
         norms = gradients if self._few else torch._foreach_norm(gradients) if gradients else []
         return math.hypot(*[norm.item() for norm in norms])
+
+    def gradients(self) -> dict[str, float]:
+        """What the last batch has left in `.grad` (see `Tracked.gradients`), before clipping; in one transfer."""
+        found = self.tracked.gradients()
+        if not found:
+            return {}
+        norm = self._last_norm if self._norm is None else self._norm
+        tensors = [*found.values(), *([norm] if isinstance(norm, Tensor) else [])]
+        values = [float(value) for value in torch.stack([tensor.double() for tensor in tensors]).tolist()]
+        norm = values[-1] if isinstance(norm, Tensor) else norm
+        loop, clip = self.spec.loop, self.spec.clip
+        scale = 1.0
+        if clip and "step" in loop and loop.index("step") > loop.index("backward"):
+            scale = max(1.0, (norm + 1e-6) / clip)  # as nn.utils.clip_grad_norm_ has divided them
+        return {name: value * scale for name, value in zip(found, values, strict=False)}
 
     def _mean(self, losses: list[Any]) -> Any:
         """The mean loss over the rows, out of those of the batches."""
