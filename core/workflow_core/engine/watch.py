@@ -1,0 +1,47 @@
+"""What a run has gone through so far, for those who ask why it goes as it does: its figures, and how far it walked."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping, Sequence
+
+from torch import nn
+
+from workflow_core.protocol import TrainingView
+from workflow_core.specs import ModelSpec
+from workflow_core.steps import diagnosis, linear
+from workflow_core.steps.data import Dataset
+from workflow_core.steps.diagnosis import Divergence, Figures, Known
+from workflow_core.steps.surface import Walked
+from workflow_core.steps.train import Trainer
+
+
+class Watch:
+    """Follows the epochs of one run; what it costs does not grow with their number."""
+
+    def __init__(self, trainer: Trainer, dataset: Dataset, model_spec: ModelSpec) -> None:
+        parameters = list(trainer.model.parameters())
+        own = {id(parameter) for parameter in parameters}
+        groups = trainer.optimizer.param_groups
+        self.walked = Walked(trainer.tracked.read())
+        self._figures = Figures()
+        self._known = Known(
+            spec=trainer.spec,
+            rows=trainer.batches.rows,
+            numbers=sum(parameter.numel() for parameter in parameters if parameter.requires_grad),
+            dtype=dataset.spec.dtype,
+            held=any(id(parameter) in own for group in groups for parameter in group["params"]),
+            relu=any(isinstance(module, nn.ReLU) for module in trainer.model.modules()),
+            standardized=dataset.scaling is not None,
+            reference=functools.cache(lambda: linear.reference(model_spec, dataset, trainer.spec)),
+        )
+
+    def note(self, series: Mapping[str, Sequence[float]], view: TrainingView) -> tuple[str, ...]:
+        """Take over the next epochs, after which the run stands as in `view`; what looks wrong by then."""
+        self.walked.note(series)
+        self._figures.note(series)
+        return diagnosis.findings(self._figures, self._known, view)
+
+    def divergence(self, learning_rate: float) -> Divergence:
+        """Why the run diverged, its last step with this learning rate."""
+        return diagnosis.divergence(self._figures, self._known, learning_rate)
