@@ -19,6 +19,7 @@ from workflow_core.engine.pace import Capacity, Meter, Pace
 from workflow_core.engine.speed import Speed
 from workflow_core.engine.subject import Subject
 from workflow_core.engine.travel import Kept
+from workflow_core.engine.watch import Watch
 from workflow_core.errors import WorkflowError
 from workflow_core.history import RECORDED
 from workflow_core.protocol import Epochs, LoopView, RunState, TrainingView, Update
@@ -26,7 +27,6 @@ from workflow_core.specs import ModelSpec, TrainSpec, WorkflowSpec
 from workflow_core.steps import build, linear
 from workflow_core.steps.custom import explained
 from workflow_core.steps.data import Dataset, Scaling
-from workflow_core.steps.surface import Walked
 from workflow_core.steps.train import DIVERGED, EARLY_STOP, Trainer
 from workflow_core.store import Store
 
@@ -80,7 +80,7 @@ class Runner:
         self._clock = 0.0
         self._flush_at = 0.0
         self.speed = Speed(trainer.done)
-        self.walked = Walked(self.view.initial)
+        self.watch = Watch(trainer, dataset, model_spec)
         self.kept = Kept()
         self.kept.offer(trainer.done, trainer.state)
 
@@ -97,7 +97,7 @@ class Runner:
         runner = cls(trainer, other.dataset, other.model_spec, run, other.view.pace, publish)
         epoch, best = trainer.done, trainer.best
         runner.kept = other.kept.until(epoch)
-        runner.walked = copy.deepcopy(other.walked)
+        runner.watch.walked = copy.deepcopy(other.watch.walked)
         runner._held = epoch, figures
         runner._last_figures = figures
         runner.view = replace(
@@ -437,7 +437,7 @@ class Runner:
             **self._prediction(),
         )
         self._flush_at = time.monotonic() + CHUNK
-        self.walked.note(series)
+        self.view = replace(self.view, findings=self.watch.note(series, self.view))
         self.speed.note(self.view.elapsed, epoch)
         self._keep(start, series)
         self._see_whether_it_ends(start, series)
@@ -469,7 +469,8 @@ class Runner:
             self.view = replace(self.view, parameters=self.trainer.tracked.read(), held=held)
         if self.trainer.ended == DIVERGED:
             bad = _first_bad(series) or (epoch - start - 1, "a parameter became NaN or infinite")
-            self.view = replace(self.view, first_bad=start + bad[0], advice=self._advice())
+            why = self.watch.divergence(self.view.learning_rate)._asdict()
+            self.view = replace(self.view, first_bad=start + bad[0], findings=(), **why)
             self._change("diverged", f"the run diverged: {bad[1]} in epoch {start + bad[0]}")
         elif self.trainer.ended:
             self._change("finished", self._why_ended())
@@ -486,16 +487,6 @@ class Runner:
         after = f"after {held:,} epoch{'s' * (held != 1)}"
         kept = f"; the weights are the best, those of epoch {best:,}, {after}" if best is not None else ""
         return f"stopped early: the {which} loss has not fallen{by} for {spec.early_stop:,} epochs{kept}"
-
-    def _advice(self) -> str:
-        rate = self.view.learning_rate
-        stable = linear.reference(self.model_spec, self.dataset, self.view.spec).stable_lr
-        if stable is not None and stable < rate:
-            advice = f"Set a learning rate below {stable:.4g}, the largest that is stable here; {rate:g} is above it."
-            scaled = self.dataset.scaling is not None or stable > 0.01
-            return advice if scaled else f"Standardise the data (step 1). {advice}"
-        clip = "" if self.view.spec.optimizer == "lbfgs" else ", or limit the gradients (clip)"
-        return f"Set a learning rate below {rate:g}, for example {rate / 10:g}{clip}."
 
     def _keep(self, start: int, series: dict[str, list[float]]) -> None:
         """Hand the epochs to the store; the run has its row there once it has an epoch."""

@@ -522,7 +522,7 @@ class Session:
                 runner.view.spec,
                 run=runner.view.run,
                 linear=linear.degree_of(runner.model_spec) > 0,
-                walked=runner.walked,
+                walked=runner.watch.walked,
                 kept=runner.kept,
             )
 
