@@ -134,6 +134,18 @@ def test_no_learning_rate_is_blamed_for_a_loss_that_never_was_one(
     assert "loss was NaN before the first step" in failure(capsys, "train", "--model", f"{model}:Net", "--standardize")
 
 
+def test_a_line_over_several_features_is_refused_with_the_flags_that_mend_it(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    table = tmp_path / "table.csv"
+    table.write_text("a,b,y\n" + "".join(f"{i},{i * i},{i + 1}\n" for i in range(20)))
+    said = failure(capsys, "train", "--data", str(table))
+    for flags in (["--model", "linear"], ["--features", "a"]):
+        assert flags[0] in said
+        assert headless.main(["train", "--data", str(table), "--standardize", "--epochs", "1", *flags]) == 0
+    capsys.readouterr()
+
+
 def test_plain_lines_tell_settings_epochs_metrics_and_coefficients(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
