@@ -14,6 +14,7 @@ from rich.text import Text
 
 from workflow_core.errors import Problem, WorkflowError
 from workflow_core.protocol import (
+    Branch,
     BuildModel,
     Command,
     Ending,
@@ -23,6 +24,7 @@ from workflow_core.protocol import (
     InspectTable,
     Load,
     MakeData,
+    NextLine,
     Notice,
     Pause,
     ReadSeries,
@@ -51,6 +53,8 @@ WAITING: dict[type, str] = {
     RestoreRun: "Making data and model as they were",
     ReadSeries: "Reading the record of the run",
     ExportRun: "Writing the file",
+    NextLine: "Preparing the run (PyTorch loads its optimizers once)",
+    Branch: "Going back to that epoch",
     Save: "Writing the file",
     Load: "Reading the file",
 }

@@ -112,7 +112,7 @@ def construct(spec: ModelSpec, features: int, dtype: Dtype = "float32") -> nn.Mo
                     "One feature only",
                     f"This model is a line over one feature, weight · x + bias, and the data have {features}.",
                     "Choose the model linear (--model linear), which has a weight for each of them, "
-                    "or one of them (--features).",
+                    "or a single feature (--features).",
                 )
             return LinearRegressionModel()
 
