@@ -22,7 +22,7 @@ from workflow_tui.widgets.chart_layers import ChartSpec, Heat, Horizontal, Lines
 from workflow_tui.widgets.chart_legend import GUTTER, legend
 from workflow_tui.widgets.chart_marks import overlay
 from workflow_tui.widgets.chart_points import Run, heights, off_log
-from workflow_tui.widgets.chart_strokes import Stroke, runs_of, strokes_of
+from workflow_tui.widgets.chart_strokes import Sketch, Stroke
 
 MIN_WIDTH, MIN_HEIGHT = 16, 5
 _ROLE_OF: dict[object, Role] = dict(enumerate(ROLES))
@@ -34,6 +34,7 @@ class Painter:
 
     def __init__(self) -> None:
         self.plot: Any = Plot()
+        self.sketch = Sketch()
         self.builds = 0
         self.axis: Axis | None = None
         self.frame: Frame | None = None
@@ -70,7 +71,7 @@ class Painter:
         intervals = max(1, min(5, rows // 3))
         # the gutter is measured on the labels, the labels need the axis, the axis the data: columns at their widest
         widest = Frame(x_axis_of(spec.x_range), Axis(0, 1), width - GUTTER - 1, rows, GUTTER + 1, top is not None)
-        runs = runs_of(spec, widest)
+        runs = self.sketch.runs(spec, widest)
         bounds = _bounds(spec, runs, widest)
         if bounds is None and not _still_says(spec, widest):
             return message(_why_empty(spec, widest) or hint, width, height)
@@ -80,9 +81,11 @@ class Painter:
         gutter = min(max([GUTTER, *(len(tick.label) for tick, _ in named)]), width // 2)
         frame = self.frame = Frame(widest.x_axis, y_axis, width - gutter - 1, rows, gutter + 1, widest.top)
         if gutter != GUTTER:
-            runs = runs_of(spec, frame)
+            runs = self.sketch.runs(spec, frame)
         self.runs = runs
-        canvas = overlay(self._data(strokes_of(spec, runs, frame, use_ascii), frame), spec, runs, frame, use_ascii)
+        canvas = overlay(
+            self._data(self.sketch.strokes(spec, runs, frame, use_ascii), frame), spec, runs, frame, use_ascii
+        )
         if heat is not None:
             canvas = over_map(canvas, self._heat(heat, frame, use_ascii, colour))
         return ([top] if top else []) + framed(canvas, named, spec, frame, signs(use_ascii))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from workflow_tui.theme import TRACKED, Role, role_marker
 from workflow_tui.widgets.chart_axes import clean
 from workflow_tui.widgets.chart_frame import Frame
-from workflow_tui.widgets.chart_layers import ChartSpec, Lines, Path, Scatter
+from workflow_tui.widgets.chart_layers import ChartSpec, Layer, Lines, Path, Scatter
 from workflow_tui.widgets.chart_points import (
     Place,
     Run,
@@ -49,38 +49,58 @@ def _points(role: Role, places: Iterable[Place], use_ascii: bool) -> Stroke:
     return Stroke(role, distinct, (role_marker(role, use_ascii=use_ascii),) * len(distinct))
 
 
-def runs_of(spec: ChartSpec, frame: Frame) -> list[list[Run]]:
-    """For each layer its points as unbroken runs in axis units, as many as the columns of `frame` can show."""
-    return [
-        decimate(layer.points, frame.x_axis, frame.columns, log_y=spec.log_y)
-        if isinstance(layer, Lines | Scatter)
-        else walk(layer.points, log_y=spec.log_y)
-        if isinstance(layer, Path)
-        else []
-        for layer in spec.layers
-    ]
+class Sketch:
+    """Works out runs and strokes of layers, and keeps them: earlier runs are drawn ten times a second, unchanged."""
+
+    def __init__(self) -> None:
+        self._runs: dict[tuple[int, int], tuple[object, list[Run]]] = {}
+        self._lines: dict[int, tuple[object, list[Run], Stroke]] = {}
+
+    def runs(self, spec: ChartSpec, frame: Frame) -> list[list[Run]]:
+        """For each layer its points as unbroken runs in axis units, as many as the columns of `frame` can show."""
+        if len(self._runs) > 4 * len(spec.layers):
+            self._runs.clear()  # of sizes that the chart had once
+        found = []
+        for index, layer in enumerate(spec.layers):
+            key = (layer, frame.x_axis, spec.log_y)
+            known = self._runs.get((index, frame.columns))
+            if known is None or known[0] != key:
+                known = self._runs[index, frame.columns] = key, _runs_of(layer, frame, spec.log_y)
+            found.append(known[1])
+        return found
+
+    def strokes(self, spec: ChartSpec, runs: list[list[Run]], frame: Frame, use_ascii: bool) -> list[Stroke]:
+        """The strokes of all layers of points, those of earlier runs first, the markers of lines last."""
+        below: list[Stroke] = []
+        strokes: list[Stroke] = []
+        seen = iter(_scattered(spec, frame))
+        for index, (layer, parts) in enumerate(zip(spec.layers, runs, strict=True)):
+            if isinstance(layer, Scatter):
+                strokes.append(_points(layer.role, next(seen), use_ascii))
+            elif isinstance(layer, Lines | Path) and parts:
+                key = (layer.role, frame, use_ascii)
+                known = self._lines.get(index)
+                if known is None or known[1] is not parts or known[0] != key:
+                    known = self._lines[index] = key, parts, _line(layer.role, parts, frame, use_ascii)
+                (below if layer.role == "earlier" else strokes).append(known[2])
+        strokes = below + strokes + _markers(spec, runs, frame, use_ascii)
+        return [stroke for stroke in strokes if stroke.places]
 
 
-def strokes_of(spec: ChartSpec, runs: list[list[Run]], frame: Frame, use_ascii: bool) -> list[Stroke]:
-    """The strokes of all layers of points, those of earlier runs first, the markers of lines last."""
-    below: list[Stroke] = []
-    strokes: list[Stroke] = []
-    scatters = [layer for layer in spec.layers if isinstance(layer, Scatter)]
-    seen = iter(
-        shared_cells(
-            [
-                point_cells(layer.points, frame.x_axis, frame.y_axis, frame.columns, frame.rows, log_y=spec.log_y)
-                for layer in scatters
-            ]
-        )
+def _runs_of(layer: Layer, frame: Frame, log_y: bool) -> list[Run]:
+    if isinstance(layer, Lines | Scatter):
+        return decimate(layer.points, frame.x_axis, frame.columns, log_y=log_y)
+    return walk(layer.points, log_y=log_y) if isinstance(layer, Path) else []
+
+
+def _scattered(spec: ChartSpec, frame: Frame) -> list[list[Place]]:
+    return shared_cells(
+        [
+            point_cells(layer.points, frame.x_axis, frame.y_axis, frame.columns, frame.rows, log_y=spec.log_y)
+            for layer in spec.layers
+            if isinstance(layer, Scatter)
+        ]
     )
-    for layer, parts in zip(spec.layers, runs, strict=True):
-        if isinstance(layer, Scatter):
-            strokes.append(_points(layer.role, next(seen), use_ascii))
-        elif isinstance(layer, Lines | Path) and parts:
-            (below if layer.role == "earlier" else strokes).append(_line(layer.role, parts, frame, use_ascii))
-    strokes = below + strokes + _markers(spec, runs, frame, use_ascii)
-    return [stroke for stroke in strokes if stroke.places]
 
 
 def _line(role: Role, parts: list[Run], frame: Frame, use_ascii: bool) -> Stroke:
