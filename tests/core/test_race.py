@@ -142,10 +142,13 @@ def test_a_lane_is_taken_on_as_the_run_of_all_steps(bench: Bench) -> None:
 def test_what_would_change_a_race_is_refused_while_it_is_under_way_and_ends_it_afterwards(bench: Bench) -> None:
     bench.train(epochs=2)
     bench(StartRace(lanes=lanes()))
-    for command in (Reset(), NextLine(), BuildModel(spec=ModelSpec(kind="linear")), Evaluate()):
+    for command in (Reset(), NextLine(), BuildModel(spec=ModelSpec(kind="linear"))):
         with pytest.raises(WorkflowError, match="race is under way"):
             bench(command)
     run_on(bench)
+    bench(Evaluate())
+    assert bench.state["evaluation"].run == 1, "the run from before the race is still there"
+    assert race(bench).state == "finished"
     bench(Reset())
     assert bench.state["race"] is None
     assert bench.state["training"].epoch == 0

@@ -436,7 +436,10 @@ class Session:
         self._show(Update(race=self._race.view))
 
     def _handle_in_race(self, command: Command) -> Answer | Slow:
-        """Carry out a command while there is a race: what concerns it, and what changes nothing that it is about."""
+        """Carry out a command while there is a race.
+
+        What begins something else ends a race that is over, and is refused while it is under way.
+        """
         race = self._race
         assert race is not None
         match command:
@@ -453,17 +456,19 @@ class Session:
                 if not keep:
                     race.discard()
                     self._end_race()
-            case Adopt() | SetTraining() | Inspect() | InspectTable() | LookBack() | ReadSurface() | ReadSpeed():
-                return self._handle(command)
-            case _ if race.over:
+            case Run() | NextLine() | Reset() | MakeData() | BuildModel() | Extend() | Branch() | StartRace() if (
+                race.over
+            ):
                 self._end_race()
                 return self._handle(command)
-            case _:
+            case Run() | NextLine() | Reset() | MakeData() | BuildModel() | Extend() | Branch() | StartRace():
                 raise WorkflowError(
                     "A race is under way",
                     "a race is under way, and this would change what it is about.",
                     "Let it run to its end, or stop it.",
                 )
+            case _:
+                return self._handle(command)
         self._show(Update(race=self._race.view if self._race is not None else None))
         return None
 
