@@ -45,7 +45,9 @@ async def test_keys_make_the_loop_that_is_asked_for(case: Case) -> None:
 async def test_escape_leaves_the_loop_as_it_is_and_every_line_can_be_seen() -> None:
     async with driving(steps=3, size=(80, 24)) as drive:
         await drive.press("e")
-        await drive.sees("y_pred = model(X)", "optimizer.step()", "holds the parameters of", "0 the textbook's loop")
+        await drive.sees(
+            "y_pred = model(X_train)", "optimizer.step()", "holds the parameters of", "0 the textbook's loop"
+        )
         await drive.press("3", "escape")
         assert drive.client.asked == []
 

@@ -7,7 +7,7 @@ import pytest
 from tests.tui.driving import driving, squeeze, training
 
 from workflow_core.protocol import LineView, LoopView, MadeView, NextLine, Update
-from workflow_core.scripts.train import LINE_CODE
+from workflow_core.scripts.train import codes
 from workflow_core.specs import LINES, TrainSpec
 from workflow_tui.instruments.loop import made_text
 
@@ -17,6 +17,8 @@ def made(
 ) -> MadeView:
     return MadeView(label=label, shape=shape, dtype="float32", before=before, after=after)
 
+
+CODE = codes(TrainSpec())
 
 MADE: dict[str, tuple[MadeView, ...]] = {
     "forward": (
@@ -33,7 +35,7 @@ MADE: dict[str, tuple[MadeView, ...]] = {
 def stepped(done: int, *, batches: int = 1, fault: str = "") -> LoopView:
     """A pass of which so many lines are done."""
     lines = tuple(
-        LineView(line=line, code=LINE_CODE[line], done=at < done, made=MADE[line] if at < done else ())
+        LineView(line=line, code=CODE[line], done=at < done, made=MADE[line] if at < done else ())
         for at, line in enumerate(LINES)
     )
     return LoopView(epoch=137, batch=0, batches=batches, rows=35, lines=lines, next=done, fault=fault)
@@ -60,9 +62,9 @@ async def test_what_the_line_made_that_ran_last_is_seen_at_every_size(size: tupl
             await drive.tell(Update(loop=stepped(done)))
             panel = squeeze(drive.panel("#loop"))
             assert seen in panel
-            code = LINE_CODE[LINES[done]] if done < 5 else ""
+            code = CODE[LINES[done]] if done < 5 else ""
             assert (f"▶ {done + 1} {code}" in panel) == (done < 5)
-            assert all(line in panel for line in LINE_CODE.values())
+            assert all(line in panel for line in CODE.values())
             assert "epoch 137" in drive.panel("#train-run")
 
 

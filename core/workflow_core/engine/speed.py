@@ -31,7 +31,7 @@ class Speed:
     """The epochs a second of one run over the seconds that it trained, in bounded memory."""
 
     def __init__(self, epoch: int = 0) -> None:
-        self._apart = 0.5
+        self._apart = 0.05
         self._at, self._epoch = 0.0, float(epoch)
         self.seconds: list[float] = []
         self.rates: list[float] = []

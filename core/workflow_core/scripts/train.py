@@ -38,8 +38,6 @@ CODES: dict[Line, str] = {
     "backward": "loss.backward()",
     "step": "optimizer.step()",
 }
-LINE_CODE: dict[Line, str] = {line: code.format(X="X", y="y") for line, code in CODES.items()}
-"""The lines of the loop as they are spoken of: those of a batch."""
 SEARCH = """\
 def closure():
 {closure}    return loss

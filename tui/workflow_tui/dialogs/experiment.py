@@ -11,8 +11,8 @@ from textual.containers import VerticalScroll
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
-from workflow_core.scripts.train import LINE_CODE
-from workflow_core.specs import LINES, Line, OptimizerOver
+from workflow_core.scripts.train import codes
+from workflow_core.specs import LINES, Line, OptimizerOver, TrainSpec
 from workflow_tui.sturdy import SturdyScreen
 from workflow_tui.tables import Ink
 
@@ -39,11 +39,11 @@ TRIES: tuple[tuple[str, Experiment], ...] = (
 class ExperimentDialog(SturdyScreen, ModalScreen[Experiment | None]):
     """Choose the lines that run and their order; None where it was left as it is."""
 
-    def __init__(self, loop: tuple[Line, ...], optimizer_over: OptimizerOver) -> None:
+    def __init__(self, spec: TrainSpec) -> None:
+        """`spec` is how it stands."""
         super().__init__()
-        self.order: list[Line] = [*loop, *(line for line in LINES if line not in loop)]
-        self.on: set[Line] = set(loop)
-        self.over: OptimizerOver = optimizer_over
+        self.codes = codes(spec)
+        self._take(Experiment(spec.loop, spec.optimizer_over))
         self.at = 0
 
     def compose(self) -> ComposeResult:
@@ -72,7 +72,7 @@ class ExperimentDialog(SturdyScreen, ModalScreen[Experiment | None]):
             number += on
             text.append(" ▶ " if here else "   ", ink("accent", "bold"))
             text.append(f"{number} " if on else "– ", ink("muted"))
-            text.append(f"{LINE_CODE[line]:<34}", "" if on else ink("muted", "strike"))
+            text.append(f"{self.codes[line]:<36}", "" if on else ink("muted", "strike"))
             text.append("on\n" if on else "off\n", ink("muted") if on else ink("bad", "bold"))
         over = self.at == len(self.order)
         text.append(" ▶ " if over else "   ", ink("accent", "bold"))
@@ -126,6 +126,6 @@ class ExperimentDialog(SturdyScreen, ModalScreen[Experiment | None]):
             self.at = to
 
     def _take(self, experiment: Experiment) -> None:
-        self.order = [*experiment.loop, *(line for line in LINES if line not in experiment.loop)]
-        self.on = set(experiment.loop)
-        self.over = experiment.optimizer_over
+        self.order: list[Line] = [*experiment.loop, *(line for line in LINES if line not in experiment.loop)]
+        self.on: set[Line] = set(experiment.loop)
+        self.over: OptimizerOver = experiment.optimizer_over

@@ -217,8 +217,7 @@ class ControlScreen(LookingScreen):
             self.owner.start_work(self._experiment, "dialogs", exclusive=True)
 
     async def _experiment(self) -> None:
-        spec = self.owner.state.train_spec
-        chosen = await self.app.push_screen_wait(ExperimentDialog(spec.loop, spec.optimizer_over))
+        chosen = await self.app.push_screen_wait(ExperimentDialog(self.owner.state.train_spec))
         if chosen is not None:
             changed = replace(self.owner.state.train_spec, loop=chosen.loop, optimizer_over=chosen.optimizer_over)
             self.owner.send(SetTraining(spec=changed))

@@ -9,14 +9,14 @@ from textual.widget import Widget
 
 from workflow_core.protocol import LoopView, MadeView, PastView
 from workflow_core.sanitize import sanitize
-from workflow_core.scripts.train import LINE_CODE
+from workflow_core.scripts.train import codes
 from workflow_core.specs import LINES, Line, TrainSpec
 from workflow_tui import figures
 from workflow_tui.instruments.scene import Scene
 from workflow_tui.settings.train import LOSS_NAMES
 from workflow_tui.tables import Ink
 
-INDENT = 4
+INDENT = 3
 """Columns before a line of code: the mark of the next one, and its number."""
 FEW = 4
 """Values of a tensor that a line has room for at most."""
@@ -40,13 +40,16 @@ def loop_text(widget: Widget, scene: Scene) -> Text:
     """
     ink, loop = Ink(widget), scene.state.loop
     width, height = widget.size
-    rows = [_packed(row, width - INDENT) for row in (_stepped(loop) if loop is not None else _resting(scene))]
+    rows = [
+        _packed(row, width - INDENT)
+        for row in (_stepped(loop, spec_of(scene)) if loop is not None else _resting(scene))
+    ]
     room = max(height - len(rows) - bool(loop is not None and loop.fault), 0)
     shares = _shares(rows, room)
     text = Text()
     for number, (row, share) in enumerate(zip(rows, shares, strict=True), start=1):
         off = row.mark == "off"
-        text.append("▶ " if row.mark == "next" else "  ", ink("accent", "bold"))
+        text.append("▶" if row.mark == "next" else " ", ink("accent", "bold"))
         text.append("– " if off else f"{number} ", ink("muted"))
         style = ink("muted", "strike") if off else "bold" if row.lit else ""
         text.append(row.code, style)
@@ -61,6 +64,11 @@ def loop_text(widget: Widget, scene: Scene) -> Text:
         text.append(f"  {_cut(sanitize(loop.fault, 300), width - 2)}", ink("bad", "bold"))
     text.rstrip()
     return text
+
+
+def spec_of(scene: Scene) -> TrainSpec:
+    """The settings of the run that is there, or of the next one."""
+    return scene.training.spec if scene.training is not None else scene.state.train_spec
 
 
 def _packed(row: Row, room: int) -> Row:
@@ -98,24 +106,23 @@ def _cut(text: str, room: int) -> str:
     return text if len(text) <= room else text[: max(room - 1, 0)] + "…"
 
 
-def _stepped(loop: LoopView) -> list[Row]:
+def _stepped(loop: LoopView, spec: TrainSpec) -> list[Row]:
     last = loop.next - 1
     rows = []
     for index, view in enumerate(loop.lines):
         mark = "next" if index == loop.next and not loop.fault else "done" if view.done else ""
         made = tuple(made_text(one) for one in view.made) if view.done else ()
         rows.append(Row(view.line, sanitize(view.code, 200), mark, index == last, made))
-    return rows + [_off(line) for line in loop.off]
+    return rows + [_off(line, spec) for line in loop.off]
 
 
-def _off(line: Line) -> Row:
-    return Row(line, LINE_CODE[line], "off", lit=False)
+def _off(line: Line, spec: TrainSpec) -> Row:
+    return Row(line, codes(spec)[line], "off", lit=False)
 
 
 def _resting(scene: Scene) -> list[Row]:
     """The lines with what is known of the last epoch, or of the one looked at."""
-    training, past = scene.training, scene.past
-    spec = training.spec if training is not None else scene.state.train_spec
+    training, past, spec = scene.training, scene.past, spec_of(scene)
     made: dict[Line, tuple[str, ...]] = {}
     if training is not None and training.epoch:
         name = LOSS_NAMES[spec.loss]
@@ -136,8 +143,8 @@ def _resting(scene: Scene) -> list[Row]:
             "backward": (_backward(gradients, past),),
             "step": (_several(values),),
         }
-    rows_shown = [Row(line, LINE_CODE[line], "", False, made.get(line, ())) for line in spec.loop]
-    return rows_shown + [_off(line) for line in LINES if line not in spec.loop]
+    rows_shown = [Row(line, codes(spec)[line], "", False, made.get(line, ())) for line in spec.loop]
+    return rows_shown + [_off(line, spec) for line in LINES if line not in spec.loop]
 
 
 def _backward(gradients: list[str], past: PastView | None) -> str:
@@ -179,8 +186,7 @@ def _size(shape: tuple[int, ...]) -> int:
 
 def loop_title(scene: Scene) -> str:
     """Which epoch and batch the lines are of, and whether they are the textbook's."""
-    loop, training = scene.state.loop, scene.training
-    spec = training.spec if training is not None else scene.state.train_spec
+    loop, training, spec = scene.state.loop, scene.training, spec_of(scene)
     title = "The loop · EXPERIMENT" if spec.experiment else "The loop"
     if loop is not None:
         title += f" · epoch {figures.whole(loop.epoch)}"
