@@ -63,7 +63,7 @@ async def test_what_the_line_made_that_ran_last_is_seen_at_every_size(size: tupl
             panel = squeeze(drive.panel("#loop"))
             assert seen in panel
             code = CODE[LINES[done]] if done < 5 else ""
-            assert (f"▶ {done + 1} {code}" in panel) == (done < 5)
+            assert (f"▶{done + 1} {code}" in panel) == (done < 5)
             assert all(line in panel for line in CODE.values())
             assert "epoch 137" in drive.panel("#train-run")
 

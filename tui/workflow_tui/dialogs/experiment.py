@@ -43,6 +43,9 @@ class ExperimentDialog(SturdyScreen, ModalScreen[Experiment | None]):
         """`spec` is how it stands."""
         super().__init__()
         self.codes = codes(spec)
+        self.order: list[Line] = []
+        self.on: set[Line] = set()
+        self.over: OptimizerOver = "model"
         self._take(Experiment(spec.loop, spec.optimizer_over))
         self.at = 0
 
@@ -126,6 +129,6 @@ class ExperimentDialog(SturdyScreen, ModalScreen[Experiment | None]):
             self.at = to
 
     def _take(self, experiment: Experiment) -> None:
-        self.order: list[Line] = [*experiment.loop, *(line for line in LINES if line not in experiment.loop)]
-        self.on: set[Line] = set(experiment.loop)
-        self.over: OptimizerOver = experiment.optimizer_over
+        self.order = [*experiment.loop, *(line for line in LINES if line not in experiment.loop)]
+        self.on = set(experiment.loop)
+        self.over = experiment.optimizer_over
