@@ -14,17 +14,17 @@ from msgspec.structs import replace
 from workflow_core import devices
 from workflow_core.engine.faults import explain
 from workflow_core.engine.inbox import Inbox
+from workflow_core.engine.library import Record
 from workflow_core.engine.pace import Meter, Pace
 from workflow_core.engine.subject import Subject
 from workflow_core.errors import WorkflowError
 from workflow_core.history import RECORDED
 from workflow_core.protocol import Epochs, RunState, TrainingView
-from workflow_core.specs import ModelSpec, TrainSpec, WorkflowSpec
+from workflow_core.specs import ModelSpec, TrainSpec
 from workflow_core.steps import build, linear
 from workflow_core.steps.custom import explained
 from workflow_core.steps.data import Dataset, Scaling
 from workflow_core.steps.train import DIVERGED, EARLY_STOP, Trainer
-from workflow_core.store import Store
 
 CHUNK = 0.05
 """Seconds of training between two fetches of its figures."""
@@ -55,8 +55,7 @@ class Runner:
         self.model_spec = model_spec
         self.view = self._first_view(run, pace)
         self._publish = publish
-        self._store: Store | None = None
-        self._record = 0
+        self._record: Record | None = None
         self._pace = Pace(pace)
         self._meter = Meter()
         self._last = 0
@@ -118,9 +117,14 @@ class Runner:
         """Can more epochs be added, as if they had been asked for from the start?"""
         return not self.trainer.ended and self.view.spec.scheduler != "cosine"  # which ends with the last epoch
 
-    def record(self, store: Store | None) -> None:
-        """Let every epoch go to `store`, as a run of its own."""
-        self._store = store
+    def record(self, record: Record) -> None:
+        """Keep every epoch in `record`, and how the run stands."""
+        self._record = record
+
+    def leave(self) -> None:
+        """Another run takes the place of this one."""
+        if self._record is not None:
+            self._record.leave(self.view)
 
     @property
     def running(self) -> bool:
@@ -241,7 +245,8 @@ class Runner:
             **self._prediction(),
         )
         self._flush_at = now + CHUNK
-        self._keep(start, series)
+        if self._record is not None:
+            self._record.keep(start, series, self.view)
         self._see_whether_it_ends(start, series)
         self._publish(Epochs(start=start, series=series, training=self.view))
 
@@ -297,16 +302,6 @@ class Runner:
         clip = "" if self.view.spec.optimizer == "lbfgs" else ", or limit the gradients (clip)"
         return f"Set a learning rate below {rate:g}, for example {rate / 10:g}{clip}."
 
-    def _keep(self, start: int, series: dict[str, list[float]]) -> None:
-        """Hand the epochs to the store; the run has its row there once it has an epoch."""
-        if self._store is None:
-            return
-        if not self._record:
-            workflow = WorkflowSpec(data=self.dataset.spec, model=self.model_spec, train=self.view.spec)
-            self._record = self._store.begin(workflow.to_toml(), list(series))
-            self._store.set_state(self._record, self.view.state)
-        self._store.append(self._record, start, series)
-
     def _count_time(self) -> float:
         now = time.monotonic()
         self.view = replace(self.view, elapsed=self.view.elapsed + now - self._clock)
@@ -315,8 +310,8 @@ class Runner:
 
     def _change(self, state: RunState, reason: str = "") -> None:
         self.view = replace(self.view, state=state, reason=reason, rate=self.view.rate if state == "running" else 0.0)
-        if self._store is not None and self._record:
-            self._store.set_state(self._record, state, reason)
+        if self._record is not None:
+            self._record.note(self.view)
 
 
 def loss_scale(spec: TrainSpec, scaling: Scaling | None) -> float | None:

@@ -20,6 +20,7 @@ from workflow_core.engine import results
 from workflow_core.engine.faults import FAULTS, problem_of
 from workflow_core.engine.files import absolute
 from workflow_core.engine.inbox import Inbox
+from workflow_core.engine.library import Library
 from workflow_core.engine.material import Made, Material
 from workflow_core.engine.progress import RESULTS, Progress
 from workflow_core.engine.runner import Runner
@@ -41,6 +42,7 @@ from workflow_core.protocol import (
     Pause,
     Predict,
     Reset,
+    RestoreRun,
     Run,
     Save,
     SetLearningRate,
@@ -52,7 +54,6 @@ from workflow_core.protocol import (
 from workflow_core.specs import DataSpec, ModelSpec, TrainSpec
 from workflow_core.steps import load, tables, train
 from workflow_core.steps.custom import explained
-from workflow_core.store import Store
 
 log = logging.getLogger(__name__)
 
@@ -82,19 +83,19 @@ def warm_up() -> None:
 class Session:
     """The six steps of one workflow. `handle` raises WorkflowError and has changed nothing then.
 
-    Relative names of files mean `files`; every epoch goes to `store`, where there is one.
+    Relative names of files mean `files`; every run goes to `library`.
     """
 
-    def __init__(self, publish: Callable[[Update | Epochs], None], files: Path, store: Store | None = None) -> None:
+    def __init__(self, publish: Callable[[Update | Epochs], None], files: Path, library: Library) -> None:
         self._publish = publish
         self._files = files
-        self._store = store
+        self._library = library
         self._progress = Progress()
         self._version = 0
         self._material = Material()
         self._train_spec = TrainSpec()
         self._pace: float | None = None
-        self._runs = 0
+        self._number = 0
         self._runner: Runner | None = None
         self._runner_made: Made | None = None
         self._saved: tuple[int, int] | None = None
@@ -154,6 +155,8 @@ class Session:
                 self._set_pace(pace)
             case Reset():
                 self._reset()
+            case RestoreRun(run=run):
+                self._restore(run)
             case InspectTable(path=path, header=header):
                 return tables.inspect(absolute(path, self._files), header)
             case Inspect(path=path):
@@ -291,12 +294,17 @@ class Session:
         assert dataset is not None
         fresh = self._material.fresh_model(self._train_spec)
         trainer = train.Trainer(fresh.model, dataset, self._train_spec)
-        begun = self._runner is None or self._runner.view.state != "ready"
-        spec = self._material.model_spec
-        runner = Runner(trainer, dataset, spec, self._runs + begun, self._pace, self._publish_epochs)
-        runner.record(self._store)
+        old, spec = self._runner, self._material.model_spec
+        if old is not None and old.view.state == "ready":
+            self._number = old.view.run
+        # the one of a run that never came to be is not lost
+        self._number = number = self._number or self._library.number()
+        runner = Runner(trainer, dataset, spec, number, self._pace, self._publish_epochs)
+        runner.record(self._library.record(number, dataset.spec, spec))
+        if old is not None:
+            old.leave()
         update = self._material.take_fresh(fresh)
-        self._runs, self._runner, self._runner_made = runner.view.run, runner, self._material.made
+        self._number, self._runner, self._runner_made = 0, runner, self._material.made
         self._progress.reopen("train")
         self._progress.outdate(RESULTS, "a new run was begun")
         self._show(replace(update, training=runner.view, history=NO_EPOCHS))
@@ -324,6 +332,21 @@ class Session:
             self._build_model(self._material.model_spec)
             self._progress.outdate(RESULTS, "the training was reset")
             self._new_run()
+
+    def _restore(self, run: int) -> None:
+        """Set everything as it was for a run that is kept, and make its data and its model."""
+        self._refuse_while_running("settings")
+        spec = self._library.find(run).spec
+        material = Material()
+        update = material.make_data(spec.data, spec.train)
+        made = material.build_model(spec.model, spec.train)
+        if self._material.model is None or material.made != self._material.made:
+            self._material = material
+            self._progress.done("data")
+            self._progress.done("build")
+            update = replace(update, model_spec=made.model_spec, model=made.model)
+            self._outdate(f"the settings of run {run} were restored", update)
+        self._set_training(spec.train)
 
     # steps 4 to 6
 
