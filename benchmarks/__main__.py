@@ -9,7 +9,7 @@ import sys
 from importlib.metadata import version
 from pathlib import Path
 
-NAMES = ("loop", "batches", "tables", "history")
+NAMES = ("loop", "batches", "tables", "history", "reading")
 
 
 def main() -> int:
