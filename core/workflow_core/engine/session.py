@@ -22,6 +22,7 @@ from workflow_core.engine import results
 from workflow_core.engine.faults import mended
 from workflow_core.engine.files import absolute
 from workflow_core.engine.inbox import Inbox
+from workflow_core.engine.library import Library
 from workflow_core.engine.material import Made, Material
 from workflow_core.engine.past import Branching, LookingBack
 from workflow_core.engine.progress import RESULTS, Progress
@@ -31,7 +32,7 @@ from workflow_core.engine.slow import Slow
 from workflow_core.engine.subject import Subject
 from workflow_core.engine.surfaces import AfterThat, map_surface
 from workflow_core.errors import WorkflowError
-from workflow_core.history import History, HistoryData
+from workflow_core.history import HistoryData
 from workflow_core.protocol import (
     Adopt,
     Answer,
@@ -54,6 +55,7 @@ from workflow_core.protocol import (
     ReadSpeed,
     ReadSurface,
     Reset,
+    RestoreRun,
     Run,
     Save,
     SetLearningRate,
@@ -67,7 +69,6 @@ from workflow_core.protocol import (
 from workflow_core.specs import MAX_EPOCHS, DataSpec, ModelSpec, TrainSpec
 from workflow_core.steps import linear, load, tables, train
 from workflow_core.steps.surface import Surfaces
-from workflow_core.store import Store
 
 log = logging.getLogger(__name__)
 
@@ -97,19 +98,19 @@ def warm_up() -> None:
 class Session:
     """The six steps of one workflow. `handle` raises WorkflowError and has changed nothing then.
 
-    Relative names of files mean `files`; every epoch goes to `store`, where there is one.
+    Relative names of files mean `files`; every run goes to `library`.
     """
 
-    def __init__(self, publish: Callable[[Update | Epochs], None], files: Path, store: Store | None = None) -> None:
+    def __init__(self, publish: Callable[[Update | Epochs], None], files: Path, library: Library) -> None:
         self._publish = publish
         self._files = files
-        self._store = store
+        self._library = library
         self._progress = Progress()
         self._version = 0
         self._material = Material()
         self._train_spec = TrainSpec()
         self._pace: float | None = None
-        self._runs = 0
+        self._number = 0
         self._runner: Runner | None = None
         self._runner_made: Made | None = None
         self._race: Race | None = None
@@ -199,6 +200,8 @@ class Session:
                 self._set_pace(pace)
             case Reset():
                 self._reset()
+            case RestoreRun(run=run):
+                self._restore(run)
             case InspectTable(path=path, header=header):
                 return tables.inspect(absolute(path, self._files), header)
             case Inspect(path=path):
@@ -347,12 +350,17 @@ class Session:
         assert dataset is not None
         fresh = self._material.fresh_model(self._train_spec)
         trainer = train.Trainer(fresh.model, dataset, self._train_spec)
-        begun = self._runner is None or self._runner.view.state != "ready"
-        spec = self._material.model_spec
-        runner = Runner(trainer, dataset, spec, self._runs + begun, self._pace, self._publish_progress)
-        runner.record(self._store)
+        old, spec = self._runner, self._material.model_spec
+        if old is not None and old.view.state == "ready":
+            self._number = old.view.run
+        # the one of a run that never came to be is not lost
+        self._number = number = self._number or self._library.number()
+        runner = Runner(trainer, dataset, spec, number, self._pace, self._publish_progress)
+        runner.record(self._library.record(number, dataset.spec, spec))
+        if old is not None:
+            old.leave()
         update = self._material.take_fresh(fresh)
-        self._runs, self._runner, self._runner_made = runner.view.run, runner, self._material.made
+        self._number, self._runner, self._runner_made = 0, runner, self._material.made
         self._progress.reopen("train")
         self._progress.outdate(RESULTS, "a new run was begun")
         self._show(replace(update, training=runner.view, history=NO_EPOCHS, loop=None))
@@ -422,16 +430,14 @@ class Session:
         self._build_model(self._material.model_spec)
         dataset, model_spec = self._material.dataset, self._material.model_spec
         assert dataset is not None
-        first = self._runs + (self._runner is None or self._runner.begun)
-        lanes = []
-        for number, spec in enumerate(specs, start=first):
-            model = self._material.fresh_model(spec).model
-            trainer = train.Trainer(model, dataset, spec)
+        trainers = [train.Trainer(self._material.fresh_model(spec).model, dataset, spec) for spec in specs]
+        race, lanes = self._library.race_number(), []
+        for trainer in trainers:
+            number = self._library.number()
             lane = Runner(trainer, dataset, model_spec, number, None, self._publish_progress)
-            lane.record(self._store)
+            lane.record(self._library.record(number, dataset.spec, model_spec, race))
             lanes.append(lane)
-        self._runs = first + len(lanes) - 1
-        self._race = Race(first, lanes, self._pace, self._publish)
+        self._race = Race(race, lanes, self._pace, self._publish)
         self._race.begin()
         self._show(Update(race=self._race.view))
 
@@ -493,6 +499,8 @@ class Session:
         race.stop("the race was ended for another lane")
         lane.publish_to(self._publish_progress)
         lane.set_pace(self._pace)
+        if self._runner is not None:
+            self._runner.leave()
         self._race, self._runner, self._runner_made = None, lane, self._material.made
         self._train_spec = lane.view.spec
         self._material.take(lane.dataset, lane.trainer.model)
@@ -546,22 +554,24 @@ class Session:
             raise WorkflowError("No run", "there is no run to look back at.", "Start one first.")
         return LookingBack(self._runner, epoch)
 
-    def _begin_branch(self, other: Runner, trainer: train.Trainer, history: History, figures: dict[str, float]) -> None:
+    def _begin_branch(
+        self, other: Runner, trainer: train.Trainer, history: HistoryData, figures: dict[str, float]
+    ) -> None:
         """Go on as a new run from another one, as it stood after some epoch."""
         if other is not self._runner or self._stale:
             raise WorkflowError("Another run is there by now", "what was to go on is not the run that is there.")
         self._pause()
-        self._runs += 1
-        runner = Runner.branched(other, trainer, self._runs, figures, self._publish_progress)
-        runner.record(self._store)
-        runner.copy_record(other)
+        number = self._library.number()
+        runner = Runner.branched(other, trainer, number, figures, self._publish_progress)
+        runner.go_on(self._library.record(number, other.dataset.spec, other.model_spec), list(history.series))
+        other.leave()
         self._runner = runner
         self._material.take(other.dataset, trainer.model)
         self._progress.reopen("train")
         if runner.view.state == "finished":
             self._progress.done("train", runner.view.reason)
         self._progress.outdate(RESULTS, "a new run was begun")
-        self._show(Update(training=runner.view, history=history.to_data()))
+        self._show(Update(training=runner.view, history=history, loop=None))
 
     def _begun_run(self, what: str) -> Runner:
         """The run that is there. Raises WorkflowError where there is none with an epoch, or it is stale."""
@@ -586,6 +596,21 @@ class Session:
             self._build_model(self._material.model_spec)
             self._progress.outdate(RESULTS, "the training was reset")
             self._new_run()
+
+    def _restore(self, run: int) -> None:
+        """Set everything as it was for a run that is kept, and make its data and its model."""
+        self._refuse_while_running("settings")
+        spec = self._library.find(run).spec
+        material = Material()
+        update = material.make_data(spec.data, spec.train)
+        made = material.build_model(spec.model, spec.train)
+        if self._material.model is None or material.made != self._material.made:
+            self._material = material
+            self._progress.done("data")
+            self._progress.done("build")
+            update = replace(update, model_spec=made.model_spec, model=made.model)
+            self._outdate(f"the settings of run {run} were restored", update)
+        self._set_training(spec.train)
 
     # steps 4 to 6
 
