@@ -131,6 +131,8 @@ def test_a_branch_has_its_parents_epochs(library: Library) -> None:
     parent = kept(library, 10)
     number = library.number()
     branch = library.record(number, DATA, MODEL)
+    branch.go_on(list(series(0, 1)), training(number, 6, parent=parent.number, parent_epoch=6))
+    assert len(branch.figures(0, 99)["weight"]) == 6
     branch.keep(6, series(6, 8), training(number, 8, parent=parent.number, parent_epoch=6))
     assert library.find(number).parent == parent.number
     answer = library.answer(ReadSeries(run=number, start=0, stop=99, columns=99, names=("weight",)))
