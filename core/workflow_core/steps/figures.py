@@ -14,7 +14,7 @@ from workflow_core.steps.optimizers import total_norm
 
 
 class Figures:
-    """`read` makes a figure of a tensor of shape []: on the `host` a number, elsewhere a tensor, to wait for nothing."""
+    """`read` makes a figure of a tensor of shape []: on the `host` a number, elsewhere a tensor: no wait."""
 
     def __init__(self, model: nn.Module, batches: Batches, host: bool) -> None:
         self.read: Any = Tensor.item if host else Tensor.detach
