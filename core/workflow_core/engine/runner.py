@@ -71,7 +71,7 @@ class Runner:
         self._steps: int | None = None
         self._pending = 0
         # of the epoch whose weights the model holds: after an early stop or a divergence that is not the last one
-        self._held: tuple[int, dict[str, float]] = 0, {}
+        self._held: tuple[int, dict[str, float]] = trainer.held_epochs, {}
         self._best_figures: dict[str, float] = {}
         self._last_figures: dict[str, float] = {}
         self._clock = 0.0
@@ -123,13 +123,14 @@ class Runner:
             spec=spec,
             device=str(self.trainer.device),
             state="ready",
-            epoch=0,
+            epoch=self.trainer.done,
+            batch=self.trainer.batch,
             pace=pace,
             rate=0.0,
             elapsed=0.0,
             initial=initial,
             parameters=initial,
-            learning_rate=spec.learning_rate,
+            learning_rate=self.trainer.learning_rate,
             batches=self.trainer.batches.count,
             loss_scale=loss_scale(spec, self.dataset.scaling),
             **self._prediction(),
