@@ -55,7 +55,8 @@ class House:
         watcher = Watcher(self.workspace)
         self.watchers.append(watcher)
         async with asyncio.timeout(20):
-            while not self.workspace.socket.exists():
+            # a socket that an earlier one has left is no sign
+            while self.server._listener is None:
                 await asyncio.sleep(0)
         await watcher.client.connect()
         await watcher.until(lambda: watcher.state)
