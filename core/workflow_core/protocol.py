@@ -208,9 +208,11 @@ class SurfaceAnswer(msgspec.Struct, frozen=True, kw_only=True, tag="surface"):
     """Answer to `ReadSurface`: the training loss over two parameters, all others fixed.
 
     `loss[row][column]` belongs to the point of a grid whose corners are the ends of the ranges, the first row at the
-    low end of `y_range`; it is the criterion's over all training rows, NaN and infinity as torch gives them. `minimum`
-    is where the loss is least in this plane: of the `closed form`, or the `best point of the grid`. `path` holds
-    (epoch, x, y) of the states that are kept, for parameters that are not tracked.
+    low end of `y_range`; it is the criterion's over all training rows, NaN and infinity as torch gives them. There are
+    as many points as were asked for, or as many fewer as it takes to answer within about ten seconds of computing: each
+    is of all rows. `minimum` is where the loss is least in this plane, of the `closed form`; or of what was tried, the
+    `best point of the grid` or, by a search from there, the `best point found`; NaN where no loss is finite. `path`
+    holds (epoch, x, y) of the states that are kept, for parameters that are not tracked.
     """
 
     run: int
@@ -223,7 +225,7 @@ class SurfaceAnswer(msgspec.Struct, frozen=True, kw_only=True, tag="surface"):
     now_loss: float
     minimum: Point
     minimum_loss: float
-    minimum_is: Literal["closed form", "best point of the grid"]
+    minimum_is: Literal["closed form", "best point of the grid", "best point found"]
     path: tuple[tuple[int, float, float], ...] = ()
 
 
@@ -370,7 +372,8 @@ class ReadSurface(msgspec.Struct, frozen=True, kw_only=True, tag="read_surface")
     """The training loss over the scalars `x` and `y` of the model, such as `weight` or `0.weight[3,1]`.
 
     All others stay as they are now, or with `epoch` as they were after that epoch (from 0). Ranges that are None are
-    chosen so that the path walked so far and the minimum are within.
+    chosen so that the path walked so far and the minimum are within; of a run that went astray, not what it walked
+    where its loss was above 100 times the first.
     """
 
     x: str

@@ -13,9 +13,10 @@ from msgspec.structs import replace
 
 from workflow_core import devices
 from workflow_core.engine.faults import explain
-from workflow_core.engine.inbox import Inbox
+from workflow_core.engine.inbox import Calls
 from workflow_core.engine.pace import Capacity, Meter, Pace
 from workflow_core.engine.subject import Subject
+from workflow_core.engine.watch import Watch
 from workflow_core.errors import WorkflowError
 from workflow_core.history import RECORDED
 from workflow_core.protocol import Epochs, LoopView, RunState, TrainingView, Update
@@ -55,6 +56,7 @@ class Runner:
         self.dataset = dataset
         self.model_spec = model_spec
         self.view = self._first_view(run, pace)
+        self.watch = Watch(trainer, dataset, model_spec)
         self._publish = publish
         self._store: Store | None = None
         self._record = 0
@@ -139,6 +141,23 @@ class Runner:
         """Can more epochs be added, as if they had been asked for from the start?"""
         return not self.trainer.ended and self.view.spec.scheduler != "cosine"  # which ends with the last epoch
 
+    def tracked_at(self, epoch: int) -> dict[str, float]:
+        """The tracked values after `epoch` (from 0; -1 is before the first) of a model that has no others.
+
+        Raises WorkflowError where they are not all of the model, or not kept.
+        """
+        trainer = self.trainer
+        names = trainer.tracked.names
+        if len(names) != sum(parameter.numel() for parameter in trainer.model.parameters()):
+            message = "of a model of this size not every weight is kept after every epoch."
+            raise WorkflowError("Not kept", message, "Look at it as it is now.")
+        if epoch == -1:
+            return self.view.initial
+        found = self._store.read(self._record, epoch, epoch + 1) if self._store is not None and self._record else {}
+        if not 0 <= epoch < self.view.epoch or not all(len(found.get(name, ())) == 1 for name in names):
+            raise WorkflowError("Not kept", f"nothing is kept of epoch {epoch:,}.", "Ask for one that was trained.")
+        return {name: found[name][0] for name in names}
+
     def record(self, store: Store | None) -> None:
         """Let every epoch go to `store`, as a run of its own."""
         self._store = store
@@ -202,7 +221,7 @@ class Runner:
         self._pending = 0
         self._change("failed", f"the run failed: {reason}")
 
-    def advance(self, inbox: Inbox) -> None:
+    def advance(self, inbox: Calls) -> None:
         """Train until something waits in `inbox` or the run is over; what was done by then has been published."""
         self._clock = time.monotonic()
         self._flush_at = max(self._flush_at, self._clock)
@@ -251,7 +270,7 @@ class Runner:
             self.trainer.break_off()
             self._look()
 
-    def _next(self, inbox: Inbox) -> None:
+    def _next(self, inbox: Calls) -> None:
         """An epoch or a part of it, or a wait for it to be due."""
         begun = time.monotonic()
         delay = 0.0 if self.trainer.batch else self._pace.wait(begun)
@@ -276,7 +295,7 @@ class Runner:
         if self._steps == 0:
             self.pause()
 
-    def _train(self, inbox: Inbox) -> None:
+    def _train(self, inbox: Calls) -> None:
         """Train to the end of the epoch, up to a command, or so far that there is something new to show of a long one.
 
         What is shown of an epoch under way waits for nothing: while figures of others do, its end comes first.
@@ -346,6 +365,7 @@ class Runner:
             gradients=self.trainer.gradients(),
             **self._prediction(),
         )
+        self.view = replace(self.view, findings=self.watch.note(series, self.view))
         self._flush_at = time.monotonic() + CHUNK
         self._keep(start, series)
         self._see_whether_it_ends(start, series)
@@ -375,7 +395,8 @@ class Runner:
             self.view = replace(self.view, parameters=self.trainer.tracked.read(), held=held)
         if self.trainer.ended == DIVERGED:
             bad = _first_bad(series) or (epoch - start - 1, "a parameter became NaN or infinite")
-            self.view = replace(self.view, first_bad=start + bad[0], advice=self._advice())
+            why = self.watch.divergence(self.view.learning_rate)._asdict()
+            self.view = replace(self.view, first_bad=start + bad[0], findings=(), **why)
             self._change("diverged", f"the run diverged: {bad[1]} in epoch {start + bad[0]}")
         elif self.trainer.ended:
             self._change("finished", self._why_ended())
@@ -392,16 +413,6 @@ class Runner:
         after = f"after {held:,} epoch{'s' * (held != 1)}"
         kept = f"; the weights are the best, those of epoch {best:,}, {after}" if best is not None else ""
         return f"stopped early: the {which} loss has not fallen{by} for {spec.early_stop:,} epochs{kept}"
-
-    def _advice(self) -> str:
-        rate = self.view.learning_rate
-        stable = linear.reference(self.model_spec, self.dataset, self.view.spec).stable_lr
-        if stable is not None and stable < rate:
-            advice = f"Set a learning rate below {stable:.4g}, the largest that is stable here; {rate:g} is above it."
-            scaled = self.dataset.scaling is not None or stable > 0.01
-            return advice if scaled else f"Standardise the data (step 1). {advice}"
-        clip = "" if self.view.spec.optimizer == "lbfgs" else ", or limit the gradients (clip)"
-        return f"Set a learning rate below {rate:g}, for example {rate / 10:g}{clip}."
 
     def _keep(self, start: int, series: dict[str, list[float]]) -> None:
         """Hand the epochs to the store; the run has its row there once it has an epoch."""

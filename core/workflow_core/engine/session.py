@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import TypeVar
 
@@ -18,13 +18,15 @@ import torch
 from msgspec.structs import replace
 
 from workflow_core.engine import results
+from workflow_core.engine.errands import Errand
 from workflow_core.engine.faults import FAULTS, problem_of
 from workflow_core.engine.files import absolute
-from workflow_core.engine.inbox import Inbox
+from workflow_core.engine.inbox import Calls
 from workflow_core.engine.material import Made, Material
 from workflow_core.engine.progress import RESULTS, Progress
 from workflow_core.engine.runner import Runner
 from workflow_core.engine.subject import Subject
+from workflow_core.engine.surfaces import SurfaceReader
 from workflow_core.errors import WorkflowError
 from workflow_core.history import HistoryData
 from workflow_core.protocol import (
@@ -42,6 +44,7 @@ from workflow_core.protocol import (
     NextLine,
     Pause,
     Predict,
+    ReadSurface,
     Reset,
     Run,
     Save,
@@ -101,6 +104,7 @@ class Session:
         self._runner_made: Made | None = None
         self._saved: tuple[int, int, int] | None = None
         self._loaded: load.Loaded | None = None
+        self._surfaces = SurfaceReader()
 
     @property
     def running(self) -> bool:
@@ -112,7 +116,7 @@ class Session:
         """Would epochs of training be gone if the engine ended now?"""
         return self._runner is not None and self._runner.begun and self._runner.place != self._saved
 
-    def advance(self, inbox: Inbox) -> None:
+    def advance(self, inbox: Calls) -> None:
         """Train until something waits in `inbox` or the run stands still."""
         runner = self._runner
         assert runner is not None
@@ -136,16 +140,26 @@ class Session:
             self._runner.fail("a fault of the engine's own")
             self._show(Update(training=self._runner.view))
 
-    def handle(self, command: Command) -> Answer:
-        """Carry out one command. Raises WorkflowError for what the user can mend."""
+    def handle(self, command: Command) -> Answer | Errand:
+        """Carry out one command, or set out on one that takes long. Raises WorkflowError for what the user can mend."""
+        with self._translated(command):
+            answer = self._handle(command)
+        return self._guarded(command, answer) if isinstance(answer, Generator) else answer
+
+    @contextlib.contextmanager
+    def _translated(self, command: Command) -> Iterator[None]:
         try:
             with explained():
-                return self._handle(command)
+                yield
         except FAULTS as error:
             log.exception("%s failed", type(command).__name__)
             raise problem_of(error) from error
 
-    def _handle(self, command: Command) -> Answer:
+    def _guarded(self, command: Command, errand: Errand) -> Errand:
+        with self._translated(command):
+            return (yield from errand)
+
+    def _handle(self, command: Command) -> Answer | Errand:
         match command:
             case MakeData(spec=spec):
                 self._make_data(self._placed(spec) if spec else self._material.data_spec, anew=True)
@@ -169,6 +183,8 @@ class Session:
                 return tables.inspect(absolute(path, self._files), header)
             case Inspect(path=path):
                 return FileAnswer(file=load.inspect(absolute(path, self._files)))
+            case ReadSurface():
+                return self._read_surface(command)
             case Evaluate():
                 self._evaluate()
             case Predict():
@@ -346,6 +362,12 @@ class Session:
             self._build_model(self._material.model_spec)
             self._progress.outdate(RESULTS, "the training was reset")
             self._new_run()
+
+    def _read_surface(self, command: ReadSurface) -> Errand:
+        if self._runner is not None:
+            return self._surfaces.of_run(command, self._runner)
+        self._build_model(self._material.model_spec)
+        return self._surfaces.of_model(command, self._subject())
 
     # steps 4 to 6
 

@@ -6,15 +6,16 @@ import importlib
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
+from workflow_core.engine.errands import Errands, Turn
 from workflow_core.engine.inbox import Inbox, Job
 from workflow_core.errors import Problem, WorkflowError
-from workflow_core.protocol import Answer, EngineView, Epochs, Update
+from workflow_core.protocol import EngineView, Epochs, Update
 from workflow_core.store import Store
 
 if TYPE_CHECKING:
@@ -26,7 +27,8 @@ log = logging.getLogger(__name__)
 class Worker(threading.Thread):
     """Carries out what comes through `inbox` until that is closed; `publish` is called from this thread.
 
-    A command that goes wrong is answered, and the thread lives on. Where torch cannot be loaded the engine's state
+    A command that goes wrong is answered, and the thread lives on; one that takes long is answered when it is done, and
+    holds up neither training nor other commands. Where torch cannot be loaded the engine's state
     becomes `failed` and every command is answered with that.
     """
 
@@ -45,6 +47,7 @@ class Worker(threading.Thread):
         self._publish = publish
         self._files = files
         self._store = store
+        self._errands = Errands(self._fault)
 
     @property
     def unsaved(self) -> bool:
@@ -68,10 +71,12 @@ class Worker(threading.Thread):
         while not self._inbox.closed:
             session = self.session
             assert session is not None
-            if (job := self._inbox.get(block=not session.running)) is not None:
-                job.reply(*self._carry_out(session, job))
-            elif session.running:
-                self._advance(session)
+            if (job := self._inbox.get(block=not session.running and not self._errands)) is not None:
+                self._carry_out(session, job)
+            else:
+                self._errands.work(self._inbox)
+                if session.running:
+                    self._advance(session)
 
     def _load(self) -> None:
         begun = time.monotonic()
@@ -83,18 +88,23 @@ class Worker(threading.Thread):
         # in a thread of its own: the first commands need not wait for what only the first run needs
         threading.Thread(target=module.warm_up, name="warm-up", daemon=True).start()
 
-    def _carry_out(self, session: Session, job: Job) -> tuple[Problem | None, Answer]:
+    def _carry_out(self, session: Session, job: Job) -> None:
         try:
-            return None, session.handle(job.command)
+            answer = session.handle(job.command)
         except WorkflowError as error:
-            return error.problem, None
+            job.reply(error.problem, None)
         except Exception as error:
             log.exception("%s failed", type(job.command).__name__)
-            return self._fault(error), None
+            job.reply(self._fault(error), None)
+        else:
+            if isinstance(answer, Generator):
+                self._errands.add(answer, job.reply)
+            else:
+                job.reply(None, answer)
 
     def _advance(self, session: Session) -> None:
         try:
-            session.advance(self._inbox)
+            session.advance(Turn(self._inbox) if self._errands else self._inbox)
         except Exception:
             # the runner ends a run that fails; what comes here is our own mistake, and must not repeat for ever
             log.exception("training failed")
