@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from workflow_core import devices
 from workflow_core.engine.faults import explain
 from workflow_core.engine.inbox import Calls
-from workflow_core.engine.pace import Capacity, Meter, Pace
+from workflow_core.engine.pace import Capacity, Meter, Pace, Rates
 from workflow_core.engine.subject import Subject
 from workflow_core.engine.watch import Watch
 from workflow_core.errors import WorkflowError
@@ -63,6 +63,7 @@ class Runner:
         self._pace = Pace(pace)
         self._meter = Meter()
         self._capacity = Capacity()
+        self.rates = Rates(trainer.done)
         self._worked = 0.0
         self._counted = 0.0
         self.loop: LoopView | None = None
@@ -330,6 +331,7 @@ class Runner:
         now, position = self._count_time(), self._position
         rate = self._meter.mark(now, position) if self.running else 0.0
         capacity = self._capacity.mark(self._worked, position - self._counted)
+        self.rates.note(self.view.elapsed, position)
         self.view = replace(self.view, rate=rate, capacity=capacity)
         self._worked, self._counted = 0.0, position
 

@@ -25,6 +25,7 @@ from workflow_core.engine.inbox import Calls
 from workflow_core.engine.material import Made, Material
 from workflow_core.engine.progress import RESULTS, Progress
 from workflow_core.engine.runner import Runner
+from workflow_core.engine.speed import SpeedReader
 from workflow_core.engine.subject import Subject
 from workflow_core.engine.surfaces import SurfaceReader
 from workflow_core.errors import WorkflowError
@@ -44,6 +45,7 @@ from workflow_core.protocol import (
     NextLine,
     Pause,
     Predict,
+    ReadSpeed,
     ReadSurface,
     Reset,
     Run,
@@ -105,6 +107,7 @@ class Session:
         self._saved: tuple[int, int, int] | None = None
         self._loaded: load.Loaded | None = None
         self._surfaces = SurfaceReader()
+        self._speed = SpeedReader()
 
     @property
     def running(self) -> bool:
@@ -185,6 +188,8 @@ class Session:
                 return FileAnswer(file=load.inspect(absolute(path, self._files)))
             case ReadSurface():
                 return self._read_surface(command)
+            case ReadSpeed():
+                return self._read_speed()
             case Evaluate():
                 self._evaluate()
             case Predict():
@@ -368,6 +373,11 @@ class Session:
             return self._surfaces.of_run(command, self._runner)
         self._build_model(self._material.model_spec)
         return self._surfaces.of_model(command, self._subject())
+
+    def _read_speed(self) -> Errand:
+        if self._runner is None:
+            raise WorkflowError("No run", "there is no run whose speed could be told.", "Run a training first.")
+        return self._speed.of_run(self._runner)
 
     # steps 4 to 6
 
