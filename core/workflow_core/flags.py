@@ -273,6 +273,14 @@ def _add_predict(parser: Parser) -> None:
     )
     group = parser.group("flags")
     group.add("--model", "model", "the class, where it is your own", type=_own_class, metavar="FILE.py:Class")
+    group.add(
+        "--model-arg",
+        "arguments",
+        "keyword argument of your class, where the file's own cannot be tried out; may be given several times",
+        type=_argument,
+        action="append",
+        metavar="NAME=VALUE",
+    )
     group.add("--spec", "spec", "settings of a bare state_dict that is no default model's", metavar="SPEC.toml")
     group.add("--json", "json", "one JSON object a line", action="store_true")
 

@@ -7,6 +7,7 @@ good, so that help and every refusal answer at once.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import sys
 import time
@@ -21,7 +22,7 @@ from workflow_core.errors import WorkflowError
 from workflow_core.options import Options, PredictOptions, TrainOptions, parse
 from workflow_core.report import JsonReport, OutputError, PlainReport, Result, only_ours, prediction_line, say
 from workflow_core.sanitize import sanitize
-from workflow_core.specs import Dtype, ModelSpec, WorkflowSpec
+from workflow_core.specs import Dtype, ModelSpec, TrainSpec, WorkflowSpec
 from workflow_core.stopping import Stopping
 
 if TYPE_CHECKING:
@@ -120,6 +121,7 @@ def _predict(options: PredictOptions) -> int:
     if options.model is not None:
         file, class_name = options.model
         model_spec = replace(model_spec or ModelSpec(), kind="custom", file=file, class_name=class_name)
+        model_spec = replace(model_spec, arguments={**model_spec.arguments, **options.arguments})
     try:
         loaded = load.load(options.file, model_spec, data.make(spec.data) if spec else None)
     except WorkflowError as error:
@@ -197,12 +199,26 @@ def _advice(options: TrainOptions, result: Result) -> str:
     """What to say to a run that blew up."""
     train, stable = options.spec.train, result.stable_learning_rate
     unsaved = " Nothing was saved." if options.save else ""
+    if (first := _bad_from_the_start(train, result)) is not None:
+        what = "NaN" if math.isnan(first) else "infinite"
+        scaled = "" if options.spec.data.standardize else "standardise the data (--standardize), or "
+        return (
+            f"The training {result.reason}.{unsaved} Its loss was {what} before the first step already, which no "
+            f"learning rate mends: {scaled}look at the initial values (--init) and at what the model computes."
+        )
     if stable is not None and stable < train.learning_rate:
         rate = f"Try a learning rate (--lr) below {stable:.4g}, the largest that is stable here"
     else:
         rate = "Try a smaller learning rate (--lr)"
     scaled = "" if options.spec.data.standardize else ", or standardise the data (--standardize)"
     return f"The training {result.reason}.{unsaved} {rate}{scaled}."
+
+
+def _bad_from_the_start(train: TrainSpec, result: Result) -> float | None:
+    """The first loss where it is no number: that of all rows at once is from before any step. Else None."""
+    rows, last = result.metrics["train"], result.last
+    whole = not train.batch_size or (rows is not None and train.batch_size >= rows.count)
+    return last.train_loss if whole and last and last.epoch == 0 and not math.isfinite(last.train_loss) else None
 
 
 def _epochs(trainer: Trainer, report: PlainReport, stopping: Stopping) -> tuple[EpochRecord | None, EpochRecord | None]:

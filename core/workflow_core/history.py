@@ -198,6 +198,11 @@ class History:
             self.series[name].extend(column)
 
     @property
+    def width(self) -> int:
+        """How many epochs a bucket of every series holds."""
+        return next((series.width for series in self.series.values()), 1)
+
+    @property
     def first_bad(self) -> int | None:
         """The first epoch in which any series was NaN or infinite."""
         return min((s.first_bad for s in self.series.values() if s.first_bad is not None), default=None)
@@ -206,7 +211,7 @@ class History:
         """A snapshot for the wire."""
         return HistoryData(
             epochs=self.epochs,
-            width=next((series.width for series in self.series.values()), 1),
+            width=self.width,
             series={
                 name: SeriesData(
                     low=list(s.low),

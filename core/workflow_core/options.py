@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from workflow_core.specs import (
     RANGE,
     SCHEDULER_USES,
     USES,
+    Argument,
     DataSpec,
     ModelSpec,
     SaveKind,
@@ -31,7 +32,7 @@ from workflow_core.specs import (
 )
 
 _NEGATIVE = re.compile(r"-(\d|\.\d|inf|nan)", re.IGNORECASE)
-_PREDICT_VALUED = ("--model", "--spec")
+_PREDICT_VALUED = ("--model", "--model-arg", "--spec")
 _SEEDS = ("data.seed", "data.x_seed", "split.seed", "init.seed", "train.batch_seed")
 _DATA_USES = {kind: (*own, *(RANGE if kind in FORMULAS else ())) for kind, own in USES.items()}
 
@@ -56,7 +57,8 @@ class TrainOptions:
 class PredictOptions:
     """What `predict` was asked for: all features of every row in `x`.
 
-    `model` is the (file, class) that the user named for a model of their own, `spec` the settings of a bare state_dict.
+    `model` is the (file, class) that the user named for a model of their own, `arguments` what it is made with (none:
+    what the file says), `spec` the settings of a bare state_dict.
     """
 
     file: str
@@ -64,6 +66,7 @@ class PredictOptions:
     json: bool
     model: tuple[str, str] | None = None
     spec: WorkflowSpec | None = None
+    arguments: Mapping[str, Argument] = field(default_factory=dict)
 
 
 Options = TrainOptions | PredictOptions
@@ -78,6 +81,8 @@ def parse(argv: Sequence[str]) -> Options:
     parser, train = parsers()
     given = vars(parser.parse_args(_with_negative_numbers(argv)))
     if given.pop("command") == "predict":
+        if "arguments" in given and "model" not in given:
+            parser.error("--model-arg is an argument of a class of your own; it goes with --model FILE.py:Class")
         return _predict(given)
     base = read_spec(given.pop("spec")) if "spec" in given else WorkflowSpec()
     try:
@@ -103,6 +108,7 @@ def _predict(given: Mapping[str, Any]) -> PredictOptions:
         json=given.get("json", False),
         model=None if model is None else (_absolute(model[0]), model[1]),
         spec=read_spec(given["spec"]) if "spec" in given else None,
+        arguments=dict(given.get("arguments", ())),
     )
 
 

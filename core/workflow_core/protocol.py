@@ -186,9 +186,9 @@ class Ending(msgspec.Struct, frozen=True, kw_only=True, tag="ending"):
 
 
 class PastAnswer(msgspec.Struct, frozen=True, kw_only=True, tag="past"):
-    """Answer to `LookBack`; None where a later one of the same UI took its place before it was done."""
+    """Answer to `LookBack`."""
 
-    past: PastView | None
+    past: PastView
 
 
 class SeriesAnswer(msgspec.Struct, frozen=True, kw_only=True, tag="series"):

@@ -318,7 +318,7 @@ def _training(train: TrainSpec) -> str:
     parts += [f"batches of {train.batch_size:,}"] if train.batch_size else []
     parts += [f"gradients clipped at {train.clip:g}"] if train.clip else []
     parts += ["repeatable"] if train.deterministic else []
-    parts += [f"{train.epochs:,} epochs"]
+    parts += [f"{train.epochs:,} epoch{'s' * (train.epochs != 1)}"]
     parts += [f"early stop after {train.early_stop:,} without progress"] if train.early_stop else []
     return ", ".join(parts)
 

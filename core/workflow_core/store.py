@@ -90,6 +90,37 @@ class _State(msgspec.Struct):
         db.execute("UPDATE runs SET state = ?, reason = ? WHERE id = ?", (self.state, self.reason, self.run))
 
 
+class _Delete(msgspec.Struct):
+    """A run that is to be forgotten."""
+
+    run: int
+    size: int = 0
+
+    def write(self, db: sqlite3.Connection) -> None:
+        db.execute("DELETE FROM epochs WHERE run = ?", (self.run,))
+        db.execute("DELETE FROM runs WHERE id = ?", (self.run,))
+
+
+class _Copy(msgspec.Struct):
+    """The first epochs of a run, which another one begins with."""
+
+    run: int
+    epochs: int
+    to: int
+    size: int = 0
+
+    def write(self, db: sqlite3.Connection) -> None:
+        pieces = db.execute(
+            "SELECT start, count, data FROM epochs WHERE run = ? AND start < ? ORDER BY start", (self.run, self.epochs)
+        )
+        for start, count, data in pieces.fetchall():
+            kept = min(count, self.epochs - start)
+            if kept < count:
+                width = len(data) // count // 8
+                data = b"".join(data[8 * index * count : 8 * (index * count + kept)] for index in range(width))
+            db.execute("INSERT INTO epochs VALUES (?, ?, ?, ?)", (self.to, start, kept, data))
+
+
 class Store:
     """The runs of one workspace. `tell` gets a Problem when the disk takes no more; the thread calls it, once each
     time.
@@ -102,7 +133,7 @@ class Store:
         self.path = path
         self._tell = tell
         self._changed = threading.Condition()
-        self._work: list[_Begin | _Piece | _State] = []
+        self._work: list[_Begin | _Piece | _State | _Delete | _Copy] = []
         self._waiting = 0
         self._lost = False
         self._failed = False
@@ -143,6 +174,16 @@ class Store:
         """How the run stands now, and why it ended where it has."""
         with self._changed:
             self._work.append(_State(run, state, reason))
+
+    def delete(self, run: int) -> None:
+        """Forget a run and its epochs."""
+        with self._changed:
+            self._work.append(_Delete(run))
+
+    def copy(self, run: int, epochs: int, to: int) -> None:
+        """Let the run `to`, which has begun, begin with the first epochs of another one."""
+        with self._changed:
+            self._work.append(_Copy(run, epochs, to))
 
     def flush(self, timeout: float = 5.0) -> bool:
         """Wait until all that was told so far is on disk; False where it is not by then."""
@@ -207,7 +248,7 @@ class Store:
             if closing:
                 return
 
-    def _write(self, connection: _Connection, work: list[_Begin | _Piece | _State]) -> None:
+    def _write(self, connection: _Connection, work: list[_Begin | _Piece | _State | _Delete | _Copy]) -> None:
         """All of it in one transaction, or none of it: then it waits for the next one."""
         try:
             with connection.get() as db:

@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 import torch
 
-from workflow_core.specs import DataSpec, InitSpec, ModelSpec, SplitSpec
+from workflow_core.engine import results
+from workflow_core.engine.subject import Subject
+from workflow_core.specs import DataSpec, InitSpec, ModelSpec, SplitSpec, TrainSpec
 from workflow_core.steps import build, data, evaluate
 
 
@@ -126,3 +128,11 @@ def test_standardised_predictions_are_measured_against_y_as_it_was_read_not_as_f
         assert [seen for seen, _ in build.pairs(fitted, dataset)] in ([], y.flatten().tolist())
         # without standardising, the rounded y is what the model learns from, and what Train's loss is about
         assert plain.truth("train").tolist() == plain.split("train")[1].double().tolist()
+
+
+def test_the_verdict_goes_by_the_rate_that_was_set_by_hand() -> None:
+    """The settings' 0.9 is above the largest stable rate, 0.8929; the run has left it."""
+    subject = Subject(model(0.5, 0.3), ModelSpec(), data.make(DataSpec()), TrainSpec(learning_rate=0.9), run=1, epoch=9)
+    assert "0.9, is above the largest stable one, 0.8929" in results.evaluation(subject).convergence
+    lowered = replace(subject, lr_changes=((3, 2.0), (5, 0.5)))
+    assert results.evaluation(lowered).convergence.endswith("More epochs would bring it nearer.")

@@ -116,6 +116,37 @@ def test_who_diverges_is_told_the_largest_stable_learning_rate(capsys: pytest.Ca
     assert "Try a smaller learning rate" in failure(capsys, "train", *sigmoid)
 
 
+def test_no_learning_rate_is_blamed_for_a_loss_that_never_was_one(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    large = ["train", "--weight", "1e30"]
+    said = failure(capsys, *large, "--batch-size", "35")
+    assert "loss was infinite before the first step already, which no learning rate mends: standardise" in said
+    assert "(--lr)" not in said
+    assert headless.main([*large, "--standardize", "--epochs", "1"]) == 0
+    capsys.readouterr()
+    # of batches some are from after the first steps
+    assert "(--lr)" in failure(capsys, *large, "--batch-size", "34")
+    model = tmp_path / "net.py"
+    model.write_text(
+        "from torch import nn\nclass Net(nn.Linear):\n    def __init__(self): super().__init__(1, 1)\n"
+        "    def forward(self, x): return (super().forward(x) - 100).log()\n"
+    )
+    assert "loss was NaN before the first step" in failure(capsys, "train", "--model", f"{model}:Net", "--standardize")
+
+
+def test_a_line_over_several_features_is_refused_with_the_flags_that_mend_it(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    table = tmp_path / "table.csv"
+    table.write_text("a,b,y\n" + "".join(f"{i},{i * i},{i + 1}\n" for i in range(20)))
+    said = failure(capsys, "train", "--data", str(table))
+    for flags in (["--model", "linear"], ["--features", "a"]):
+        assert flags[0] in said
+        assert headless.main(["train", "--data", str(table), "--standardize", "--epochs", "1", *flags]) == 0
+    capsys.readouterr()
+
+
 def test_plain_lines_tell_settings_epochs_metrics_and_coefficients(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
@@ -226,6 +257,20 @@ def test_a_class_of_ones_own_from_training_to_prediction(capsys: pytest.CaptureF
     assert len(finished["parameters"]["layers.0.weight"]) == 3
     assert "--model" in failure(capsys, "predict", str(path), "0.5")
     assert headless.main(["predict", str(path), "0.5", "--model", f"{net}:Net"]) == 0
+    assert len(capsys.readouterr().out.split()) == 2
+
+
+def test_arguments_that_cannot_be_tried_out_are_given_to_the_prediction(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """Lazy layers have no shapes before they have seen rows, so those of the file's arguments cannot be checked."""
+    net, path = tmp_path / "net.py", tmp_path / "model.pt"
+    net.write_text(NET.replace("nn.Linear(1, width)", "nn.LazyLinear(width)"))
+    arguments = ["--model", f"{net}:Net", "--model-arg", "width=3", "--epochs", "1", "--save", str(path)]
+    lines(capsys, *arguments, "--kind", "checkpoint")
+    predict = ["predict", str(path), "0.5", "--model", f"{net}:Net"]
+    assert "width=3, which cannot be tried out safely" in failure(capsys, *predict)
+    assert headless.main([*predict, "--model-arg", "width=3"]) == 0
     assert len(capsys.readouterr().out.split()) == 2
 
 

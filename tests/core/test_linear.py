@@ -363,7 +363,8 @@ def test_a_badly_conditioned_problem_is_said_not_to_have_converged() -> None:
     assert told["x"] == pytest.approx(NORRIS["x"], rel=2e-3)
     high = data.make(DataSpec(kind="polynomial", start=-1, stop=1, noise=0.1, standardize=True))
     spec = ModelSpec(kind="polynomial", degree=8)
-    assert "take a lower degree" in convergence(trained(high, 100, 1e-4, "float32", spec), spec, high, TrainSpec())
+    slow = TrainSpec(learning_rate=1e-4)
+    assert "take a lower degree" in convergence(trained(high, 100, 1e-4, "float32", spec), spec, high, slow)
 
 
 def test_a_training_that_blew_up_is_not_told_to_go_on() -> None:
@@ -381,6 +382,49 @@ def test_too_few_epochs_are_said_to_be_too_few() -> None:
     assert "More epochs" in said
     easy = data.make(DataSpec(standardize=True))
     assert convergence(trained(easy, 100, 0.5, "float32"), LINE, easy, TrainSpec()).startswith("Converged: ")
+
+
+def test_more_epochs_are_no_advice_above_the_largest_stable_rate() -> None:
+    """It is 0.8929: at 0.9 thirty epochs are too few to have gone astray, but each makes it worse."""
+    dataset = data.make(DataSpec())
+    for learning_rate, scheduler, end in (
+        (0.89, "none", "More epochs would bring it nearer."),
+        (
+            0.9,
+            "none",
+            "The learning rate, 0.9, is above the largest stable one, 0.8929: start again with a smaller one.",
+        ),
+        # takes it below in time
+        (0.9, "cosine", "More epochs would bring it nearer."),
+    ):
+        settings: dict[str, Any] = {"learning_rate": learning_rate, "scheduler": scheduler, "device": "cpu"}
+        model = build.build(LINE)
+        list(train.train(model, dataset, TrainSpec(**settings, epochs=10)))
+        assert convergence(model, LINE, dataset, TrainSpec(**settings)).endswith(end)
+
+
+def test_a_badly_conditioned_training_with_too_long_steps_is_told_of_both() -> None:
+    dataset = sample("norris")
+    said = convergence(build.build(LINE), LINE, dataset, TrainSpec())
+    assert "The learning rate, 0.01, is above the largest stable one, 3.4" in said
+    assert said.endswith("standardise the data.")
+    assert len(said) < 4 * 75, "the Evaluate screen has four lines for it at 80 columns"
+
+
+def test_batches_come_no_nearer_than_their_noise_lets_them() -> None:
+    dataset = data.make(DataSpec(noise=0.1))
+    model = build.build(LINE)
+    noisy, whole = (convergence(model, LINE, dataset, TrainSpec(batch_size=size)) for size in (8, 35))
+    assert noisy.endswith("as far as the noise of the batches lets them.")
+    assert whole.endswith("More epochs would bring it nearer.")
+
+
+def test_a_distance_is_no_part_of_a_coefficient_that_is_zero_but_for_rounding() -> None:
+    x = torch.tensor([[1.0], [2.0], [3.0]], dtype=torch.float64)
+    dataset = dataset_of(x, 2 * x)
+    init = InitSpec(values={"linear.weight": 2.0, "linear.bias": 0.5})
+    said = convergence(build.build(ModelSpec(kind="linear", init=init), 1, "float64"), LINE, dataset, TrainSpec())
+    assert said.startswith("Not converged: intercept is 0.5 away from the closed form, ")
 
 
 def test_a_coefficient_that_should_be_zero_may_be_nearly_zero() -> None:
@@ -514,7 +558,7 @@ def test_a_training_that_leads_elsewhere_is_told_whether_it_is_on_its_way(settin
     dataset = sample("norris", standardize=True, dtype="float64")
     train_spec = TrainSpec(learning_rate=0.1, epochs=600, device="cpu", scheduler="cosine", **settings)
     model = build.build(LINE, 1, "float64")
-    assert "still falls" in convergence(model, LINE, dataset, train_spec)
+    assert "has not settled" in convergence(model, LINE, dataset, train_spec)
     list(train.train(model, dataset, train_spec))
     assert convergence(model, LINE, dataset, train_spec).endswith("the training has settled.")
 

@@ -305,6 +305,9 @@ def test_predict_takes_rows_of_several_features_a_class_and_settings(toml: Path)
     assert found.model == (os.path.abspath("net.py"), "Net")
     assert found.spec == spec_of(str(toml))
     assert found.json
+    made = wish("m.pt", "--model", "net.py:Net", "1", "--model-arg", "width=-3", "--model-arg", "deep=true")
+    assert made.arguments == {"width": -3, "deep": True}
+    assert made.x == ((1.0,),)
 
 
 # --- refusals --------------------------------------------------------------------------------------
@@ -361,6 +364,7 @@ def test_predict_takes_rows_of_several_features_a_class_and_settings(toml: Path)
         ("predict model.pt inf", "not a finite number"),
         ("predict model.pt 1 --model mlp", "FILE.py:Class"),
         ("predict model.pt 1 --spec", "expected one argument"),
+        ("predict model.pt 1 --model-arg width=8", "it goes with --model FILE.py:Class"),
     ],
 )
 def test_bad_usage_is_one_sentence(capsys: pytest.CaptureFixture[str], arguments: str, message: str) -> None:

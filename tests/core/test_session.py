@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -47,15 +46,6 @@ from workflow_core.store import Store
 COURSE = json.loads((Path(__file__).parents[1] / "data" / "course_runs.json").read_text())["04"]
 
 
-def drained(errand: Generator[None, None, Any]) -> Any:
-    """What an errand comes to when nothing else is done."""
-    while True:
-        try:
-            next(errand)
-        except StopIteration as done:
-            return done.value
-
-
 class Bench:
     """A session without a process: commands in, what was published out."""
 
@@ -80,10 +70,10 @@ class Bench:
             self.history = History.from_data(event.history) if event.history else History()
 
     def __call__(self, *commands: Command) -> Any:
-        answer: Any = None
+        answer = None
         for command in commands:
             answer = self.session.handle(command)
-        return drained(answer) if isinstance(answer, Generator) else answer
+        return answer
 
     def train(self, epochs: int | None = None) -> TrainingView:
         """Run, and go on to where that stops."""

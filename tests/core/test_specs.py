@@ -191,6 +191,14 @@ def test_toml_gives_back_the_same_spec(spec: WorkflowSpec) -> None:
     assert WorkflowSpec.from_toml(spec.to_toml()) == spec
 
 
+def test_toml_shows_a_weight_decay_that_is_left_to_the_optimizer() -> None:
+    text = WorkflowSpec().to_toml()
+    assert WorkflowSpec.from_toml(text).train.weight_decay is None
+    assert WorkflowSpec.from_toml(text.replace("# weight_decay", "weight_decay")).train.weight_decay == 0.0
+    given = WorkflowSpec(train=TrainSpec(weight_decay=0.5)).to_toml()
+    assert given.count("weight_decay") == 1
+
+
 def test_toml_fills_in_defaults(tmp_path: Path) -> None:
     path = tmp_path / "spec.toml"
     path.write_text("[train]\nepochs = 5\n")

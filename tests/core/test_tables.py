@@ -96,7 +96,7 @@ def test_columns_of_text_and_dates_are_left_out_where_nobody_asked_for_them(make
     content = "name,day,x,y\nann,2024-01-05,1,2\nbob,5/1/2024,3,4\n"
     dataset = make(content)
     assert dataset.features == ("x",)
-    assert dataset.notes == ("Not used as features: name (text), day (date).",)
+    assert dataset.notes == ("Left out: name (text in line 2), day (date in line 2).",)
     error = refused(make, content, features=("name",))
     assert error.problem.message == "'name' holds 'ann' in line 2, which is text."
     assert "leave the column out" in error.problem.advice
@@ -114,7 +114,7 @@ def test_columns_of_text_and_dates_are_left_out_where_nobody_asked_for_them(make
         ("a,b\n1 234,2\n", "'a' holds '1 234' in line 2, which is not a plain number."),
         ("a,b\n5%,2\n", "'a' holds '5%' in line 2, which is not a plain number."),
         ("a,b\n1_0,2\n3,4\n", "'a' holds '1_0' in line 2, which is text."),
-        ("a,b\n1,inf\n", "'b' holds inf in line 2, which is too large for float32."),
+        ("a,b\n1,inf\n", "'b' holds inf in line 2, which is no finite number."),
         ("a,b\n1,2\n-1e39,2\n", "'a' holds -1e+39 in line 3, which is too large for float32."),
         ('"two\nlines",b\n"1\n",2\n\nx,3\n', "'two lines' holds 'x' in line 6, which is text."),
     ],
@@ -125,7 +125,9 @@ def test_what_is_no_number_is_named_by_column_and_line(make: Make, content: str,
 
 def test_float64_holds_what_float32_cannot(make: Make) -> None:
     assert rows(make("a,b\n1e39,0.1\n", dtype="float64")) == [[1e39, 0.1]]
-    assert refused(make, "a,b\n1e400,2\n", dtype="float64").problem.title == "Values too large"
+    problem = refused(make, "a,b\n1e400,2\n", dtype="float64").problem
+    assert problem.title == "Values too large"
+    assert "leave the cell empty" in problem.advice
 
 
 GAPS = "a,b,y\n1,,10\n3,5,\n,7,30\n5,9,40\n"
@@ -160,7 +162,7 @@ def test_the_mean_of_the_training_rows_is_imputed_and_a_missing_target_drops_its
 
 
 def test_empty_columns_are_left_out_or_refused(make: Make) -> None:
-    assert make("a,b,y\n1,,2\n3,nan,4\n").notes == ("Not used as features: b (empty).",)
+    assert make("a,b,y\n1,,2\n3,nan,4\n").notes == ("Left out: b (empty).",)
     for missing in MISSING:
         assert refused(make, "a,b,y\n1,,2\n", features=("b",), missing=missing).problem.title == "An empty column"
 

@@ -63,7 +63,7 @@ def open_table(terminal: Terminal) -> None:
     terminal.press("tab")
     name_file(terminal, "mine.csv")
     terminal.until("y against a, 1 of 2 features")
-    terminal.until("Not used as features: name (text)")
+    terminal.until("Left out: name (text in line 2)")
     terminal.press("v")
     terminal.until("4 columns, 40 rows")
     terminal.press("enter")

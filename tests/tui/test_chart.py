@@ -5,22 +5,38 @@ from __future__ import annotations
 import math
 from collections import Counter
 from time import monotonic
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.cells import cell_len
+from rich.style import Style
 from textual.app import App, ComposeResult
 from textual.geometry import Region
 from textual.pilot import Pilot
 
 from workflow_tui.plots import told_apart
-from workflow_tui.theme import ROLES, THEMES, Role, role_colour, role_marker, role_variables
-from workflow_tui.widgets.chart import INTERVAL, Chart, ChartSpec, Horizontal, Lines, Mark, Scatter, changed
+from workflow_tui.theme import ROLES, THEMES, Role, SpotKind, role_colour, role_marker, role_variables
+from workflow_tui.widgets.chart import (
+    INTERVAL,
+    Chart,
+    ChartSpec,
+    Heat,
+    Horizontal,
+    Lines,
+    Mark,
+    Path,
+    Scatter,
+    Spot,
+    changed,
+)
 from workflow_tui.widgets.chart_axes import Axis, clean
-from workflow_tui.widgets.chart_paint import Painter, Row
+from workflow_tui.widgets.chart_cells import Row
+from workflow_tui.widgets.chart_cursor import with_cursor
+from workflow_tui.widgets.chart_paint import Painter
 from workflow_tui.widgets.chart_points import decimate, dot, shared_cells
+from workflow_tui.widgets.chart_strips import strip_of
 
 anything = st.one_of(
     st.floats(),
@@ -31,13 +47,17 @@ anything = st.one_of(
 points = st.lists(st.tuples(anything, anything), max_size=30)
 roles = st.sampled_from(ROLES)
 label = st.text(max_size=12)
+spans = st.tuples(anything, anything)
+grids = st.lists(st.lists(st.floats(), max_size=6), max_size=6)
 layer = st.one_of(
-    st.builds(Lines, roles, label, points),
+    st.builds(Lines, roles, label, points, label),
     st.builds(Scatter, roles, label, points),
+    st.builds(Path, roles, label, points),
+    st.builds(Spot, st.sampled_from(get_args(SpotKind)), roles, label, anything, anything),
     st.builds(Horizontal, roles, label, anything),
     st.builds(Mark, anything, roles, label),
+    st.builds(Heat, grids, spans, spans, st.booleans(), label),
 )
-spans = st.tuples(anything, anything)
 specs = st.builds(
     ChartSpec,
     st.lists(layer, max_size=4).map(tuple),
@@ -45,21 +65,34 @@ specs = st.builds(
     st.one_of(st.none(), spans),
     label,
     st.booleans(),
+    st.booleans(),
+    label,
 )
 
 
-@settings(max_examples=150, deadline=None)
-@given(st.lists(specs, min_size=1, max_size=3), st.integers(0, 70), st.integers(0, 25), st.booleans(), label)
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(specs, min_size=1, max_size=3),
+    st.integers(0, 70),
+    st.integers(0, 25),
+    st.booleans(),
+    st.booleans(),
+    label,
+    anything,
+)
 def test_nothing_raises_or_leaves_the_box(
-    many: list[ChartSpec], width: int, height: int, use_ascii: bool, hint: str
+    many: list[ChartSpec], width: int, height: int, use_ascii: bool, colour: bool, hint: str, cursor: float
 ) -> None:
     painter = Painter()
     for spec in many:
-        rows = painter.paint(spec, width, height, use_ascii=use_ascii, hint=hint)
+        rows = painter.paint(spec, width, height, use_ascii=use_ascii, hint=hint, colour=colour)
+        if painter.frame is not None:
+            rows = with_cursor(rows, spec, painter.runs, painter.frame, cursor, use_ascii=use_ascii)
         assert len(rows) == (height if width else 0)
         for row in rows:
             assert len(row) == width
             assert all(cell_len(char) == 1 for char, _ in row)
+            assert strip_of(row, width, Style(), THEMES[use_ascii].name, False).cell_length == width
 
 
 @given(st.lists(st.tuples(st.floats(0, 1), st.floats(-1e6, 1e6)), min_size=1, max_size=400), st.integers(1, 60))
@@ -72,6 +105,20 @@ def test_two_points_a_column_and_no_extreme_lost(series: list[tuple[float, float
     assert max(y for _, y in kept) == max(y for _, y in cleaned)
     for count in Counter(dot(axis.fraction(x), 2 * columns) // 2 for x, _ in kept).values():
         assert count <= 2
+
+
+@given(st.lists(st.tuples(st.floats(0, 1), st.floats(0.01, 0.99)), min_size=2, max_size=400), st.booleans())
+def test_the_drawn_least_and_greatest_value_are_those_of_the_data(
+    series: list[tuple[float, float]], use_ascii: bool
+) -> None:
+    spec = ChartSpec((Lines("prediction", "", series),), (0, 1), (0, 1))
+    painter = Painter()
+    rows = painter.paint(spec, 60, 20, use_ascii=use_ascii, hint="")
+    frame = painter.frame
+    assert frame is not None
+    drawn = [y - frame.top for y, row in enumerate(rows) if any(role == "prediction" for _, role in row)]
+    values = [y for _, y in series]
+    assert (drawn[-1], drawn[0]) == (frame.row(min(values)), frame.row(max(values)))
 
 
 def test_a_gap_in_the_data_is_a_gap_in_the_line() -> None:
@@ -175,6 +222,10 @@ def test_only_what_differs_is_a_region() -> None:
     after: list[Row] = [tuple((char, None) for char in line) for line in ("abcd", "eXYh", "ijkZ")]
     assert changed(before, after) == [Region(1, 1, 2, 1), Region(3, 2, 1, 1)]
     assert changed(before, list(before)) == []
+    # far apart, what lies between is left alone
+    row: Row = tuple((char, None) for char in "." * 40)
+    other: Row = ((("x", None)), *row[1:-1], ("x", None))
+    assert changed([row], [other]) == [Region(0, 0, 1, 1), Region(39, 0, 1, 1)]
 
 
 class Charts(App[None]):

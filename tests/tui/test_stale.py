@@ -21,7 +21,7 @@ LIVELY = {role_hex(role, dark=True) for role in ROLES} - {STALE, AXES, role_hex(
 PANELS: dict[StepName, tuple[str, ...]] = {
     "data": ("#rows", "#splits"),
     "build": ("#source", "#parameters", "#reference"),
-    "train": ("#run",),
+    "train": ("#loop",),
     "evaluate": ("#metrics", "#gaps", "#predictor .answers"),
     "save": ("#what", "#contents"),
     "load": ("#contents", "#change", "#proof"),

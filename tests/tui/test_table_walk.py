@@ -243,6 +243,7 @@ async def test_a_run_that_diverged_says_why_and_what_to_try() -> None:
 
 async def test_a_field_being_edited_gives_the_form_the_room_of_a_low_terminal() -> None:
     async with driving(steps=3, recording=TABLE, size=(80, 24)) as drive:
+        await drive.press("tab", "tab", "tab", "f")
         form = drive.app.screen.query_one(Form)
         before = form.size.height
         assert "more · enter edits" in drive.panel("#train-run")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import combinations
+from typing import get_args
 
 import pytest
 from rich.cells import cell_len
@@ -10,7 +11,22 @@ from textual.app import App
 from textual.color import Color
 from textual.theme import Theme
 
-from workflow_tui.theme import ROLES, THEMES, TRACKED, Role, role_colour, role_hex, role_marker, role_variables
+from workflow_tui.theme import (
+    HEAT_LEVELS,
+    ROLES,
+    THEMES,
+    TRACKED,
+    Role,
+    SpotKind,
+    heat_colour,
+    heat_ink,
+    role_colour,
+    role_hex,
+    role_marker,
+    role_variables,
+    spot_marker,
+)
+from workflow_tui.widgets.chart_cells import ASCII, UNICODE
 
 LEVELS = (0, 95, 135, 175, 215, 255)
 PALETTE = {(r, g, b) for r in LEVELS for g in LEVELS for b in LEVELS} | {(8 + 10 * i,) * 3 for i in range(24)}
@@ -89,6 +105,34 @@ def test_markers_are_one_cell_wide_and_all_different() -> None:
         assert len(set(markers)) == len(markers)
         assert all(cell_len(marker) == 1 for marker in markers)
         assert not use_ascii or "".join(markers).isascii()
+
+
+@pytest.mark.parametrize("theme", THEMES, ids=lambda theme: theme.name)
+@pytest.mark.parametrize("grey", [False, True])
+def test_levels_of_a_map_are_ordered_by_lightness_alone_and_can_be_written_on(theme: Theme, grey: bool) -> None:
+    levels = [rgb(heat_colour(theme.name, level, grey=grey)) for level in range(HEAT_LEVELS)]
+    assert set(levels) <= PALETTE
+    lightness = [lab(linear(level))[0] for level in levels]
+    assert lightness == sorted(lightness, reverse=not theme.dark)
+    assert len(set(levels)) >= (HEAT_LEVELS if not grey else HEAT_LEVELS - 2)
+    ink = luminance(rgb(heat_ink(theme.name)))
+    for level in levels:
+        light, dark = sorted((luminance(level), ink), reverse=True)
+        assert (light + 0.05) / (dark + 0.05) >= 3.7
+    assert theme.background
+    assert levels[0] == rgb(theme.background) or grey
+
+
+def test_places_have_signs_of_their_own() -> None:
+    for use_ascii, chars in ((False, UNICODE), (True, ASCII)):
+        places = [spot_marker(kind, use_ascii=use_ascii) for kind in get_args(SpotKind)]
+        roles = {role_marker(role, use_ascii=use_ascii) for role in ROLES if role != "stale"}
+        assert len({*places, *roles}) == len(places) + len(roles)
+        assert all(cell_len(sign) == 1 for sign in places)
+        assert not use_ascii or "".join(places).isascii()
+        assert len(chars.ramp) == HEAT_LEVELS
+        # the dots and blocks of a map may be a target's dot, but nothing that is drawn on a map
+        assert set(chars.ramp).isdisjoint({*places, *roles} - {role_marker("target")})
 
 
 def test_a_foreign_theme_gets_the_roles_for_its_darkness() -> None:

@@ -11,7 +11,7 @@ from textual.widgets import Input
 
 from workflow_core.errors import WorkflowError
 from workflow_core.history import History
-from workflow_core.protocol import Epochs, Pause, Reset, Run, RunState, SetPace, SetTraining, Update
+from workflow_core.protocol import Epochs, NextLine, Pause, Reset, Run, RunState, SetPace, SetTraining, Update
 from workflow_core.specs import TrainSpec
 from workflow_tui.lessons import lesson
 from workflow_tui.widgets.chart import Chart
@@ -87,8 +87,8 @@ async def test_while_it_runs_space_pauses_and_the_status_says_how_fast_and_how_l
         del drive.client.answers["Run"]
         await drive.tell(Update(training=training(state="paused", epoch=2, pace=None)))
         assert "paused. space runs it, flat out" in drive.status
-        await drive.press("space", ".", "s")
-        assert drive.client.asked[1:] == [Run(), Run(epochs=1), Run(epochs=1)]
+        await drive.press("space", ".", "'", "s")
+        assert drive.client.asked[1:] == [Run(), Run(epochs=1), Run(steps=1), NextLine()]
         await drive.tell(Update(training=training(state="running", epoch=2, rate=0.0)))
         assert "ETA > 99 d" in drive.status
 
@@ -139,11 +139,12 @@ async def test_the_loss_axis_is_logarithmic_on_request() -> None:
 
 async def test_settings_are_those_of_the_next_run_and_refused_ones_are_kept_out() -> None:
     async with driving(steps=3) as drive:
+        await drive.press("enter")
         await drive.fill("#field-learning_rate", "0.1")
         changed = TrainSpec(learning_rate=0.1)
         assert drive.client.asked == [SetTraining(spec=changed)]
         await drive.tell(Update(train_spec=changed))
-        assert "changed: space starts a new run with" in drive.panel("#train-run")
+        assert "settings have changed: space starts a new run" in drive.panel("#train-run")
         assert "lr 0.01 · SGD" in drive.panel("#train-run"), "the run that is there keeps its own"
         await drive.press("space")
         assert drive.client.asked[1:] == [Run()]
@@ -157,8 +158,8 @@ async def test_settings_are_those_of_the_next_run_and_refused_ones_are_kept_out(
         assert drive.app.screen.query_one("#field-device", Input).value == "auto"
         await drive.fill("#field-learning_rate", "0")
         assert "learning rate is 0" in drive.status
-        await drive.press("escape")
-        assert "learning rate 0.1" in drive.panel("#train-form")
+        await drive.press("escape", "enter")
+        await drive.until(lambda: "learning rate 0.1" in drive.panel("#train-form"))
 
 
 async def test_counts_read_as_counts_and_an_epoch_is_named_from_0() -> None:
@@ -168,7 +169,8 @@ async def test_counts_read_as_counts_and_an_epoch_is_named_from_0() -> None:
             await drive.tell(Update(training=training(state="running", epoch=1, rate=9.96, best_epoch=0)))
             assert drive.status.startswith(" ▶   1 / 100 epochs ━")
             assert "after 1 epoch ─" in drive.panel("#fit")
-            assert "best epoch 0 of 0–0" in drive.panel("#run")
+            await drive.press("tab", "tab", "tab", "f")
+            await drive.until(lambda: "best epoch 0 of 0–0" in drive.panel("#run"))
     assert "named from 0" in lesson("train")
 
 

@@ -21,6 +21,7 @@ from workflow_core.client import EngineClient
 from workflow_core.errors import Problem
 from workflow_core.protocol import (
     Command,
+    NextLine,
     Pause,
     Predict,
     Predictions,
@@ -38,9 +39,10 @@ from workflow_tui.dialogs.leave import leave_dialog
 from workflow_tui.file_flows import FileFlows
 from workflow_tui.link import Link, MakeClient
 from workflow_tui.output import OutputGuard
+from workflow_tui.run_flows import RunFlows
 from workflow_tui.screens.base import StepScreen
 from workflow_tui.state import State
-from workflow_tui.sturdy import SturdyApp
+from workflow_tui.sturdy import SturdyApp, SturdyScreen
 from workflow_tui.terminal.session import GuardedApp, run_app
 from workflow_tui.theme import DARK_NAME, LIGHT_NAME, WORKFLOW_DARK, WORKFLOW_LIGHT, ascii_only, role_variables
 from workflow_tui.typeahead import OneKeyAtATime
@@ -94,6 +96,7 @@ class WorkflowApp(SturdyApp, OneKeyAtATime, GuardedApp[int]):
         self._guard = OutputGuard(ascii_only=ascii_only())
         self.link = Link(self, make_client, device)
         self.files = FileFlows(self)
+        self.runs = RunFlows(self)
         self.way_back = way_back
         self.farewell = ""
         self._wanted_pace: float | None = DEFAULT_PACE
@@ -194,24 +197,25 @@ class WorkflowApp(SturdyApp, OneKeyAtATime, GuardedApp[int]):
         if self.state.training is not None:
             self.send(SetPace(pace=pace))
 
-    def run_training(self, epochs: int | None = None) -> None:
-        """Run the training, to its end or for so many epochs."""
+    def run_training(self, command: Run | NextLine | None = None) -> None:
+        """Run the training: to its end, or as far as `command` says."""
         training = self.state.training
         if (
             training is not None
             and training.state == "finished"
             and training.spec == self.state.train_spec
             and self.state.steps.train == "done"
+            and self.state.race is None
             and not self.link.busy  # such as a reset, which would change all this
         ):
-            self.complain(f"All {training.spec.epochs:,} epochs are done: more epochs in the settings go on, r resets")
+            self.complain(f"All {training.spec.epochs:,} epochs are done: m trains more, r resets")
             return
-        self.start_work(partial(self._run, epochs), "commands")
+        self.start_work(partial(self._run, command or Run()), "commands")
 
-    async def _run(self, epochs: int | None) -> None:
+    async def _run(self, command: Run | NextLine) -> None:
         if self.state.training is None and not (await self.link.ask(SetPace(pace=self._wanted_pace)))[1]:
             return
-        await self.link.ask(Run(epochs=epochs))
+        await self.link.ask(command)
 
     async def train_first(self) -> None:
         """Go to the training and run it: what a later step needs and does not have."""
@@ -243,11 +247,12 @@ class WorkflowApp(SturdyApp, OneKeyAtATime, GuardedApp[int]):
         self._dirty = True
 
     def _draw(self) -> None:
-        # a dialog does not hide what happens below it, such as the end of the engine
+        # a dialog does not hide what happens below it, such as the end of the engine, unless nothing of it can be seen
         if (
             (self._dirty or self.link.busy or not self.state.ready)
             and self.screen_stack
             and isinstance(self.screen_stack[0], StepScreen)
+            and not any(isinstance(screen, SturdyScreen) and screen.covers for screen in self.screen_stack)
         ):
             self._dirty = False
             self.screen_stack[0].refresh_state()

@@ -102,3 +102,12 @@ def rate(value: float) -> str:
     if not math.isfinite(value):
         return "–"
     return f"{value:.1f}" if value < 100 else f"{value:,.0f}"
+
+
+def milliseconds(value: float) -> str:
+    """A short time, given in ms, in its own unit: `156 µs`, `2.3 ms`, `1.2 s`."""
+    if not math.isfinite(value):
+        return "–"
+    if value < 1:
+        return f"{1000 * value:.0f} µs"
+    return f"{value:.1f} ms" if value < 1000 else f"{value / 1000:.1f} s"

@@ -36,7 +36,7 @@ class FileFlows:
 
     async def save(self, kind: SaveKind) -> bool:
         """Choose a file and save the model there; False where that was cancelled or failed."""
-        path, exists = await self._choose(DEFAULT_NAMES[kind], "Save the model as")
+        path, exists = await self.choose(DEFAULT_NAMES[kind], "Save the model as")
         if path is None:
             return False
         _, saved = await self.app.link.ask(Save(path=str(path), kind=kind, overwrite=exists))
@@ -76,7 +76,7 @@ class FileFlows:
 
         Where they are those of the run, the script follows the learning rates that it was given by hand.
         """
-        path, exists = await self._choose("workflow.py", "Write the script as")
+        path, exists = await self.choose("workflow.py", "Write the script as")
         if path is None:
             return
         state = self.app.state
@@ -91,7 +91,7 @@ class FileFlows:
         self.folder = path.parent
         self.app.complain(f"Written{_by_hand(state)}: {path}. It trains with the settings as they stand now")
 
-    async def _choose(self, default: str, title: str) -> tuple[Path | None, bool]:
+    async def choose(self, default: str, title: str) -> tuple[Path | None, bool]:
         """A path to write, and whether it exists and may be replaced; None where that was cancelled."""
         path = await self.app.push_screen_wait(SaveDialog(self.folder, default, title=title))
         if path is None:

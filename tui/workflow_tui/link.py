@@ -14,20 +14,26 @@ from rich.text import Text
 
 from workflow_core.errors import Problem, WorkflowError
 from workflow_core.protocol import (
+    Branch,
     BuildModel,
     Command,
     Ending,
     Event,
+    ExportRun,
     Hello,
     InspectTable,
     Load,
     MakeData,
+    NextLine,
     Notice,
     Pause,
+    ReadSeries,
+    RestoreRun,
     Run,
     Save,
     SetTraining,
     Shutdown,
+    StartRace,
     Update,
 )
 from workflow_core.sanitize import sanitize
@@ -43,6 +49,12 @@ LEAVING = 3.0
 WAITING: dict[type, str] = {
     InspectTable: "Reading the table",
     Run: "Preparing the run (PyTorch loads its optimizers once)",
+    StartRace: "Preparing the race",
+    RestoreRun: "Making data and model as they were",
+    ReadSeries: "Reading the record of the run",
+    ExportRun: "Writing the file",
+    NextLine: "Preparing the run (PyTorch loads its optimizers once)",
+    Branch: "Going back to that epoch",
     Save: "Writing the file",
     Load: "Reading the file",
 }
@@ -163,6 +175,16 @@ class Link:
             self.app.redraw()
         self.app.forget_complaint()
         return answer, True
+
+    async def look_up(self, command: Command) -> object | Problem:
+        """Ask for what only shows something: a problem is the answer, not a dialog, and nobody is told to wait."""
+        if self.state.lost:
+            return Problem(title="The engine has ended", message="the engine has ended.")
+        try:
+            await self._connected.wait()
+            return await self.client.request(command)
+        except WorkflowError as error:
+            return error.problem
 
     # coming and going
 

@@ -6,9 +6,9 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 
 from workflow_core.history import RECORDED, Column, History
-from workflow_core.protocol import DataView, Point, TrainingView
+from workflow_core.protocol import DataView, Point, SurfaceAnswer, TrainingView
 from workflow_tui.theme import ROLES, TRACKED, Role
-from workflow_tui.widgets.chart import Lines, Mark, Scatter
+from workflow_tui.widgets.chart import Heat, Lines, Mark, Path, Scatter, Spot
 from workflow_tui.widgets.chart_layers import Layer
 
 SHORT = {"train": "train", "validation": "val", "test": "test"}
@@ -72,15 +72,15 @@ def data_range(data: DataView) -> tuple[float, float]:
     return min(low for low, _ in ranges), max(high for _, high in ranges)
 
 
-def series_points(history: History, name: str, start: int, stop: int) -> list[Point]:
-    """A series as points for `start` to `stop` (exclusive) epochs: at most two a column, least and greatest value."""
-    series = history.series.get(name)
-    return [] if series is None else list(_points(series.columns(COLUMNS, start, stop)))
+def column_points(columns: Iterable[Column]) -> list[Point]:
+    """Columns of a series as points: the least and the greatest value of each, in the order in which they came."""
+    return list(_points(columns))
 
 
 def _points(columns: Iterable[Column]) -> Iterator[Point]:
     for column in columns:
         if math.isnan(column.low):
+            yield float(column.start), math.nan  # a gap, not a bridge
             continue
         if column.low == column.high:
             yield float(column.start), column.low
@@ -91,6 +91,37 @@ def _points(columns: Iterable[Column]) -> Iterator[Point]:
         ends = (column.high, column.low) if falling else (column.low, column.high)
         yield float(column.start), ends[0]
         yield float(column.stop - 1), ends[1]
+
+
+def path_points(history: History, x: str, y: str, stop: int | None = None) -> list[Point]:
+    """Where two tracked values were together, over the epochs before `stop` (None: all): a walk of few points.
+
+    Each is a true one, of the first epoch of a column of epochs; without `stop` the last epoch's ends it.
+    """
+    if x not in history.series or y not in history.series:
+        return []
+    end = history.epochs if stop is None else min(stop, history.epochs)
+    pairs = list(
+        zip(history.series[x].columns(COLUMNS, 0, end), history.series[y].columns(COLUMNS, 0, end), strict=True)
+    )
+    points = [(a.first, b.first) for a, b in pairs]
+    if pairs and stop is None and history.epochs > pairs[-1][0].start + 1:
+        points.append((pairs[-1][0].last, pairs[-1][1].last))
+    return points
+
+
+def surface_layers(surface: SurfaceAnswer, path: Sequence[Point], now: Point | None = None) -> list[Layer]:
+    """The loss over two parameters as a map with the walk over it: where it began, where it is (`now`; None: where the
+    surface was asked for), where the loss is least."""
+    least = "minimum" if surface.minimum_is == "closed form" else "least of the map"
+    layers: list[Layer] = [
+        Heat(surface.loss, surface.x_range, surface.y_range, label="loss"),
+        Path("prediction", "path", list(path)),
+        Spot("minimum", "target", least, *surface.minimum),
+    ]
+    if path:
+        layers.append(Spot("start", "prediction", "start", *path[0]))
+    return [*layers, Spot("now", "prediction", "now", *(now or surface.now))]
 
 
 def bad_mark(first_bad: int | None) -> list[Layer]:

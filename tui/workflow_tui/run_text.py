@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from rich.text import Text
 from textual.widget import Widget
 
-from workflow_core.history import History
 from workflow_core.protocol import TrainingView
 from workflow_core.sanitize import sanitize
 from workflow_core.specs import TrainSpec
 from workflow_tui import figures
-from workflow_tui.plots import tracked_names
 from workflow_tui.settings.train import LOSS_NAMES, OPTIMIZER_NAMES, SCHEDULER_NAMES
 from workflow_tui.state import State
 from workflow_tui.tables import Ink, coefficients_text, gaps_text
@@ -23,6 +23,7 @@ NARROWEST = 36
 """Columns that the lines of the run have at the smallest size all of them are made for."""
 ENDED = ("finished", "diverged", "failed")
 """States of a run that has ended by itself."""
+CHANGED = "settings have changed: space starts a new run"
 PLAIN_ENDS = ("", "epochs")
 """Why a run ended, where nothing needs to be said of it."""
 
@@ -64,9 +65,9 @@ def rate_text(training: TrainingView) -> str:
     return text + (f" +{others} more" if others else "")
 
 
-def spec_text(spec: TrainSpec, rate: str) -> str:
-    """The settings of a run in one line, its learning rate in words first."""
-    parts = [rate, OPTIMIZER_NAMES[spec.optimizer], LOSS_NAMES[spec.loss]]
+def spec_text(spec: TrainSpec, rate: str = "") -> str:
+    """The settings of a run in one line, its learning rate, as it is or in words, first."""
+    parts = [rate or f"lr {spec.learning_rate:.4g}", OPTIMIZER_NAMES[spec.optimizer], LOSS_NAMES[spec.loss]]
     parts.append(f"{figures.whole(spec.epochs)} epochs")
     if spec.batch_size:
         parts.append(f"batch {figures.whole(spec.batch_size)}")
@@ -79,19 +80,29 @@ def spec_text(spec: TrainSpec, rate: str) -> str:
     return " · ".join(parts)
 
 
-def run_text(widget: Widget, state: State) -> Text:
-    """The run in four lines: its state, its settings, how it goes, and whether the next one differs."""
+def run_text(widget: Widget, state: State, *, settings: bool) -> Text:
+    """The run in three lines: its state, its settings, and how it goes, or that the next one differs.
+
+    Above the `settings` of the next one it is four lines, the last one their title.
+    """
     ink = Ink(widget)
     training = state.training
     if training is None:
-        return Text("no run yet: space starts one\nwith the settings below\n", ink("muted"))
+        return Text(f"no run yet: space starts one\n{spec_text(state.train_spec)}", ink("muted"))
     text = Text().append(f"run {training.run}  ", "bold")
     text.append("interrupted" if state.lost else training.state, ink("bad" if state.lost else state_role(training)))
-    text.append(f"  {training.device} · {figures.duration(training.elapsed)}\n")
+    text.append(f"  {training.device} · {figures.duration(training.elapsed)}")
+    if training.parent:
+        text.append(f" · from run {training.parent}, epoch {figures.whole(training.parent_epoch - 1)}", ink("muted"))
+    text.append("\n")
     text.append(spec_text(training.spec, rate_text(training)) + "\n")
-    text.append(progress_text(training, max(widget.size.width, NARROWEST)) + "\n")
     changed = training.spec != state.train_spec
-    return text.append("changed: space starts a new run with" if changed else "settings of the next run", ink("muted"))
+    if not settings and changed:
+        return text.append(CHANGED, ink("muted"))
+    text.append(progress_text(training, max(widget.size.width, NARROWEST)) + "\n")
+    if settings:
+        text.append("changed: space starts a new run with" if changed else "settings of the next run", ink("muted"))
+    return text
 
 
 def progress_text(training: TrainingView, room: int) -> str:
@@ -107,11 +118,32 @@ def progress_text(training: TrainingView, room: int) -> str:
 
 
 def ended_text(training: TrainingView) -> str:
-    """Why the run ended and what to try, where there is something to say; with a full stop."""
+    """Why the run ended, what has probably brought that about and what to try; empty where nothing is to be said."""
     if training.state not in ENDED or training.reason in PLAIN_ENDS:
         return ""
-    reason, advice = (sanitize(text, 300).rstrip(". ") for text in (training.reason, training.advice))
-    return ". ".join(part[:1].upper() + part[1:] for part in (reason, advice) if part) + "."
+    key = "" if training.try_lr is None else f"T trains with lr {training.try_lr:.4g}"
+    return _sentences(training.reason, training.cause, training.advice, key)
+
+
+def findings_text(training: TrainingView) -> str:
+    """What looks wrong while all figures are finite."""
+    return _sentences(*training.findings)
+
+
+def _sentences(*parts: str) -> str:
+    """Texts as sentences behind each other, each with a full stop."""
+    shown = [sanitize(part, 300).rstrip(". ") for part in parts]
+    return " ".join(f"{part[:1].upper()}{part[1:]}." for part in shown if part)
+
+
+def looking_text(widget: Widget, state: State, training: TrainingView, epoch: int) -> Text:
+    """Which epoch is looked at, and the ways on and back."""
+    ink = Ink(widget)
+    text = Text().append(" ◆ ", ink("accent")).append(f"looking at epoch {figures.whole(epoch)}", "bold")
+    text.append(f" of 0–{figures.whole(max(state.history.epochs - 1, 0))}")
+    if training.state == "running":
+        text.append(f" · it goes on: {figures.whole(training.epoch)} done", ink("muted"))
+    return text.append(" · k goes on from here · escape is now", ink("muted"))
 
 
 def wants_values(state: State) -> bool:
@@ -162,17 +194,14 @@ def parameters_title(state: State, *, narrow: bool) -> str:
     return f"Parameters{units}{goal}"
 
 
-def parameters_caption(state: State, history: History, drawn: int, *, narrow: bool) -> str:
+def parameters_caption(state: State, values: Mapping[str, float], drawn: int, *, narrow: bool) -> str:
     """The figures of one or two tracked values; of more, how many there are and how many are drawn."""
-    training, targets = state.training, state.reference.targets
-    if training is None or not training.epoch:
-        return ""
-    names = tracked_names(history, training)
-    if len(names) > 2:
-        some = f", {drawn} drawn" if drawn < len(names) else ""
-        return f"{len(names)} tracked{some} · v lists them"
+    targets = state.reference.targets
+    if len(values) > 2:
+        some = f", {drawn} drawn" if drawn < len(values) else ""
+        return f"{len(values)} tracked{some} · v lists them"
     parts = []
-    for name, value in training.parameters.items():
+    for name, value in values.items():
         label = sanitize(name, 24)
         if name not in targets:
             parts.append(f"{label} {figures.figure(value)}")
@@ -197,7 +226,8 @@ def status_text(widget: Widget, state: State, training: TrainingView, pace: floa
         return text.append(_next(state, training, pace, narrow=narrow))
     left = (total - training.epoch) / training.rate if training.rate else float("inf")
     asked = "flat out" if training.pace is None else f"pace {figures.short(training.pace)}"
-    text.append(f"{figures.rate(training.rate):>6}{'/s' if narrow else ' epochs/s'}, {asked}")
+    could = "" if training.pace is None or narrow or not training.capacity else f" of {figures.rate(training.capacity)}"
+    text.append(f"{figures.rate(training.rate):>6}{could}{'/s' if narrow else ' epochs/s'}, {asked}")
     return text.append(f"  ETA {figures.duration(left)}", ink("muted"))
 
 

@@ -93,6 +93,16 @@ class State:
         return self.training is not None and self.training.state == "running"
 
     @property
+    def racing(self) -> bool:
+        """A race is there, and not over."""
+        return self.race is not None and self.race.state in ("ready", "running", "paused")
+
+    @property
+    def busy(self) -> bool:
+        """A training or a race runs at this moment, as far as is known."""
+        return self.running or (self.race is not None and self.race.state == "running")
+
+    @property
     def went_wrong(self) -> bool:
         """The run ended because a figure was NaN or infinite, or by a fault."""
         return self.training is not None and self.training.state in ("diverged", "failed")

@@ -6,7 +6,7 @@ Every class and guard here stands for a crash or a freeze of stock Textual under
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from textual import events, work
 from textual._context import active_message_pump
@@ -31,6 +31,9 @@ else:  # mixins: Textual takes styles and bindings from a class's first base, wh
 
 class SturdyScreen(_Screen):
     """Mixed into every screen and dialog, as the first base."""
+
+    covers: ClassVar[bool] = False
+    """Does it leave nothing to be seen of the screen below, which need not be drawn then?"""
 
     def dismiss(self, result: Any = None) -> AwaitComplete:
         """Leave with `result`, once: a second key or click at the same time would take the screen below with it."""

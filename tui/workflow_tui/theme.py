@@ -27,6 +27,8 @@ Role = Literal[
     "stale",
     "bad",
     "muted",
+    "earlier",
+    "cursor",
 ]
 ROLES: tuple[Role, ...] = get_args(Role)
 TRACKED: tuple[Role, ...] = ("weight", "bias", "third", "fourth", "fifth", "sixth")
@@ -50,6 +52,8 @@ _DARK: dict[Role, str] = {
     "stale": "#808080",
     "bad": "#ff5f5f",
     "muted": "#9e9e9e",
+    "earlier": "#808080",
+    "cursor": "#eeeeee",
 }
 _LIGHT: dict[Role, str] = {
     "train": "#005faf",
@@ -66,6 +70,8 @@ _LIGHT: dict[Role, str] = {
     "stale": "#767676",
     "bad": "#d7005f",
     "muted": "#626262",
+    "earlier": "#767676",
+    "cursor": "#121212",
 }
 
 # what a point looks like, and what stands for it where the terminal takes ASCII only
@@ -84,7 +90,47 @@ _SIGNS: dict[Role, tuple[str, str]] = {
     "stale": ("○", "s"),
     "bad": ("×", "x"),
     "muted": ("┊", ":"),
+    "earlier": ("┄", "'"),
+    "cursor": ("│", "|"),
 }
+
+SpotKind = Literal["start", "now", "minimum", "best"]
+# single places that a chart points out: where a walk began, where it is, where it should end, the best epoch
+_SPOTS: dict[SpotKind, tuple[str, str]] = {
+    "start": ("○", "S"),
+    "now": ("◉", "@"),
+    "minimum": ("╋", "+"),
+    "best": ("★", "*"),
+}
+
+# From the least to the greatest value of a map: lightness moves one way only (CIELAB L* 5 to 55, and 100 to 55), which
+# is what colour-blind eyes and a grey screen see; the least is the background, and what is written on any of them in
+# white (on the light theme in black) has a contrast of at least 3.7.
+_HEAT_DARK = (
+    "#121212",
+    "#1c1c1c",
+    "#262626",
+    "#303030",
+    "#3a3a3a",
+    "#005f5f",
+    "#005f87",
+    "#5f5f87",
+    "#5f5faf",
+    "#5f87af",
+)
+_HEAT_LIGHT = (
+    "#ffffff",
+    "#eeeeee",
+    "#e4e4e4",
+    "#dadada",
+    "#afd7d7",
+    "#afafff",
+    "#afafd7",
+    "#87afd7",
+    "#8787d7",
+    "#5f87af",
+)
+HEAT_LEVELS = len(_HEAT_DARK)
 
 
 def ascii_only() -> bool:
@@ -119,6 +165,27 @@ def is_dark(theme_name: str) -> bool:
 def role_marker(role: Role, *, use_ascii: bool = False) -> str:
     """The sign of a role, one cell wide: what a point of it looks like, and what a legend shows."""
     return _SIGNS[role][use_ascii]
+
+
+def spot_marker(kind: SpotKind, *, use_ascii: bool = False) -> str:
+    """The sign of a single place, one cell wide."""
+    return _SPOTS[kind][use_ascii]
+
+
+def heat_colour(theme_name: str, level: int, *, grey: bool = False) -> str:
+    """The colour `#rrggbb` of a level of a map, 0 to HEAT_LEVELS - 1; `grey` gives the grey that is as light."""
+    text = (_HEAT_DARK if is_dark(theme_name) else _HEAT_LIGHT)[level]
+    if not grey:
+        return text
+    red, green, blue = int(text[1:3], 16), int(text[3:5], 16), int(text[5:7], 16)
+    value = round(0.2126 * red + 0.7152 * green + 0.0722 * blue)
+    step = 8 + 10 * min(max(round((value - 8) / 10), 0), 23)
+    return text if value == 255 else f"#{step:02x}{step:02x}{step:02x}"
+
+
+def heat_ink(theme_name: str) -> str:
+    """The colour of what is written on a map."""
+    return "#ffffff" if is_dark(theme_name) else "#000000"
 
 
 def role_variables(*, dark: bool) -> dict[str, str]:

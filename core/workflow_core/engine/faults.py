@@ -2,12 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
+from collections.abc import Iterator
+
 import torch
 
 from workflow_core.errors import WorkflowError
+from workflow_core.steps.custom import explained
 
 FAULTS = (RuntimeError, MemoryError)
 """What torch raises for a device that fails or is full; torch.OutOfMemoryError is a RuntimeError."""
+
+log = logging.getLogger(__name__)
+
+
+@contextlib.contextmanager
+def mended(what: str) -> Iterator[None]:
+    """Raises a WorkflowError for what goes wrong within it and a person can mend; `what` is for the log."""
+    try:
+        with explained():
+            yield
+    except FAULTS as error:
+        log.exception("%s failed", what)
+        raise problem_of(error) from error
 
 
 def explain(error: BaseException) -> str:

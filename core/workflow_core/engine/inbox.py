@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from workflow_core.errors import Problem
 from workflow_core.protocol import (
@@ -17,8 +17,6 @@ from workflow_core.protocol import (
     Load,
     Pause,
     Predict,
-    ReadSpeed,
-    ReadSurface,
     Save,
     SetLearningRate,
     SetPace,
@@ -26,7 +24,7 @@ from workflow_core.protocol import (
 
 _CONTROL = (Pause, SetPace, SetLearningRate)
 # what neither starts nor changes a training means the same before and after a Pause
-_OVERTAKEN = (Evaluate, Predict, Save, Inspect, InspectTable, Load, ReadSurface, ReadSpeed)
+_OVERTAKEN = (Evaluate, Predict, Save, Inspect, InspectTable, Load)
 
 
 class Job(NamedTuple):
@@ -34,17 +32,6 @@ class Job(NamedTuple):
 
     command: Command
     reply: Callable[[Problem | None, Answer], None]
-
-
-class Calls(Protocol):
-    """What a training listens to: it stops at once where something is `waiting`, and waits for no longer than that."""
-
-    @property
-    def waiting(self) -> bool:
-        """Is there something else to do?"""
-
-    def wait(self, seconds: float) -> None:
-        """Wait until there is, or the time is over."""
 
 
 class Inbox:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
+from msgspec.structs import replace
 from torch import nn
 
 from workflow_core.engine.subject import Subject
@@ -19,7 +20,11 @@ from workflow_core.steps.convergence import convergence
 def evaluation(subject: Subject) -> EvaluationView:
     """The metrics on all splits, and for a model that is linear in its parameters how near it is to the closed form."""
     model, dataset, spec = subject.model, subject.dataset, subject.model_spec
-    reference = linear.reference(spec, dataset, subject.train_spec)
+    train_spec = subject.train_spec
+    if subject.lr_changes:
+        # a rate that was set by hand is the one in force
+        train_spec = replace(train_spec, learning_rate=subject.lr_changes[-1][1])
+    reference = linear.reference(spec, dataset, train_spec)
     return EvaluationView(
         run=subject.run,
         epoch=subject.epoch,
@@ -27,7 +32,7 @@ def evaluation(subject: Subject) -> EvaluationView:
         predictions=evaluate.predictions(model, dataset),
         coefficients=linear.coefficients(model, spec, dataset.features, dataset.scaling),
         reference=reference,
-        convergence=convergence(model, spec, dataset, subject.train_spec, reference),
+        convergence=convergence(model, spec, dataset, train_spec, reference),
         batch=subject.batch,
         batches=subject.batches,
     )

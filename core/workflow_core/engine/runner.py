@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from msgspec.structs import replace
 
 from workflow_core import devices
 from workflow_core.engine.faults import explain
-from workflow_core.engine.inbox import Calls
-from workflow_core.engine.pace import Capacity, Meter, Pace, Rates
+from workflow_core.engine.inbox import Inbox
+from workflow_core.engine.pace import Capacity, Meter, Pace
+from workflow_core.engine.speed import Speed
 from workflow_core.engine.subject import Subject
+from workflow_core.engine.travel import Kept
 from workflow_core.engine.watch import Watch
 from workflow_core.errors import WorkflowError
 from workflow_core.history import RECORDED
@@ -30,6 +33,8 @@ from workflow_core.store import Store
 CHUNK = 0.05
 """Seconds of training between two fetches of its figures."""
 
+WAIT = 2.0
+"""Seconds to wait for the disk where what is recorded is to be read."""
 MAX_CHANGES = 1000
 """Learning rates that can be set by hand in a run: all are remembered, for the script that repeats it."""
 
@@ -56,14 +61,12 @@ class Runner:
         self.dataset = dataset
         self.model_spec = model_spec
         self.view = self._first_view(run, pace)
-        self.watch = Watch(trainer, dataset, model_spec)
         self._publish = publish
         self._store: Store | None = None
         self._record = 0
         self._pace = Pace(pace)
         self._meter = Meter()
         self._capacity = Capacity()
-        self.rates = Rates(trainer.done)
         self._worked = 0.0
         self._counted = 0.0
         self.loop: LoopView | None = None
@@ -76,6 +79,44 @@ class Runner:
         self._last_figures: dict[str, float] = {}
         self._clock = 0.0
         self._flush_at = 0.0
+        self.speed = Speed(trainer.done)
+        self.watch = Watch(trainer, dataset, model_spec)
+        self.kept = Kept()
+        self.kept.offer(trainer.done, trainer.state)
+
+    @classmethod
+    def branched(
+        cls,
+        other: Runner,
+        trainer: Trainer,
+        run: int,
+        figures: dict[str, float],
+        publish: Callable[[Epochs | Update], None],
+    ) -> Runner:
+        """A run that goes on from `other` as it stood, which `trainer` holds; `figures` are those of its last epoch."""
+        runner = cls(trainer, other.dataset, other.model_spec, run, other.view.pace, publish)
+        epoch, best = trainer.done, trainer.best
+        runner.kept = other.kept.until(epoch)
+        runner.watch.walked = copy.deepcopy(other.watch.walked)
+        runner._held = epoch, figures
+        runner._last_figures = figures
+        runner.view = replace(
+            runner.view,
+            state="paused" if epoch < trainer.spec.epochs else "finished",
+            epoch=epoch,
+            initial=other.view.initial,
+            parameters={name: value for name, value in figures.items() if name not in RECORDED},
+            learning_rate=trainer.learning_rate,
+            lr_changes=tuple(change for change in other.view.lr_changes if change[0] < epoch),
+            grad_norm=figures["grad_norm"],
+            train_loss=figures["train_loss"],
+            val_loss=figures.get("val_loss"),
+            best_epoch=best[0] if best is not None else None,
+            best_loss=best[1] if best is not None else None,
+            parent=other.view.run,
+            parent_epoch=epoch,
+        )
+        return runner
 
     def _first_view(self, run: int, pace: float | None) -> TrainingView:
         initial = self.trainer.tracked.read()
@@ -142,26 +183,31 @@ class Runner:
         """Can more epochs be added, as if they had been asked for from the start?"""
         return not self.trainer.ended and self.view.spec.scheduler != "cosine"  # which ends with the last epoch
 
-    def tracked_at(self, epoch: int) -> dict[str, float]:
-        """The tracked values after `epoch` (from 0; -1 is before the first) of a model that has no others.
-
-        Raises WorkflowError where they are not all of the model, or not kept.
-        """
-        trainer = self.trainer
-        names = trainer.tracked.names
-        if len(names) != sum(parameter.numel() for parameter in trainer.model.parameters()):
-            message = "of a model of this size not every weight is kept after every epoch."
-            raise WorkflowError("Not kept", message, "Look at it as it is now.")
-        if epoch == -1:
-            return self.view.initial
-        found = self._store.read(self._record, epoch, epoch + 1) if self._store is not None and self._record else {}
-        if not 0 <= epoch < self.view.epoch or not all(len(found.get(name, ())) == 1 for name in names):
-            raise WorkflowError("Not kept", f"nothing is kept of epoch {epoch:,}.", "Ask for one that was trained.")
-        return {name: found[name][0] for name in names}
-
     def record(self, store: Store | None) -> None:
         """Let every epoch go to `store`, as a run of its own."""
         self._store = store
+
+    def publish_to(self, publish: Callable[[Epochs | Update], None]) -> None:
+        """Let another one get what is published from now on."""
+        self._publish = publish
+
+    def read(self, start: int, stop: int) -> dict[str, Sequence[float]]:
+        """What is recorded of the epochs `start` to `stop` (exclusive): a column a series; empty without a store."""
+        if self._store is None or not self._record or not self._store.flush(WAIT):
+            return {}
+        return dict(self._store.read(self._record, start, stop))
+
+    def copy_record(self, other: Runner) -> None:
+        """Let the record begin with that of `other`, which this run goes on from."""
+        if self._store is not None and other._record:
+            series = list(other.read(0, 1))
+            self._begin_record(series)
+            self._store.copy(other._record, self.view.epoch, self._record)
+
+    def recorded(self, epoch: int) -> dict[str, float]:
+        """The figures of one epoch as they were recorded; empty where they cannot be had."""
+        columns = self.read(epoch, epoch + 1) if epoch >= 0 else {}
+        return {name: column[0] for name, column in columns.items() if len(column)}
 
     @property
     def running(self) -> bool:
@@ -217,27 +263,37 @@ class Runner:
         changes = (*earlier, (first, learning_rate))
         self.view = replace(self.view, learning_rate=self.trainer.learning_rate, lr_changes=changes)
 
+    def finish(self, reason: str) -> None:
+        """End the run as it stands, between two epochs; `extend` and `begin` can still go on with it."""
+        self._change("finished", reason)
+
+    def discard(self) -> None:
+        """Forget what was recorded of the run."""
+        if self.running:
+            self._change("paused")
+        if self._store is not None and self._record:
+            self._store.delete(self._record)
+
     def fail(self, reason: str) -> None:
         """End the run for good: in the middle of an epoch, whose weights belong to no figures."""
         self._pending = 0
         self._change("failed", f"the run failed: {reason}")
 
-    def advance(self, inbox: Calls) -> None:
-        """Train until something waits in `inbox` or the run is over; what was done by then has been published."""
-        self._clock = time.monotonic()
-        self._flush_at = max(self._flush_at, self._clock)
+    def advance(self, inbox: Inbox, until: float = math.inf) -> None:
+        """Train until something waits in `inbox`, the run is over, or `until` (as time.monotonic() counts).
+
+        What was done by then has been published.
+        """
         with self._guarded():
-            while self.running and not inbox.waiting:
+            while self.running and not inbox.waiting and time.monotonic() < until:
                 self._next(inbox)
             self._flush()
             if self.trainer.batch != self.view.batch:
                 self._look()
-        self._count_time()
 
     def next_line(self) -> None:
         """Run the next line of the loop, and be paused; the epoch is published where it is over by that."""
         devices.set_threads(self.view.spec.batch_size or len(self.dataset.X))
-        self._clock = time.monotonic()
         self._change("paused")
         with self._guarded():
             self.trainer.next_line()
@@ -246,11 +302,24 @@ class Runner:
             self._flush()
             self._look()
         self.loop = self.trainer.loop
-        self._count_time()
+
+    def train_to(self, epoch: int, inbox: Inbox) -> None:
+        """Come up to `epoch` epochs at no pace, as a lane of a race does; less far where something waits in `inbox`."""
+        if not self.running:
+            self.begin(None)
+        with self._guarded():
+            while self.running and self.trainer.done < min(epoch, self._last) and not inbox.waiting:
+                if self.trainer.advance(lambda: inbox.waiting):
+                    self._pending += 1
+                if self.trainer.ended:
+                    break
+            self._flush()
 
     @contextlib.contextmanager
     def _guarded(self) -> Iterator[None]:
-        """Whatever goes wrong in a training ends it with one sentence, and keeps what was done by then."""
+        """Count the time of what is done within; whatever goes wrong ends the run with one sentence."""
+        self._clock = time.monotonic()
+        self._flush_at = max(self._flush_at, self._clock)
         try:
             with explained():
                 yield
@@ -261,6 +330,7 @@ class Runner:
             log.exception("run %d failed", self.view.run)
             self._save_what_was_done()
             self.fail(explain(error))
+        self._count_time()
 
     def _save_what_was_done(self) -> None:
         """Publish the epochs that were complete before something broke, as far as the device still gives them."""
@@ -271,7 +341,7 @@ class Runner:
             self.trainer.break_off()
             self._look()
 
-    def _next(self, inbox: Calls) -> None:
+    def _next(self, inbox: Inbox) -> None:
         """An epoch or a part of it, or a wait for it to be due."""
         begun = time.monotonic()
         delay = 0.0 if self.trainer.batch else self._pace.wait(begun)
@@ -296,7 +366,7 @@ class Runner:
         if self._steps == 0:
             self.pause()
 
-    def _train(self, inbox: Calls) -> None:
+    def _train(self, inbox: Inbox) -> None:
         """Train to the end of the epoch, up to a command, or so far that there is something new to show of a long one.
 
         What is shown of an epoch under way waits for nothing: while figures of others do, its end comes first.
@@ -331,7 +401,6 @@ class Runner:
         now, position = self._count_time(), self._position
         rate = self._meter.mark(now, position) if self.running else 0.0
         capacity = self._capacity.mark(self._worked, position - self._counted)
-        self.rates.note(self.view.elapsed, position)
         self.view = replace(self.view, rate=rate, capacity=capacity)
         self._worked, self._counted = 0.0, position
 
@@ -367,11 +436,14 @@ class Runner:
             gradients=self.trainer.gradients(),
             **self._prediction(),
         )
-        self.view = replace(self.view, findings=self.watch.note(series, self.view))
         self._flush_at = time.monotonic() + CHUNK
+        self.view = replace(self.view, findings=self.watch.note(series, self.view))
+        self.speed.note(self.view.elapsed, epoch)
         self._keep(start, series)
         self._see_whether_it_ends(start, series)
         self._publish(Epochs(start=start, series=series, training=self.view))
+        if not self.trainer.ended:
+            self.kept.offer(self.trainer.done, self.trainer.state)
 
     def _hold(self, start: int, series: dict[str, list[float]]) -> None:
         """Remember the figures of the last epoch that is behind the weights which the model holds now."""
@@ -421,10 +493,14 @@ class Runner:
         if self._store is None:
             return
         if not self._record:
-            workflow = WorkflowSpec(data=self.dataset.spec, model=self.model_spec, train=self.view.spec)
-            self._record = self._store.begin(workflow.to_toml(), list(series))
-            self._store.set_state(self._record, self.view.state)
+            self._begin_record(list(series))
         self._store.append(self._record, start, series)
+
+    def _begin_record(self, series: list[str]) -> None:
+        assert self._store is not None
+        workflow = WorkflowSpec(data=self.dataset.spec, model=self.model_spec, train=self.view.spec)
+        self._record = self._store.begin(workflow.to_toml(), series)
+        self._store.set_state(self._record, self.view.state)
 
     def _count_time(self) -> float:
         now = time.monotonic()

@@ -9,38 +9,44 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
 import msgspec
 import torch
 from msgspec.structs import replace
+from torch import nn
 
 from workflow_core.engine import results
-from workflow_core.engine.errands import Errand
-from workflow_core.engine.faults import FAULTS, problem_of
+from workflow_core.engine.faults import mended
 from workflow_core.engine.files import absolute
-from workflow_core.engine.inbox import Calls
+from workflow_core.engine.inbox import Inbox
 from workflow_core.engine.material import Made, Material
+from workflow_core.engine.past import Branching, LookingBack
 from workflow_core.engine.progress import RESULTS, Progress
+from workflow_core.engine.race import LANES, Race
 from workflow_core.engine.runner import Runner
-from workflow_core.engine.speed import SpeedReader
+from workflow_core.engine.slow import Slow
 from workflow_core.engine.subject import Subject
-from workflow_core.engine.surfaces import SurfaceReader
+from workflow_core.engine.surfaces import AfterThat, map_surface
 from workflow_core.errors import WorkflowError
-from workflow_core.history import HistoryData
+from workflow_core.history import History, HistoryData
 from workflow_core.protocol import (
+    Adopt,
     Answer,
+    Branch,
     BuildModel,
     Command,
     EngineView,
     Epochs,
     Evaluate,
+    Extend,
     FileAnswer,
     Inspect,
     InspectTable,
     Load,
+    LookBack,
     MakeData,
     NextLine,
     Pause,
@@ -53,12 +59,14 @@ from workflow_core.protocol import (
     SetLearningRate,
     SetPace,
     SetTraining,
+    StartRace,
+    Stop,
     TrainingView,
     Update,
 )
-from workflow_core.specs import DataSpec, ModelSpec, TrainSpec
-from workflow_core.steps import load, tables, train
-from workflow_core.steps.custom import explained
+from workflow_core.specs import MAX_EPOCHS, DataSpec, ModelSpec, TrainSpec
+from workflow_core.steps import linear, load, tables, train
+from workflow_core.steps.surface import Surfaces
 from workflow_core.store import Store
 
 log = logging.getLogger(__name__)
@@ -104,14 +112,18 @@ class Session:
         self._runs = 0
         self._runner: Runner | None = None
         self._runner_made: Made | None = None
+        self._race: Race | None = None
+        self._surfaces = Surfaces()
         self._saved: tuple[int, int, int] | None = None
         self._loaded: load.Loaded | None = None
-        self._surfaces = SurfaceReader()
-        self._speed = SpeedReader()
 
     @property
     def running(self) -> bool:
         """Is a training under way, so that `advance` is to be called?"""
+        return self._training or (self._race is not None and self._race.running)
+
+    @property
+    def _training(self) -> bool:
         return self._runner is not None and self._runner.running
 
     @property
@@ -119,12 +131,15 @@ class Session:
         """Would epochs of training be gone if the engine ended now?"""
         return self._runner is not None and self._runner.begun and self._runner.place != self._saved
 
-    def advance(self, inbox: Calls) -> None:
-        """Train until something waits in `inbox` or the run stands still."""
+    def advance(self, inbox: Inbox, until: float = math.inf) -> None:
+        """Train until something waits in `inbox`, the run stands still, or `until` as time.monotonic() counts."""
+        if self._race is not None and self._race.running:
+            self._race.advance(inbox, until)
+            return
         runner = self._runner
         assert runner is not None
         with self._trained_further(runner):
-            runner.advance(inbox)
+            runner.advance(inbox, until)
         self._show(Update(training=runner.view) if not runner.running else Update())
 
     @contextlib.contextmanager
@@ -143,26 +158,12 @@ class Session:
             self._runner.fail("a fault of the engine's own")
             self._show(Update(training=self._runner.view))
 
-    def handle(self, command: Command) -> Answer | Errand:
-        """Carry out one command, or set out on one that takes long. Raises WorkflowError for what the user can mend."""
-        with self._translated(command):
-            answer = self._handle(command)
-        return self._guarded(command, answer) if isinstance(answer, Generator) else answer
+    def handle(self, command: Command) -> Answer | Slow:
+        """Carry out one command, or begin to. Raises WorkflowError for what the user can mend."""
+        with mended(type(command).__name__):
+            return self._handle_in_race(command) if self._race is not None else self._handle(command)
 
-    @contextlib.contextmanager
-    def _translated(self, command: Command) -> Iterator[None]:
-        try:
-            with explained():
-                yield
-        except FAULTS as error:
-            log.exception("%s failed", type(command).__name__)
-            raise problem_of(error) from error
-
-    def _guarded(self, command: Command, errand: Errand) -> Errand:
-        with self._translated(command):
-            return (yield from errand)
-
-    def _handle(self, command: Command) -> Answer | Errand:
+    def _handle(self, command: Command) -> Answer | Slow:
         match command:
             case MakeData(spec=spec):
                 self._make_data(self._placed(spec) if spec else self._material.data_spec, anew=True)
@@ -178,6 +179,22 @@ class Session:
                 self._next_line()
             case Pause():
                 self._pause()
+            case Stop(keep=keep):
+                self._stop(keep)
+            case Extend(epochs=epochs):
+                self._extend(epochs)
+            case StartRace(lanes=lanes):
+                self._start_race(lanes)
+            case Adopt(run=run):
+                self._adopt(run)
+            case ReadSurface():
+                return self._read_surface(command)
+            case ReadSpeed():
+                return self._read_speed()
+            case LookBack(epoch=epoch):
+                return self._look_back(epoch)
+            case Branch(epoch=epoch):
+                return Branching(self._begun_run("go on from"), epoch, self._begin_branch)
             case SetPace(pace=pace):
                 self._set_pace(pace)
             case Reset():
@@ -186,10 +203,6 @@ class Session:
                 return tables.inspect(absolute(path, self._files), header)
             case Inspect(path=path):
                 return FileAnswer(file=load.inspect(absolute(path, self._files)))
-            case ReadSurface():
-                return self._read_surface(command)
-            case ReadSpeed():
-                return self._read_speed()
             case Evaluate():
                 self._evaluate()
             case Predict():
@@ -354,6 +367,212 @@ class Session:
             self._runner.pause()
             self._show(Update(training=self._runner.view))
 
+    def _stop(self, keep: bool) -> None:
+        runner = self._begun_run("stop")
+        if not keep:
+            self._discard()
+            return
+        if runner.view.state not in ("ready", "running", "paused"):
+            raise _over(runner.view)
+        runner.finish("stopped by hand")
+        self._progress.done("train", runner.view.reason)
+        self._show(Update(training=runner.view))
+
+    def _discard(self) -> None:
+        """The run and its record are gone; what is there is the untrained model."""
+        runner, fresh = self._runner, None
+        if not self._stale:
+            fresh = self._material.fresh_model(self._train_spec)
+        assert runner is not None
+        runner.discard()
+        update = self._material.take_fresh(fresh) if fresh is not None else Update()
+        self._runner = self._runner_made = None
+        self._progress.reopen("train")
+        self._progress.outdate(RESULTS, "the run was discarded")
+        self._show(replace(update, training=None, history=None))
+
+    def _extend(self, epochs: int) -> None:
+        runner = self._begun_run("extend")
+        view = runner.view
+        if view.state in ("diverged", "failed"):
+            raise _over(view)
+        if not runner.extensible:
+            why = "a cosine schedule ends with its last epoch" if not runner.trainer.ended else view.reason
+            raise WorkflowError("This run takes no more epochs", f"{why}.", "Set more epochs, and reset.")
+        total = (view.epoch if view.state == "finished" else view.spec.epochs) + epochs
+        if epochs < 1 or total > MAX_EPOCHS:
+            raise WorkflowError(
+                "Not a number of epochs", f"{epochs:,} more cannot be run.", f"{MAX_EPOCHS:,} in all are the most."
+            )
+        longer = replace(view.spec, epochs=total)
+        if self._train_spec == view.spec:
+            self._train_spec = longer
+        runner.extend(longer)
+        self._progress.reopen("train")
+        runner.begin(None)
+        self._show(Update(training=runner.view, train_spec=self._train_spec))
+
+    # a race
+
+    def _start_race(self, specs: tuple[TrainSpec, ...]) -> None:
+        least, most = LANES
+        if not least <= len(specs) <= most:
+            raise WorkflowError("Not a race", f"{len(specs)} trainings are no race.", f"Ask for {least} to {most}.")
+        self._pause()
+        self._build_model(self._material.model_spec)
+        dataset, model_spec = self._material.dataset, self._material.model_spec
+        assert dataset is not None
+        first = self._runs + (self._runner is None or self._runner.begun)
+        lanes = []
+        for number, spec in enumerate(specs, start=first):
+            model = self._material.fresh_model(spec).model
+            trainer = train.Trainer(model, dataset, spec)
+            lane = Runner(trainer, dataset, model_spec, number, None, self._publish_progress)
+            lane.record(self._store)
+            lanes.append(lane)
+        self._runs = first + len(lanes) - 1
+        self._race = Race(first, lanes, self._pace, self._publish)
+        self._race.begin()
+        self._show(Update(race=self._race.view))
+
+    def _handle_in_race(self, command: Command) -> Answer | Slow:
+        """Carry out a command while there is a race.
+
+        What begins something else ends a race that is over, and is refused while it is under way.
+        """
+        race = self._race
+        assert race is not None
+        match command:
+            case Run() if not race.over:
+                race.begin()
+            case Pause():
+                race.pause()
+            case SetPace(pace=pace):
+                self._set_pace(pace)
+                race.set_pace(pace)
+            case Stop(keep=keep):
+                if not race.over:
+                    race.stop("stopped by hand")
+                if not keep:
+                    race.discard()
+                    self._end_race()
+            case Run() | NextLine() | Reset() | MakeData() | BuildModel() | Extend() | Branch() | StartRace() if (
+                race.over
+            ):
+                self._end_race()
+                return self._handle(command)
+            case Run() | NextLine() | Reset() | MakeData() | BuildModel() | Extend() | Branch() | StartRace():
+                raise WorkflowError(
+                    "A race is under way",
+                    "a race is under way, and this would change what it is about.",
+                    "Let it run to its end, or stop it.",
+                )
+            case _:
+                return self._handle(command)
+        self._show(Update(race=self._race.view if self._race is not None else None))
+        return None
+
+    def _end_race(self) -> None:
+        """Its lanes are kept as runs; there is no race any more."""
+        self._race = None
+        self._show(Update(race=None))
+
+    def _adopt(self, run: int) -> None:
+        race = self._race
+        found = [
+            (lane, history)
+            for lane, history in (zip(race.lanes, race.histories, strict=True) if race is not None else ())
+            if lane.view.run == run
+        ]
+        if race is None or not found:
+            raise WorkflowError("Not in this race", f"run {run} is no lane of a race that is there.")
+        lane, history = found[0]
+        if not lane.view.epoch:
+            raise WorkflowError("Nothing to go on with", f"run {run} has no epoch yet.", "Let the race run first.")
+        race.pause()
+        race.stop("the race was ended for another lane")
+        lane.publish_to(self._publish_progress)
+        lane.set_pace(self._pace)
+        self._race, self._runner, self._runner_made = None, lane, self._material.made
+        self._train_spec = lane.view.spec
+        self._material.take(lane.dataset, lane.trainer.model)
+        self._progress.reopen("train")
+        if lane.view.state in ("finished", "diverged", "failed"):
+            self._progress.done("train", lane.view.reason)
+        self._progress.outdate(RESULTS, "a lane of the race was taken on")
+        self._show(
+            Update(race=None, train_spec=lane.view.spec, training=lane.view, history=history.to_data(), loop=None)
+        )
+
+    # looking
+
+    def _read_surface(self, command: ReadSurface) -> Answer | Slow:
+        """The map for the run that is there, or for the untrained model."""
+        material, runner = self._material, self._runner
+        if runner is None:
+            self._build_model(material.model_spec)
+            model, dataset = material.model, material.dataset
+            assert model is not None
+            assert dataset is not None
+            linear_model = linear.degree_of(material.model_spec) > 0
+            rows = dataset.inputs("train")
+            return map_surface(self._surfaces, command, model, rows, self._train_spec, linear=linear_model)
+
+        def of(model: nn.Module) -> Slow:
+            return map_surface(
+                self._surfaces,
+                command,
+                model,
+                (runner.trainer.batches.X, runner.trainer.batches.y),
+                runner.view.spec,
+                run=runner.view.run,
+                linear=linear.degree_of(runner.model_spec) > 0,
+                walked=runner.watch.walked,
+                kept=runner.kept,
+            )
+
+        if command.epoch is None:
+            return of(runner.trainer.model)
+        past = LookingBack(runner, command.epoch)
+        return AfterThat(past, lambda: of(past.model))
+
+    def _read_speed(self) -> Answer:
+        if self._runner is None:
+            raise WorkflowError("No run", "there is no run whose speed could be told.", "Start one first.")
+        return self._runner.speed.answer(self._runner.trainer, self._runner.view)
+
+    def _look_back(self, epoch: int) -> Slow:
+        if self._runner is None:
+            raise WorkflowError("No run", "there is no run to look back at.", "Start one first.")
+        return LookingBack(self._runner, epoch)
+
+    def _begin_branch(self, other: Runner, trainer: train.Trainer, history: History, figures: dict[str, float]) -> None:
+        """Go on as a new run from another one, as it stood after some epoch."""
+        if other is not self._runner or self._stale:
+            raise WorkflowError("Another run is there by now", "what was to go on is not the run that is there.")
+        self._pause()
+        self._runs += 1
+        runner = Runner.branched(other, trainer, self._runs, figures, self._publish_progress)
+        runner.record(self._store)
+        runner.copy_record(other)
+        self._runner = runner
+        self._material.take(other.dataset, trainer.model)
+        self._progress.reopen("train")
+        if runner.view.state == "finished":
+            self._progress.done("train", runner.view.reason)
+        self._progress.outdate(RESULTS, "a new run was begun")
+        self._show(Update(training=runner.view, history=history.to_data()))
+
+    def _begun_run(self, what: str) -> Runner:
+        """The run that is there. Raises WorkflowError where there is none with an epoch, or it is stale."""
+        if self._runner is None or not self._runner.view.epoch:
+            raise WorkflowError("No run", f"there is no run to {what}.", "Start one first.")
+        if self._stale and what != "stop":
+            raise WorkflowError(
+                "The training is out of date", f"{self._progress.view().reasons['train']}.", "Run it anew."
+            )
+        return self._runner
+
     def _set_pace(self, pace: float | None) -> None:
         if pace is not None and not (math.isfinite(pace) and pace >= 1):
             raise WorkflowError("Not a pace", f"{pace:g} epochs a second is not a pace.", "Ask for 1 or more.")
@@ -367,17 +586,6 @@ class Session:
             self._build_model(self._material.model_spec)
             self._progress.outdate(RESULTS, "the training was reset")
             self._new_run()
-
-    def _read_surface(self, command: ReadSurface) -> Errand:
-        if self._runner is not None:
-            return self._surfaces.of_run(command, self._runner)
-        self._build_model(self._material.model_spec)
-        return self._surfaces.of_model(command, self._subject())
-
-    def _read_speed(self) -> Errand:
-        if self._runner is None:
-            raise WorkflowError("No run", "there is no run whose speed could be told.", "Run a training first.")
-        return self._speed.of_run(self._runner)
 
     # steps 4 to 6
 
@@ -451,9 +659,8 @@ def _over(view: TrainingView) -> WorkflowError:
         mend = "Reset to train with the learning rate of the settings." if view.lr_changes else view.advice
         return WorkflowError("This run has diverged", f"{view.reason}; further epochs would not mend it.", mend)
     if view.epoch < view.spec.epochs:
-        return WorkflowError(
-            "This run is finished", f"{view.reason}.", "Set more patience, or other settings, and run anew; or reset."
-        )
+        more = "Extend it" if view.held is None else "Set more patience, or other settings, and run anew"
+        return WorkflowError("This run is finished", f"{view.reason}.", f"{more}; or reset.")
     return WorkflowError(
         "This run is finished",
         f"all {view.spec.epochs:,} epochs are done.",

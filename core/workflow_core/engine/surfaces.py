@@ -1,72 +1,97 @@
-"""The loss surface as a UI asks for it: of the run that is there, or of the model that nobody has trained."""
+"""The loss surface for a screen: which model it is of, and the way from a question to the work that answers it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Callable
 
 from torch import Tensor, nn
 
-from workflow_core.engine.errands import Errand
-from workflow_core.engine.runner import Runner
-from workflow_core.engine.subject import Subject
-from workflow_core.errors import WorkflowError
-from workflow_core.protocol import ReadSurface, SurfaceAnswer
-from workflow_core.specs import ModelSpec, TrainSpec
-from workflow_core.steps import linear
-from workflow_core.steps.plane import Plane
-from workflow_core.steps.scalars import find
-from workflow_core.steps.surface import Ask, Surfaces, Walked
+from workflow_core.engine.slow import Slow
+from workflow_core.engine.travel import Kept
+from workflow_core.protocol import Answer, ReadSurface, SurfaceAnswer
+from workflow_core.specs import TrainSpec
+from workflow_core.steps.plane import Plane, Work
+from workflow_core.steps.scalars import Scalar, find
+from workflow_core.steps.surface import Ask, Surface, Surfaces, Walked
 
 
-class SurfaceReader:
-    """Sets out to answer `ReadSurface`; what was mapped lately is kept for the next time."""
+class Mapping:
+    """The work of one map, in pieces."""
 
-    def __init__(self) -> None:
-        self._surfaces = Surfaces()
+    def __init__(self, work: Work[Surface], answer: Callable[[Surface], SurfaceAnswer]) -> None:
+        self._work, self._answer = work, answer
+        self._surface: Surface | None = None
 
-    def of_run(self, command: ReadSurface, runner: Runner) -> Errand:
-        """The surface that the run walks on, from where it is now or was after the epoch that is asked for."""
-        values = runner.tracked_at(command.epoch) if command.epoch is not None else {}
-        trainer, view = runner.trainer, runner.view
-        rows = trainer.batches.X, trainer.batches.y
-        walked = runner.watch.walked
-        return self._set_out(command, view.run, trainer.model, runner.model_spec, rows, view.spec, walked, values)
+    def advance(self, until: float) -> bool:
+        """Pieces of it, at least one."""
+        try:
+            next(self._work)
+            while time.monotonic() < until:
+                next(self._work)
+        except StopIteration as done:
+            self._surface = done.value
+            return True
+        return False
 
-    def of_model(self, command: ReadSurface, subject: Subject) -> Errand:
-        """That of a model before any training."""
-        if command.epoch is not None:
-            raise WorkflowError("No run", "there is no run that could be looked back on.", "Run a training first.")
-        rows = subject.dataset.inputs("train")
-        return self._set_out(command, 0, subject.model, subject.model_spec, rows, subject.train_spec, Walked({}), {})
+    def answer(self) -> Answer:
+        """The map."""
+        assert self._surface is not None
+        return self._answer(self._surface)
 
-    def _set_out(
-        self,
-        command: ReadSurface,
-        run: int,
-        model: nn.Module,
-        model_spec: ModelSpec,
-        rows: tuple[Tensor, Tensor],
-        spec: TrainSpec,
-        walked: Walked,
-        values: Mapping[str, float],
-    ) -> Errand:
-        x, y = find(model, command.x), find(model, command.y)
-        if x == y:
-            raise WorkflowError("One parameter", f"{command.x} and {command.y} are the same.", "Choose two.")
-        ask = Ask(
-            columns=command.columns,
-            rows=command.rows,
-            x_range=command.x_range,
-            y_range=command.y_range,
-            walked=(walked.span(command.x), walked.span(command.y)),
-            limit=walked.limit,
-            linear=linear.degree_of(model_spec) > 0 and spec.loss == "mse",
-        )
-        plane = Plane(model, rows, spec, x, y, {find(model, name): value for name, value in values.items()})
-        return self._answer(command, run, plane, ask)
 
-    def _answer(self, command: ReadSurface, run: int, plane: Plane, ask: Ask) -> Errand:
-        surface = yield from self._surfaces.work(plane, ask)
+class AfterThat:
+    """Work that can begin once other work is done."""
+
+    def __init__(self, first: Slow, then: Callable[[], Slow]) -> None:
+        self._first, self._then = first, then
+        self._second: Slow | None = None
+
+    def advance(self, until: float) -> bool:
+        """A slice of what is to be done next."""
+        if self._second is None:
+            if not self._first.advance(until):
+                return False
+            self._second = self._then()
+        return self._second.advance(until)
+
+    def answer(self) -> Answer:
+        """That of the second."""
+        assert self._second is not None
+        return self._second.answer()
+
+
+def map_surface(
+    surfaces: Surfaces,
+    command: ReadSurface,
+    model: nn.Module,
+    rows: tuple[Tensor, Tensor],
+    spec: TrainSpec,
+    *,
+    run: int = 0,
+    linear: bool = False,
+    walked: Walked | None = None,
+    kept: Kept | None = None,
+) -> Mapping:
+    """The work that answers `command` for `model`, its training rows on the same device.
+
+    `linear` says that the model is linear in its parameters. Raises WorkflowError for what is no number of the model.
+    """
+    x, y = find(model, command.x), find(model, command.y)
+    plane = Plane(model, rows, spec, x, y)
+    ask = Ask(
+        command.columns,
+        command.rows,
+        command.x_range,
+        command.y_range,
+        walked=(walked.span(command.x), walked.span(command.y)) if walked is not None else (None, None),
+        limit=walked.limit if walked is not None else float("inf"),
+        linear=linear and spec.loss == "mse",
+    )
+    tracked = walked is not None and walked.span(command.x) is not None and walked.span(command.y) is not None
+    path = () if tracked or kept is None else _path(kept, x, y)
+
+    def answer(surface: Surface) -> SurfaceAnswer:
         return SurfaceAnswer(
             run=run,
             x=command.x,
@@ -79,4 +104,12 @@ class SurfaceReader:
             minimum=surface.minimum,
             minimum_loss=surface.minimum_loss,
             minimum_is=surface.minimum_is,
+            path=path,
         )
+
+    return Mapping(surfaces.work(plane, ask), answer)
+
+
+def _path(kept: Kept, x: Scalar, y: Scalar) -> tuple[tuple[int, float, float], ...]:
+    """Where two numbers of the model were in the states that are kept."""
+    return tuple((epoch, x.read(state["model"]), y.read(state["model"])) for epoch, state in kept)

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import logging
+import math
 import threading
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from msgspec.structs import replace
 
-from workflow_core.engine.errands import Errands, Turn
 from workflow_core.engine.inbox import Inbox, Job
+from workflow_core.engine.slow import Slow
 from workflow_core.errors import Problem, WorkflowError
-from workflow_core.protocol import EngineView, Epochs, Update
+from workflow_core.protocol import Answer, EngineView, Epochs, Update
 from workflow_core.store import Store
 
 if TYPE_CHECKING:
@@ -23,12 +25,20 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+SLICE = 0.01
+"""Seconds that a slow command and the training take in turns."""
+
+
+class _Failed(NamedTuple):
+    """Why a command was not carried out."""
+
+    problem: Problem
+
 
 class Worker(threading.Thread):
     """Carries out what comes through `inbox` until that is closed; `publish` is called from this thread.
 
-    A command that goes wrong is answered, and the thread lives on; one that takes long is answered when it is done, and
-    holds up neither training nor other commands. Where torch cannot be loaded the engine's state
+    A command that goes wrong is answered, and the thread lives on. Where torch cannot be loaded the engine's state
     becomes `failed` and every command is answered with that.
     """
 
@@ -47,7 +57,8 @@ class Worker(threading.Thread):
         self._publish = publish
         self._files = files
         self._store = store
-        self._errands = Errands(self._fault)
+        self._slow: list[tuple[Job, Slow]] = []
+        self._faults: Callable[[str], contextlib.AbstractContextManager[None]]
 
     @property
     def unsaved(self) -> bool:
@@ -71,16 +82,18 @@ class Worker(threading.Thread):
         while not self._inbox.closed:
             session = self.session
             assert session is not None
-            if (job := self._inbox.get(block=not session.running and not self._errands)) is not None:
-                self._carry_out(session, job)
-            else:
-                self._errands.work(self._inbox)
-                if session.running:
-                    self._advance(session)
+            if (job := self._inbox.get(block=not (session.running or self._slow))) is not None:
+                self._begin(session, job)
+                continue
+            if self._slow:
+                self._work_slowly()
+            if session.running:
+                self._advance(session)
 
     def _load(self) -> None:
         begun = time.monotonic()
         module = importlib.import_module("workflow_core.engine.session")
+        self._faults = importlib.import_module("workflow_core.engine.faults").mended
         self.session = module.Session(self._publish, self._files, self._store)
         view = module.describe(self._view)
         self._publish(Update(engine=replace(view, load_seconds=time.monotonic() - begun)))
@@ -88,23 +101,48 @@ class Worker(threading.Thread):
         # in a thread of its own: the first commands need not wait for what only the first run needs
         threading.Thread(target=module.warm_up, name="warm-up", daemon=True).start()
 
-    def _carry_out(self, session: Session, job: Job) -> None:
+    def _begin(self, session: Session, job: Job) -> None:
+        """Carry out a command and reply, or put it among the slow ones."""
+        result = self._try(job, lambda: session.handle(job.command))
+        if isinstance(result, _Failed):
+            job.reply(result.problem, None)
+        elif isinstance(result, Answer):
+            job.reply(None, result)
+        else:
+            self._slow.append((job, result))
+
+    def _work_slowly(self) -> None:
+        """A slice of the slow command that came first."""
+        job, slow = self._slow[0]
+        until = time.monotonic() + SLICE
+
+        def work() -> Answer | Slow:
+            with self._faults(type(job.command).__name__):
+                return slow.answer() if slow.advance(until) else slow
+
+        result = self._try(job, work)
+        if result is slow:
+            return
+        del self._slow[0]
+        if isinstance(result, _Failed):
+            job.reply(result.problem, None)
+        else:
+            assert isinstance(result, Answer)
+            job.reply(None, result)
+
+    def _try(self, job: Job, work: Callable[[], Answer | Slow]) -> Answer | Slow | _Failed:
         try:
-            answer = session.handle(job.command)
+            return work()
         except WorkflowError as error:
-            job.reply(error.problem, None)
+            return _Failed(error.problem)
         except Exception as error:
             log.exception("%s failed", type(job.command).__name__)
-            job.reply(self._fault(error), None)
-        else:
-            if isinstance(answer, Generator):
-                self._errands.add(answer, job.reply)
-            else:
-                job.reply(None, answer)
+            return _Failed(self._fault(error))
 
     def _advance(self, session: Session) -> None:
+        until = time.monotonic() + SLICE if self._slow else math.inf
         try:
-            session.advance(Turn(self._inbox) if self._errands else self._inbox)
+            session.advance(self._inbox, until)
         except Exception:
             # the runner ends a run that fails; what comes here is our own mistake, and must not repeat for ever
             log.exception("training failed")

@@ -124,6 +124,9 @@ __all__ = [
 ]
 
 
+_LEFT = "# weight_decay = 0.0  # without it the optimizer's own: 0.01 for adamw, 0 for the others\n"
+
+
 class WorkflowSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Everything one run is made of: data, model and training."""
 
@@ -132,8 +135,12 @@ class WorkflowSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     train: TrainSpec = TrainSpec()
 
     def to_toml(self) -> str:
-        """The complete spec as TOML text; `from_toml` reads it back equal. TOML has no None: it is left out."""
-        return tomli_w.dumps(_without_none(msgspec.to_builtins(self)))
+        """The complete spec as TOML text; `from_toml` reads it back equal.
+
+        TOML has no None: a weight decay that is left to the optimizer stands in a comment, at the end of its table.
+        """
+        text = tomli_w.dumps(_without_none(msgspec.to_builtins(self)))
+        return text if self.train.weight_decay is not None else f"{text}{_LEFT}"
 
     @classmethod
     def from_toml(cls, text: str) -> WorkflowSpec:

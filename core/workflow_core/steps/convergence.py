@@ -50,23 +50,23 @@ def convergence(
     if train_spec.loss != "mse" or linear.decay(train_spec):
         return _neighbour(model, spec, dataset, train_spec, held, reference)
     if not reference.closed_form:
-        return _by_loss(model, spec, dataset)
+        return _by_loss(model, spec, dataset, train_spec, reference)
     if reference.loss is None:
         return "No verdict: the squares of y, and with them the loss, lie beyond float64; standardise the data."
-    far, name = max(_distances(held, spec, dataset, reference))
+    far, name, relative = max(_distances(held, spec, dataset, reference))
     exact = reference.closed_form[name]
-    apart = f"{abs(held[name] - exact):.2g}" + (f" ({abs(held[name] / exact - 1):.2g} of it)" if exact else "")
+    apart = f"{abs(held[name] - exact):.2g}" + (f" ({abs(held[name] / exact - 1):.2g} of it)" if relative else "")
     excess = max(_loss(model, dataset) - reference.loss, 0.0)
     above = _above(dataset, excess, reference.loss)
     # for least squares the excess is the mean square of how far the predictions are from the best
     same = excess <= _same(dataset, reference.loss)
     if same or (far <= 1 and excess <= NEAR * max(reference.loss, 1e-2 * _variance(dataset))):
         return f"Converged: {name}, the farthest from the closed form, is {apart} away from it, and {above}."
-    advice = _advice(spec, dataset, excess)
+    advice = _advice(spec, dataset, train_spec, reference, excess)
     return f"Not converged: {name} is {apart} away from the closed form, {exact:.4g}, and {above}. {advice}"
 
 
-def _by_loss(model: nn.Module, spec: ModelSpec, dataset: Dataset) -> str:
+def _by_loss(model: nn.Module, spec: ModelSpec, dataset: Dataset, train_spec: TrainSpec, reference: Reference) -> str:
     """The verdict where coefficients are not unique: any of them that give the least loss will do."""
     why = "there is no closed form, as the columns depend on one another or there are too few training rows"
     X, y = dataset.inputs("train")
@@ -78,7 +78,8 @@ def _by_loss(model: nn.Module, spec: ModelSpec, dataset: Dataset) -> str:
     above = _above(dataset, excess, least)
     if excess <= _same(dataset, least) or excess <= NEAR * max(least, 1e-2 * _variance(dataset)):
         return f"Converged: {above}. Other coefficients give the same loss: {why}."
-    return f"Not converged: {above}. {_further(dataset, excess)} Of the coefficients nothing is said: {why}."
+    advice = _unstable(train_spec, reference) or _further(dataset, train_spec, excess)
+    return f"Not converged: {above}. {advice} Of the coefficients nothing is said: {why}."
 
 
 def _neighbour(
@@ -93,7 +94,7 @@ def _neighbour(
     what = "weight decay" if train_spec.loss == "mse" else f"the {train_spec.loss} loss"
     said = f"There is no closed form of what {what} leads to"
     if reference.closed_form:
-        _, name = max(_distances(held, spec, dataset, reference))
+        _, name, _ = max(_distances(held, spec, dataset, reference))
         apart = abs(held[name] - reference.closed_form[name])
         said = f"{name} is {apart:.2g} away from the closed form of least squares, which {what} need not lead to"
     if train_spec.loss == "l1":
@@ -101,7 +102,7 @@ def _neighbour(
     part = _gradient(model, dataset, train_spec)
     rest = f"{said}; the gradient of the training loss is {part:.2g} of what it is at zero coefficients"
     if not part <= SETTLED:
-        return f"{rest}: the loss still falls, more epochs would change the coefficients."
+        return f"{rest}: it has not settled, more epochs or a smaller learning rate would change the coefficients."
     condition = _condition(spec, dataset)
     if condition >= BAD_CONDITION:
         return f"{rest}, but in a badly conditioned problem even that may be a long way: standardise the data."
@@ -128,15 +129,19 @@ def _gradient(model: nn.Module, dataset: Dataset, train_spec: TrainSpec) -> floa
 
 def _distances(
     held: dict[str, float], spec: ModelSpec, dataset: Dataset, reference: Reference
-) -> Iterator[tuple[float, str]]:
-    """For each coefficient its distance from the closed form, where 1 is as far as still counts as near."""
+) -> Iterator[tuple[float, str, bool]]:
+    """For each coefficient its distance from the closed form, where 1 is as far as still counts as near.
+
+    The last is whether that is a part of the closed form's coefficient: of one that is 0 but for rounding it cannot be.
+    """
     X, y = dataset.exact("train")
     spread = y.double().std(correction=0).item()
     sizes = [1.0, *least_squares.root_mean_squares(X, linear.degree_of(spec)).flatten().tolist()]
     for (name, value), size in zip(held.items(), sizes, strict=True):
         exact = reference.closed_form[name]
-        near = NEAR * max(abs(exact), NEAR * spread / size if size else 0.0)
-        yield abs(value - exact) / (near or 1.0), name
+        least = NEAR * spread / size if size else 0.0
+        near = NEAR * max(abs(exact), least)
+        yield abs(value - exact) / (near or 1.0), name, abs(exact) > least
 
 
 def _loss(model: nn.Module, dataset: Dataset) -> float:
@@ -164,20 +169,38 @@ def _above(dataset: Dataset, excess: float, least: float) -> str:
     return f"{which} is {excess:.2g} above the least possible, {least:.4g}"
 
 
-def _further(dataset: Dataset, excess: float) -> str:
+def _unstable(train_spec: TrainSpec, reference: Reference, better: str = "start again with a smaller one") -> str:
+    """What a training says whose steps are too long to arrive, however many there are; empty where they are not.
+
+    A schedule may shorten them in time.
+    """
+    rate, stable = train_spec.learning_rate, reference.stable_lr
+    if stable is None or rate <= stable or train_spec.scheduler not in ("none", "warmup"):
+        return ""
+    return f"The learning rate, {rate:g}, is above the largest stable one, {stable:.4g}: {better}."
+
+
+def _further(dataset: Dataset, train_spec: TrainSpec, excess: float) -> str:
     """What is to be done of a problem that more of the same would solve, unless the training has gone astray."""
-    if excess > ASTRAY * dataset.inputs("train")[1].cpu().double().square().mean().item():
+    y = dataset.inputs("train")[1]
+    if excess > ASTRAY * y.cpu().double().square().mean().item():
         return "It has gone astray: train from the start, with a smaller learning rate."
+    if 0 < train_spec.batch_size < len(y):
+        return "More epochs would bring it nearer, as far as the noise of the batches lets them."
     return "More epochs would bring it nearer."
 
 
-def _advice(spec: ModelSpec, dataset: Dataset, excess: float) -> str:
+def _advice(spec: ModelSpec, dataset: Dataset, train_spec: TrainSpec, reference: Reference, excess: float) -> str:
     condition = _condition(spec, dataset)
     if condition < BAD_CONDITION:
-        return _further(dataset, excess)
+        return _unstable(train_spec, reference) or _further(dataset, train_spec, excess)
     how = f"{condition:.1g}" if math.isfinite(condition) else "more than 1e+15"
-    better = "take a lower degree, or very many epochs" if dataset.scaling else "standardise the data"
-    return f"The problem is badly conditioned, λmax/λmin of its Hessian is {how}: {better}."
+    if dataset.scaling:
+        better, unstable = "take a lower degree, or very many epochs", _unstable(train_spec, reference)
+    else:
+        better = "standardise the data"
+        unstable = _unstable(train_spec, reference, f"the problem is badly conditioned (λmax/λmin is {how}), {better}")
+    return unstable or f"The problem is badly conditioned, λmax/λmin of its Hessian is {how}: {better}."
 
 
 def _condition(spec: ModelSpec, dataset: Dataset) -> float:

@@ -122,7 +122,7 @@ def _check_arguments(path: str | os.PathLike[str], spec: ModelSpec, weights: dic
         raise WorkflowError(
             "Arguments that were not asked for",
             f"{sanitize(os.fspath(path))} wants its class made with {wanted}, which cannot be tried out safely.",
-            "Give these arguments with the model, if you trust the file.",
+            "Give these arguments with the model (--model-arg NAME=VALUE), if you trust the file.",
         )
     has = {name: tuple(tensor.shape) for name, tensor in weights.items()}
     if has != made:

@@ -111,7 +111,8 @@ def construct(spec: ModelSpec, features: int, dtype: Dtype = "float32") -> nn.Mo
                 raise WorkflowError(
                     "One feature only",
                     f"This model is a line over one feature, weight · x + bias, and the data have {features}.",
-                    "Choose the model linear, which has a weight for each of them.",
+                    "Choose the model linear (--model linear), which has a weight for each of them, "
+                    "or a single feature (--features).",
                 )
             return LinearRegressionModel()
 

@@ -6,6 +6,7 @@ import contextlib
 import difflib
 import functools
 import io
+import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -33,6 +34,9 @@ BYTES = 40
 """What a value takes up at most: as polars reads it, in float64, in the spec's dtype, in its split, standardised."""
 CHUNK = 2**24
 """Values of a Parquet file read at a time."""
+_EMPTY_IT = (
+    "leave the cell empty, and drop rows with missing values (--missing drop) or impute them (--missing impute)."
+)
 LARGEST = {"float32": torch.finfo(torch.float32).max, "float64": torch.finfo(torch.float64).max}
 
 
@@ -190,14 +194,19 @@ def _columns(spec: DataSpec, table: Table) -> tuple[Column, list[Column], list[s
         return table.column(target), [table.column(name) for name in spec.features], []
     columns = [table.column(name) for name in table.names if name != target]
     features = [column for column in columns if column.wanted]
-    left = [f"{sanitize(column.name, 40)} ({column.kind})" for column in columns if not column.wanted]
+    left = [f"{sanitize(column.name, 40)} ({_held(table, column)})" for column in columns if not column.wanted]
     if not features:
         message = f"{sanitize(table.name)} holds no column of numbers beside the target '{sanitize(target, 60)}'."
         raise WorkflowError("No features", message, f"It holds {_listing(left)}; choose another table or target.")
     if len(features) > MAX_FEATURES:
         message = f"{sanitize(table.name)} has {len(features):,} columns of numbers; {MAX_FEATURES:,} is the most."
         raise WorkflowError("Too many features", message, "Choose the features by their names.")
-    return table.column(target), features, [f"Not used as features: {_listing(left)}."] if left else []
+    return table.column(target), features, [f"Left out: {_listing(left)}."] if left else []
+
+
+def _held(table: Table, column: Column) -> str:
+    """What a column holds instead of numbers, and where first: `text in line 2`."""
+    return column.kind if column.bad is None else f"{column.kind} in {table.where(column.bad.arg_true()[0])}"
 
 
 def _no_such(table: Table, name: str) -> WorkflowError:
@@ -229,6 +238,9 @@ def _check_numbers(spec: DataSpec, table: Table, column: Column, other: str) -> 
     large = column.values.abs() > LARGEST[spec.dtype]
     if large.any():
         row = large.arg_true()[0]
+        if math.isinf(column.values[row]):
+            message = f"'{name}' holds {column.values[row]:g} in {table.where(row)}, which is no finite number."
+            raise WorkflowError("Values too large", message, f"Mend it; or {_EMPTY_IT}")
         raise WorkflowError(
             "Values too large",
             f"'{name}' holds {column.values[row]:g} in {table.where(row)}, which is too large for {spec.dtype}.",
@@ -252,10 +264,7 @@ def _no_number(spec: DataSpec, table: Table, column: Column, other: str) -> Work
         "text": ("text", f"Turn its texts into numbers, or {other}."),
     }[kind]
     if column.kind == "mixed" and kind == "text":
-        advice = (
-            "Mend it; or leave the cell empty, and drop rows with missing values (--missing drop) "
-            "or impute them (--missing impute)."
-        )
+        advice = f"Mend it; or {_EMPTY_IT}"
     if row == 0 and not spec.header:
         advice = "If this row holds the names of the columns, say that the table has a header (--header)."
     message = f"'{sanitize(column.name, 60)}' holds '{sanitize(cell, 40)}' in {table.where(row)}, which is {what}."

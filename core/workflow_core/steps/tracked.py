@@ -34,6 +34,11 @@ class Tracked:
         self._views: list[Tensor] = []
         self._pointers: list[int] = []
 
+    @property
+    def complete(self) -> bool:
+        """Is every number of every parameter tracked?"""
+        return self._each
+
     def _all_names(self) -> Iterator[str]:
         for name, parameter in self._parameters.items():
             if self._each:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from rich.console import Group
+from rich.table import Table
 from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding
@@ -29,7 +31,7 @@ class HelpDialog(SturdyScreen, ModalScreen[None]):
         super().__init__()
         self.step = screen.step
         self.purpose = screen.purpose
-        self.commands = screen.commands
+        self.sections = screen.sections()
         self.common = tuple(command for command in screen.all_commands() if command not in screen.commands)
 
     def compose(self) -> ComposeResult:
@@ -38,7 +40,8 @@ class HelpDialog(SturdyScreen, ModalScreen[None]):
             box.border_title = f"Help: {self.step.capitalize()}"
             box.border_subtitle = "? or escape closes"
             yield Static(Text(self.purpose), markup=False)
-            yield Static(self._keys("On this screen", self.commands), markup=False)
+            for title, commands in self.sections:
+                yield Static(self._keys(title, commands), markup=False)
             yield Static(self._keys("On every screen", self.common), markup=False)
             yield Static(self._fields(), markup=False)
 
@@ -46,12 +49,14 @@ class HelpDialog(SturdyScreen, ModalScreen[None]):
         """Arrow keys scroll."""
         self.query_one(VerticalScroll).focus()
 
-    def _keys(self, title: str, commands: tuple[Command, ...]) -> Text:
+    def _keys(self, title: str, commands: tuple[Command, ...]) -> Group:
         accent = self.app.theme_variables.get("accent", "default")
-        text = Text().append(f"\n{title}\n", "bold")
+        table = Table.grid(padding=(0, 2, 0, 0))
+        table.add_column(style=f"bold {accent}", min_width=11, no_wrap=True)
+        table.add_column()
         for command in commands:
-            text.append(f"  {command.shown:<8}", f"bold {accent}").append(f"{command.help}\n")
-        return text
+            table.add_row(f"  {command.shown}", Text(command.help))
+        return Group(Text(f"\n{title}", "bold"), table)
 
     def _fields(self) -> Text:
         return Text.assemble(

@@ -16,8 +16,11 @@ from workflow_tui.widgets.number_input import NumberInput
 class NumberDialog(SturdyScreen, ModalScreen[float | None]):
     """Asks for one number; None where it was left."""
 
-    def __init__(self, title: str, text: str, label: str, value: float, *, low: float, high: float) -> None:
+    def __init__(
+        self, title: str, text: str, label: str, value: float, *, low: float, high: float, integer: bool = False
+    ) -> None:
         super().__init__()
+        self.integer = integer
         self.dialog_title = title
         self.text = text
         self.label = label
@@ -35,6 +38,7 @@ class NumberDialog(SturdyScreen, ModalScreen[float | None]):
                 minimum=self.limits[0],
                 maximum=self.limits[1],
                 label=self.label,
+                integer=self.integer,
                 compact=True,
                 id="number",
             )

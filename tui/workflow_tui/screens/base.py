@@ -17,8 +17,9 @@ from workflow_core.specs import SaveKind
 from workflow_tui.commands import COMMON, Command
 from workflow_tui.screens.forms import FormScreen
 from workflow_tui.state import State
+from workflow_tui.widgets.cell_text import CellText
 from workflow_tui.widgets.form import Form
-from workflow_tui.widgets.frame import KeyBar, Readout, StatusLine
+from workflow_tui.widgets.frame import KeyBar, StatusLine
 from workflow_tui.widgets.predictor import Predictor
 from workflow_tui.widgets.side_panel import Content, SidePanel
 from workflow_tui.widgets.stepper import Stepper
@@ -145,8 +146,8 @@ class StepScreen(FormScreen):
         if text and str(banner.content) != text:
             banner.update(text)
 
-    @on(Readout.Resized)
-    def _align_anew(self, event: Readout.Resized) -> None:
+    @on(CellText.Resized)
+    def _align_anew(self, event: CellText.Resized) -> None:
         event.stop()
         self.owner.redraw()
 
@@ -188,6 +189,11 @@ class StepScreen(FormScreen):
             self.set_focus(None)
         else:
             self.put_back()
+
+    @classmethod
+    def sections(cls) -> tuple[tuple[str, tuple[Command, ...]], ...]:
+        """The step's own commands as the help lists them, under titles."""
+        return (("On this screen", cls.commands),)
 
     @classmethod
     def all_commands(cls) -> tuple[Command, ...]:

@@ -1,187 +1,307 @@
-"""Step 3: train the model and watch loss, parameters and fit while it learns."""
+"""Step 3: train the model and watch it learn, line by line, epoch by epoch, or run beside run."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
+
+from msgspec import structs
 from rich.text import Text
 from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
+from textual.widget import Widget
 
 from workflow_core.protocol import Command as EngineCommand
-from workflow_core.protocol import Pause, Reset, Run, SetLearningRate, SetTraining
-from workflow_core.sanitize import sanitize
+from workflow_core.protocol import ReadSeries, ReadSpeed, SeriesAnswer, SetTraining, SpeedAnswer, SurfaceAnswer
 from workflow_core.specs import TrainSpec
-from workflow_tui import figures, run_text
+from workflow_tui import figures, run_text, runs_text
 from workflow_tui.commands import Command
-from workflow_tui.dialogs.number import NumberDialog
-from workflow_tui.plots import (
-    bad_mark,
-    data_layers,
-    data_range,
-    pair_layers,
-    series_points,
-    told_apart,
-    tracked_names,
-)
+from workflow_tui.dialogs.axes import AxesDialog
+from workflow_tui.instruments import curves, fit, loop, parameters, race, surface
+from workflow_tui.instruments.control import CONTROL, ControlScreen
+from workflow_tui.instruments.looking import KEYS, LOOKING
+from workflow_tui.instruments.lookups import Lookup
+from workflow_tui.instruments.scene import Earlier, Scene
+from workflow_tui.plots import COLUMNS
 from workflow_tui.run_text import pace_text
-from workflow_tui.screens.base import StepScreen
 from workflow_tui.settings.train import FIELDS, spec_of, values
 from workflow_tui.state import State
-from workflow_tui.tables import labels, waiting
-from workflow_tui.widgets import chart as layers
+from workflow_tui.tables import waiting
+from workflow_tui.widgets.cell_text import CellText
 from workflow_tui.widgets.chart import Chart
-from workflow_tui.widgets.chart_layers import Layer
+from workflow_tui.widgets.chart_legend import GUTTER
 from workflow_tui.widgets.form import Form, Values
-from workflow_tui.widgets.frame import Readout
-from workflow_tui.widgets.side_panel import StepCode
+from workflow_tui.widgets.frame import KeyBar, Readout
 
-PACES: tuple[float | None, ...] = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, None)
+SLOTS = ("#loss", "#parameters", "#fit", "#train-run")
+"""The four panels: left and right above, left and right below."""
+VIEWS: tuple[tuple[str, ...], ...] = (
+    ("loss", "learning rate", "gradient norm", "speed"),
+    ("parameters", "gradients"),
+    ("fit", "surface"),
+    ("loop", "settings"),
+)
+"""What each panel can show, in the order in which `f` goes through them."""
+CURVES: dict[str, Callable[[Chart, Scene], None]] = {
+    "loss": curves.show_loss,
+    "learning rate": curves.show_learning_rate,
+    "gradient norm": curves.show_grad_norm,
+    "speed": curves.show_speed,
+}
+LOOP_KEYS = "s next line · e experiment · enter settings"
+BOTH = 24
+"""Lines of the last panel from which on the loop and the settings both have room."""
 
 
-class TrainScreen(StepScreen):
-    """Loss, parameters against their targets, the fit, and the settings of the run."""
+RUNS = (
+    Command("runs", "u", "u", "runs", "Every run that is kept: sort, pin, rename, compare, restore, export, delete."),
+    Command("race", "R", "R", "race", "Train by several learning rates or optimizers at once.", bar=False),
+)
+PANELS = (
+    Command("view(1)", "f", "f", "view", "Show something else in the panel that is marked."),
+    Command("view(-1)", "F", "F", "view back", "Show what this panel showed before.", bar=False),
+    Command("panel(1)", "tab", "tab", "panel", "Mark the next panel: f, F and z are about it.", bar=False),
+    Command("panel(-1)", "shift+tab", "shift+tab", "panel back", "Mark the panel before.", bar=False),
+    Command("full", "z", "z", "full screen", "Give the marked panel all the room, or give it back.", bar=False),
+    Command("values", "v", "v", "values", "Show the parameters as figures, or as curves.", bar=False),
+    Command("log", "y", "y", "log y", "Show the loss on a logarithmic axis, or a plain one.", bar=False),
+    Command("axes", "A", "A", "axes", "Choose the two parameters of the loss surface.", bar=False),
+)
+
+
+def when(scene: Scene) -> str:
+    """Which epoch a table is about."""
+    return "now" if scene.past is None else f"after epoch {figures.whole(scene.past.epoch)}"
+
+
+class TrainScreen(ControlScreen):
+    """Loss, parameters against their targets, the fit, the loop and the settings of the run."""
 
     step = "train"
     purpose = "Forward, loss, zero_grad, backward, step: each epoch moves the line closer."
     lesson_at_start = False
-    commands = (
-        Command("run_pause", "space", "space", "run/pause", "Run the training, or pause it."),
-        Command("one_epoch", "full_stop,s", ".", "one epoch", "Train one epoch, then pause."),
-        Command("faster", "plus,equals_sign", "+", "faster", "Raise the pace, up to flat out."),
-        Command("slower", "minus", "-", "slower", "Lower the pace, down to 1 epoch a second."),
-        Command("flat_out", "g", "g", "flat out", "As fast as it goes.", bar=False),
-        Command("learning_rate", "l", "l", "lr", "Change the learning rate of this run, from its next step on."),
-        Command("reset", "r", "r", "reset", "Back to epoch 0, the first one, with the same initial weights."),
-        Command("view", "v", "v", "values", "Show the parameters as figures, or as curves.", bar=False),
-        Command("log", "y", "y", "log y", "Show the loss on a logarithmic axis, or a plain one.", bar=False),
-    )
+    commands = (*CONTROL, *RUNS, *PANELS, *LOOKING)
 
     def __init__(self) -> None:
         super().__init__()
         self.log_loss = True  # a plain axis shows the first epochs and nothing of the rest
         self.show_values: bool | None = None
+        self.views = [0, 0, 0, 0]
+        self.marked = 0
+        self.full_screen = False
+        self.axes: surface.Axes | None = None
+        self._surface = Lookup(self, "the surface")
+        self._speed = Lookup(self, "the speed", fresh=1.0)
+        self._series: dict[int, Lookup] = {}
 
     def instruments(self) -> ComposeResult:
-        """Loss and fit on the left, parameters, run and settings on the right."""
+        """Loss and fit on the left, parameters, loop and settings on the right."""
         with Horizontal(id="train-columns"):
             with Vertical(id="train-left"):
-                yield Chart(id="loss", classes="panel", hint="space trains: the loss appears here")
-                yield Chart(id="fit", classes="panel", hint="the model's line over the data")
+                yield Chart(id="loss", classes="panel")
+                yield Chart(id="fit", classes="panel")
             with Vertical(id="train-right"):
-                yield Chart(id="parameters", classes="panel", hint="weight and bias on their way")
-                yield Readout(id="values", classes="panel")
+                yield Chart(id="parameters", classes="panel")
+                yield CellText(id="values", classes="panel")
                 with Vertical(id="train-run", classes="panel"):
                     yield Readout(id="run")
+                    yield CellText(id="loop")
                     yield Form(FIELDS, values(TrainSpec()), id="train-form", title="")
-                    yield StepCode("train", title="Every epoch", only=("y_pred =", "model.eval()"))
 
     def on_mount(self) -> None:
-        """Title the panels."""
-        self.query_one("#values").border_title = "Parameters now"
-        self.query_one("#train-run").border_title = "Run and settings"
+        """Mark the first panel."""
+        self._mark()
+
+    @classmethod
+    def sections(cls) -> tuple[tuple[str, tuple[Command, ...]], ...]:
+        """Training, panels, and looking at an epoch."""
+        return ("Training", CONTROL), ("Runs", RUNS), ("Panels", PANELS), ("Looking at an epoch", LOOKING)
+
+    def columns(self) -> int:
+        """Columns of data in the chart of the loss, or in the one that has all the room."""
+        charts = [chart for chart in self.query(Chart) if chart.display and chart.plot_columns]
+        return max((chart.plot_columns for chart in charts), default=1)
+
+    # --- showing --------------------------------------------------------------------------------
 
     def show(self, state: State) -> None:
         """Bring the panels up to `state`."""
-        self.query_one(StepCode).show(state.spec)
         self.query_one(Form).show(values(state.train_spec))
-        self._show_loss(state)
-        self._show_parameters(state)
-        self._show_values(state)
-        self._show_fit(state)
-        run = self.query_one("#run", Readout)
+        self.set_class(state.race is not None, "-race")
+        self.query_one(KeyBar).instead = () if self.look.epoch is None else KEYS
+        scene = self._scene(state)
         old = state.steps.train == "stale"
-        run.show(run_text.run_text(run, state), stale=old)
+        if state.race is not None:
+            self._show_race(scene)
+        else:
+            CURVES[self._view(0)](self.query_one("#loss", Chart), scene)
+            self._show_parameters(scene, old)
+            self._show_third(scene)
+            self._show_loop(scene, old)
         for chart in self.query(Chart):
-            chart.stale = old
+            chart.stale = old and state.race is None
 
-    def _epochs(self, state: State) -> int:
-        return state.training.spec.epochs if state.training else state.train_spec.epochs
+    def _view(self, slot: int) -> str:
+        return VIEWS[slot][self.views[slot]]
 
-    def _show_loss(self, state: State) -> None:
-        chart = self.query_one("#loss", Chart)
-        training = state.training
-        chart.border_title = run_text.loss_title(state, log=self.log_loss, narrow=self.has_class("-narrow"))
-        if training is None or not training.epoch:
-            chart.clear()
-            chart.border_subtitle = ""
-            return
-        epochs, history = self._epochs(state), state.history
-        drawn: list[Layer] = []
-        if "val_loss" in history.series:
-            drawn.append(layers.Lines("validation", "val", series_points(history, "val_loss", 0, epochs)))
-        drawn.append(layers.Lines("train", "train", series_points(history, "train_loss", 0, epochs)))
-        chart.show(drawn + bad_mark(training.first_bad), x_range=(0, epochs), x_label="epoch", log_y=self.log_loss)
-        chart.border_subtitle = run_text.loss_text(training, roomy=chart.size.width >= 50)
+    def _scene(self, state: State) -> Scene:
+        scene = Scene(
+            state,
+            self.look,
+            past=self.past(state),
+            earlier=self._kept(state),
+            lanes=self._lanes(state),
+            speed=self._asked_speed(state),
+            log_loss=self.log_loss,
+            narrow=self.has_class("-narrow"),
+            low=self.has_class("-low"),
+        )
+        scene = replace(scene, look=self.look)  # an epoch that cannot be had is no longer looked at
+        detail = self.detail(scene)
+        scene = replace(scene, detail=detail.series if detail is not None else None)
+        return replace(scene, surface=self._asked_surface(scene))
 
-    def _show_parameters(self, state: State) -> None:
-        chart = self.query_one("#parameters", Chart)
-        training, history = state.training, state.history
-        chart.border_title = run_text.parameters_title(state, narrow=self.has_class("-narrow"))
-        if training is None or not training.epoch:
-            chart.clear()
-            chart.border_subtitle = ""
-            return
-        epochs = self._epochs(state)
-        roles = told_apart(tracked_names(history, training), chart.size.width)
-        targets, short = state.reference.targets, labels(roles, 14 if self.has_class("-narrow") else 24)
-        drawn: list[Layer] = [
-            layers.Horizontal(role, "", targets[name]) for name, role in roles.items() if name in targets
-        ]
-        drawn += [
-            layers.Lines(role, short[name], series_points(history, name, 0, epochs)) for name, role in roles.items()
-        ]
-        chart.show(drawn + bad_mark(training.first_bad), x_range=(0, epochs), x_label="epoch")
-        chart.border_subtitle = run_text.parameters_caption(
-            state, history, len(roles), narrow=self.has_class("-narrow")
+    def _asked_speed(self, state: State) -> SpeedAnswer | str | None:
+        if self._view(0) != "speed" or state.training is None:
+            return None
+        key = state.training.run
+        self._speed.want(key, ReadSpeed())
+        answer: SpeedAnswer | str | None = self._speed.answer(key, SpeedAnswer)
+        return answer
+
+    def _asked_surface(self, scene: Scene) -> SurfaceAnswer | str | None:
+        axes = surface.chosen_axes(scene.state, self.axes)
+        if self._view(2) != "surface" or axes is None or not scene.state.ready or scene.state.model is None:
+            return None
+        chart = self.query_one("#fit", Chart)
+        columns, rows = chart.size.width - GUTTER - 1, chart.size.height - 3
+        if columns < 2 or rows < 2:
+            return None
+        key, command = surface.question(scene, axes, columns, rows)
+        self._surface.want(key, command)
+        # of a map that changes with every epoch the last one that is known stands until the next
+        answer = self._surface.answer(key, SurfaceAnswer) or self._surface.last
+        return answer if isinstance(answer, SurfaceAnswer | str) else None
+
+    def _kept(self, state: State) -> tuple[Earlier, ...]:
+        """The earlier runs that lie below this one, with the losses that are known of them."""
+        if state.training is None or self._view(0) != "loss" or state.race is not None:
+            return ()
+        earlier = self.owner.runs.earlier
+        return tuple(
+            Earlier(run.run, runs_text.title(run, 16), {"train_loss": earlier.columns(run, "train_loss")})
+            for run in earlier.under(state)
         )
 
-    def _show_values(self, state: State) -> None:
-        """The table of values: beside the chart where there is room, in its place where a key asks for it."""
-        panel, chart = self.query_one("#values", Readout), self.query_one("#parameters", Chart)
-        low = self.has_class("-low")
-        wanted = run_text.wants_values(state) and not low if self.show_values is None else self.show_values
-        panel.set_class(not wanted, "-hidden")
-        chart.set_class(wanted and low, "-hidden")
-        self.set_class(wanted, "-values")
-        if not wanted:
-            return
-        training = state.training
-        if training is None:
-            panel.show(Text("each parameter, where it should arrive, the gap"))
-            return
-        height = run_text.values_height(state, training)
-        panel.styles.height = "1fr" if low else height + 2
-        rows = max(panel.size.height - (3 if state.standardized else 1), 1) if low else run_text.MOST
-        values = run_text.values_text(panel, state, training, rows, own_only=low)
-        panel.show(values, stale=state.steps.train == "stale")
+    def _lanes(self, state: State) -> tuple[Earlier, ...]:
+        """The lanes of the race, read again and again while it runs."""
+        if state.race is None or not state.race.epoch:
+            return ()
+        window = self.look.shown(state.race.epochs, state.race.epoch)
+        lanes = [(lane.run, lane.label) for lane in state.race.lanes]
+        return self._read(lanes, window, fresh=0.2, moves=state.race.epoch)
 
-    def _show_fit(self, state: State) -> None:
+    def _read(
+        self, runs: list[tuple[int, str]], window: tuple[int, int], *, fresh: float, moves: int = 0
+    ) -> tuple[Earlier, ...]:
+        found = []
+        for run, label in runs:
+            lookup = self._series.setdefault(run, Lookup(self, f"run {run}", fresh=fresh))
+            question = ReadSeries(
+                run=run, start=window[0], stop=window[1], columns=COLUMNS, names=("train_loss", "val_loss")
+            )
+            lookup.want((window, moves), question)
+            answer = lookup.last
+            if isinstance(answer, SeriesAnswer):
+                found.append(Earlier(run, label, answer.series))
+        return tuple(found)
+
+    def _show_race(self, scene: Scene) -> None:
+        state = scene.state
+        assert state.race is not None
+        race.show_race(self.query_one("#loss", Chart), scene)
+        panel = self.query_one("#values", CellText)
+        panel.border_title = "Lanes, best first"
+        panel.remove_class("-hidden")
+        panel.styles.height = "1fr"
+        panel.show(race.lanes_text(panel, state.race))
+
+    def _show_parameters(self, scene: Scene, old: bool) -> None:
+        """The curves, the table of values beside or in place of them, or the gradients."""
+        panel, chart = self.query_one("#values", CellText), self.query_one("#parameters", Chart)
+        state, training, low = scene.state, scene.training, scene.low
+        gradients = self._view(1) == "gradients"
+        wanted = run_text.wants_values(state) and not low if self.show_values is None else self.show_values
+        table = gradients or wanted
+        alone = gradients or (wanted and low)
+        panel.set_class(not table, "-hidden")
+        chart.set_class(alone, "-hidden")
+        self.set_class(table and not alone, "-values")
+        if not alone:
+            parameters.show_parameters(chart, scene)
+        if not table:
+            return
+        panel.border_title = "Gradients, at the last step" if gradients else f"Parameters {when(scene)}"
+        height = 0 if training is None else run_text.values_height(state, training)
+        panel.styles.height = "1fr" if alone else height + 2
+        text = parameters.gradients_text(panel, training) if gradients else self._values(panel, scene, low)
+        panel.show(text, stale=old)
+
+    def _values(self, panel: Widget, scene: Scene, low: bool) -> Text:
+        state, training, past = scene.state, scene.training, scene.past
+        if training is not None and past is not None:
+            training = structs.replace(
+                training, parameters=past.parameters, coefficients=past.coefficients, train_loss=past.train_loss
+            )
+        if training is None:
+            return Text("each parameter, where it should arrive, the gap")
+        rows = max(panel.size.height - (3 if state.standardized else 1), 1) if low else run_text.MOST
+        return run_text.values_text(panel, state, training, rows, own_only=low)
+
+    def _show_third(self, scene: Scene) -> None:
         chart = self.query_one("#fit", Chart)
-        if state.data is None:
-            chart.clear()
-            return
-        shown = state.training or state.model
-        after = f"after {figures.epochs(state.held_epochs)}"
-        chart.border_subtitle = after if shown is not None and (shown.line or shown.pairs) else ""
-        if shown is not None and shown.pairs:
-            chart.border_title = "Fit · y_pred against y (train)"
-            drawn, span = pair_layers(shown.pairs)
-            chart.show(drawn, x_range=span, x_label=sanitize(state.data.target, 30))
-            return
-        chart.border_title = "Fit"
-        drawn = data_layers(state.data)
-        if shown is not None and shown.line:
-            drawn.insert(0, layers.Lines("prediction", "model", list(shown.line)))
-        chart.show(drawn, x_range=data_range(state.data), x_label=sanitize(state.data.features[0], 30))
+        if self._view(2) == "surface":
+            surface.show_surface(chart, scene, surface.chosen_axes(scene.state, self.axes))
+        else:
+            fit.show_fit(chart, scene)
+
+    def _show_loop(self, scene: Scene, old: bool) -> None:
+        panel, lines = self.query_one("#train-run"), self.query_one("#loop", CellText)
+        run, form = self.query_one("#run", Readout), self.query_one(Form)
+        both = panel.size.height >= BOTH
+        inside = self.focused is not None and form in self.focused.ancestors
+        settings = self._view(3) == "settings" or inside or self.has_class("-editing")
+        form.display = settings or both  # at once: who goes into a field right after needs it there
+        lines.set_class(settings and not both, "-hidden")
+        panel.border_title = "Run and settings" if settings and not both else loop.loop_title(scene)
+        lines.styles.height = 13 if both else "1fr"
+        run.set_class(scene.low and not settings, "-hidden")
+        run.styles.height = 4 if settings or both else 3
+        if not (settings and not both):
+            lines.show(loop.loop_text(lines, scene), stale=old)
+            panel.border_subtitle = "s next line · enter settings" if scene.narrow else LOOP_KEYS
+        else:
+            panel.border_subtitle = form.sign
+        run.show(run_text.run_text(run, scene.state, settings=settings or both), stale=old)
 
     def remark(self, state: State) -> str:
-        """Why the run ended, and what to try."""
-        return run_text.ended_text(state.training) if state.training is not None else ""
+        """Why the run ended and what to try, what looks wrong, or that this is an experiment."""
+        training = state.training
+        if training is None:
+            return loop.experiment_text(state.train_spec)
+        return (
+            run_text.ended_text(training)
+            or run_text.findings_text(training)
+            or loop.experiment_text(training.spec if state.running else state.train_spec)
+        )
 
     def status(self, state: State) -> Text:
-        """Epoch, progress, losses and speed."""
+        """Epoch, progress, losses and speed; or where one looks."""
         training = state.training
         if not state.ready and (training is None or not state.lost):
             return waiting(state)
+        if state.race is not None:
+            return race.race_status(self, state.race)
         if state.lost and training is not None:
             return Text(
                 f" {training.epoch:,} of {figures.epochs(training.spec.epochs)} done when last heard. "
@@ -189,81 +309,104 @@ class TrainScreen(StepScreen):
             )
         if training is None:
             return Text(f" space runs {figures.epochs(state.train_spec.epochs)}, {pace_text(self.owner.pace)}")
+        if self.look.epoch is not None:
+            return run_text.looking_text(self, state, training, self.look.epoch)
         return run_text.status_text(self, state, training, self.owner.pace, narrow=self.has_class("-narrow"))
 
+    # --- settings -------------------------------------------------------------------------------
+
     def command_of(self, values: Values) -> EngineCommand:
-        """Keep these settings for the next run."""
-        return SetTraining(spec=spec_of(values))
+        """Keep these settings for the next run; an experiment with the loop stays what it is."""
+        now = self.owner.state.train_spec
+        return SetTraining(spec=spec_of({**values, "loop": now.loop, "optimizer_over": now.optimizer_over}))
 
-    def action_run_pause(self) -> None:
-        """Run, or pause what runs."""
-        if self.owner.state.running or self.owner.link.waits_for(Run):
-            self.owner.send(Pause())
-        else:
-            self.owner.run_training()
-
-    def action_one_epoch(self) -> None:
-        """Train a single epoch."""
-        self.owner.run_training(epochs=1)
-
-    def action_faster(self) -> None:
-        """The next higher pace."""
-        self._change_pace(1)
-
-    def action_slower(self) -> None:
-        """The next lower pace."""
-        self._change_pace(-1)
-
-    def action_flat_out(self) -> None:
-        """No pace at all."""
-        self.owner.set_pace(None)
-
-    def _change_pace(self, by: int) -> None:
-        pace = self.owner.pace
-        at = PACES.index(pace) if pace in PACES else sum(p is not None and p < (pace or 0) for p in PACES)
-        self.owner.set_pace(PACES[min(max(at + by, 0), len(PACES) - 1)])
-
-    def action_learning_rate(self) -> None:
-        """Change the learning rate of the run that is there."""
-        training = self.owner.state.training
-        if training is None:
-            self.owner.complain("There is no run yet: the learning rate of the next one is a setting, enter goes there")
-        elif training.state in run_text.ENDED:
-            self.owner.complain("This run has ended: the learning rate of the next one is a setting, enter goes there")
-        else:
-            self.owner.start_work(self._change_learning_rate, "dialogs", exclusive=True)
-
-    async def _change_learning_rate(self) -> None:
-        training = self.owner.state.training
-        if training is None:
+    def action_settings(self) -> None:
+        """Go into the settings; of a race that is over, take a lane on."""
+        state = self.owner.state
+        if state.race is not None:
+            if state.racing:
+                self.owner.complain("A race is under way: space pauses it, S ends it")
+            else:
+                self.owner.runs.adopt()
             return
-        rate = await self.app.push_screen_wait(
-            NumberDialog(
-                "Learning rate of this run",
-                "It holds from the next step on; a schedule goes on from there. The settings of the next run stay.",
-                "learning rate",
-                training.learning_rate or training.spec.learning_rate,
-                low=0,
-                high=1e6,
-            )
-        )
-        if rate is not None:
-            self.owner.send(SetLearningRate(learning_rate=rate))
+        self.query_one(Form).display = True
+        super().action_settings()
 
-    def action_reset(self) -> None:
-        """Back to the same initial weights."""
-        if self.owner.state.running:
-            self.owner.complain("It runs: space pauses it, then r resets")
-        else:
-            self.owner.send(Reset())
+    def action_runs(self) -> None:
+        """The table of runs."""
+        self.owner.runs.open()
 
-    def action_view(self) -> None:
-        """Figures or curves."""
-        self.show_values = self.query_one("#values").has_class("-hidden")
+    def action_race(self) -> None:
+        """Set up a race."""
+        self.owner.runs.race()
+
+    # --- panels ---------------------------------------------------------------------------------
+
+    def _mark(self) -> None:
+        for slot, name in enumerate(SLOTS):
+            self.query_one(name).set_class(slot == self.marked, "-marked")
+        self.query_one("#values").set_class(self.marked == 1, "-marked")
+        for slot in range(len(SLOTS)):
+            self.set_class(self.full_screen and slot == self.marked, f"-full-{slot}")
+
+    def _changed(self) -> None:
+        self._mark()
         self.refresh_state()
-        self.call_after_refresh(self.refresh_state)  # the table is as long as its panel is high
+        self.call_after_refresh(self.refresh_state)  # what has another size now is drawn for it
+
+    def action_panel(self, by: int) -> None:
+        """Mark the next panel; in a form, go to the next field."""
+        if self.focused is not None:
+            (self.focus_next if by > 0 else self.focus_previous)()
+            return
+        self.marked = (self.marked + by) % len(SLOTS)
+        self._changed()
+
+    def action_view(self, by: int) -> None:
+        """Show something else in the marked panel."""
+        slot = self.marked
+        self.views[slot] = (self.views[slot] + by) % len(VIEWS[slot])
+        self._changed()
+        self.owner.complain(f"{VIEWS[slot][self.views[slot]].capitalize()}: f goes on, tab marks another panel")
+
+    def action_full(self) -> None:
+        """All the room for the marked panel."""
+        self.full_screen = not self.full_screen
+        self._changed()
+
+    def action_values(self) -> None:
+        """Figures or curves."""
+        self.views[1] = 0
+        self.show_values = self.query_one("#values").has_class("-hidden")
+        self._changed()
 
     def action_log(self) -> None:
         """Switch the loss axis."""
         self.log_loss = not self.log_loss
         self.refresh_state()
+
+    def action_axes(self) -> None:
+        """Choose what the surface is over."""
+        if self.owner.state.model is None:
+            self.owner.complain("There is no model yet: space makes one and trains it")
+        else:
+            self.owner.start_work(self._choose_axes, "dialogs", exclusive=True)
+
+    async def _choose_axes(self) -> None:
+        model = self.owner.state.model
+        if model is None:
+            return
+        now = surface.chosen_axes(self.owner.state, self.axes)
+        chosen = await self.app.push_screen_wait(AxesDialog(model.parameters, now))
+        if chosen is not None:
+            self.axes = chosen
+            self.views[2] = VIEWS[2].index("surface")
+            self.marked = 2
+            self._changed()
+
+    def key_escape(self) -> None:
+        """Out of what has all the room, where nothing else is to be left."""
+        if self.focused is None and self.look.now and self.full_screen and not self.side_panel.content:
+            self.action_full()
+        else:
+            super().key_escape()

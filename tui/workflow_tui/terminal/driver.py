@@ -57,6 +57,7 @@ class TerminalDriver(LinuxDriver):
             loop = asyncio.get_running_loop()
             self.guard.drawing(True)
             self.guard.attach(lambda signum: _call(loop, self._end, signum))
+        frugal.forget(self._app.console)
         super().start_application_mode()  # type: ignore[no-untyped-call]
 
     def close(self) -> None:
@@ -69,8 +70,11 @@ class TerminalDriver(LinuxDriver):
         """Not asked for: SIGWINCH tells of a new size, and an answer that anybody can type may claim any."""
 
     def _on_resume(self) -> None:
-        loop = self._loop
-        _call(loop, self._app.refresh)
+        _call(self._loop, self._paint_anew)
+
+    def _paint_anew(self) -> None:
+        frugal.forget(self._app.console)
+        self._app.refresh()
 
     def _end(self, signum: int) -> None:
         end = getattr(self._app, "end_by_signal", None)

@@ -7,22 +7,39 @@ from time import monotonic
 from typing import Any
 
 from rich.cells import cell_len
-from rich.segment import Segment
-from rich.style import Style
+from textual import events
 from textual.content import Content
 from textual.geometry import Region
+from textual.message import Message
 from textual.reactive import reactive
 from textual.strip import Strip
 from textual.timer import Timer
 from textual.widget import Widget
 
-from workflow_tui.theme import Role, ascii_only, role_colour
-from workflow_tui.widgets.chart_layers import ChartSpec, Horizontal, Layer, Lines, Mark, Range, Scatter
-from workflow_tui.widgets.chart_paint import Painter, Row
+from workflow_tui.theme import ascii_only
+from workflow_tui.widgets.chart_cells import Row
+from workflow_tui.widgets.chart_cursor import with_cursor
+from workflow_tui.widgets.chart_frame import Frame, x_axis_of
+from workflow_tui.widgets.chart_layers import (
+    ChartSpec,
+    Heat,
+    Horizontal,
+    Layer,
+    Lines,
+    Mark,
+    Path,
+    Range,
+    Scatter,
+    Spot,
+)
+from workflow_tui.widgets.chart_paint import Painter
+from workflow_tui.widgets.chart_strips import changed, strip_of
 
-__all__ = ["Chart", "ChartSpec", "Horizontal", "Lines", "Mark", "Scatter"]
+__all__ = ["Chart", "ChartSpec", "Heat", "Horizontal", "Lines", "Mark", "Path", "Scatter", "Spot", "changed"]
 
 INTERVAL = 0.1
+ZOOM = 1.25
+"""How much more a step of the mouse wheel shows, or less."""
 
 
 class _Caption:
@@ -51,8 +68,11 @@ class Chart(Widget):
     """A chart of layers in data coordinates.
 
     `show` may be called as often as data comes; the chart draws at once when it has rested for a tenth of a second,
-    else when that time is over. `stale` dims it, `hint` is written into it while there is nothing to draw.
+    else when that time is over. `stale` dims it, `hint` is written into it while there is nothing to draw. `cursor`
+    (an x in data units) draws a line through it, at once and without drawing anything else anew.
     """
+
+    ALLOW_SELECT = False
 
     DEFAULT_CSS = """
     Chart { height: 1fr; min-height: 1; }
@@ -62,8 +82,36 @@ class Chart(Widget):
     border_title = _Caption("top")
     border_subtitle = _Caption("bottom")
 
-    stale: reactive[bool] = reactive(False)
-    hint: reactive[str] = reactive("")
+    stale: reactive[bool] = reactive(False, repaint=False)
+    hint: reactive[str] = reactive("", repaint=False)
+    cursor: reactive[float | None] = reactive(None, repaint=False)
+
+    class Picked(Message):
+        """An x (data units, a whole number with `whole_x`) was clicked, or dragged to."""
+
+        def __init__(self, chart: Chart, x: float) -> None:
+            super().__init__()
+            self.chart = chart
+            self.x = x
+
+        @property
+        def control(self) -> Chart:
+            """The chart, for `on` with a selector."""
+            return self.chart
+
+    class Zoomed(Message):
+        """The wheel asks to show `factor` times as much of the x axis, with `x` staying where it is."""
+
+        def __init__(self, chart: Chart, x: float, factor: float) -> None:
+            super().__init__()
+            self.chart = chart
+            self.x = x
+            self.factor = factor
+
+        @property
+        def control(self) -> Chart:
+            """The chart, for `on` with a selector."""
+            return self.chart
 
     def __init__(
         self,
@@ -80,6 +128,7 @@ class Chart(Widget):
         self.draws = 0
         self.painter = Painter()
         self._rows: list[Row] = []
+        self._without_cursor: list[Row] = []
         self._due: Timer | None = None
         self._drawn_at = -INTERVAL
         self._drawn: tuple[object, ...] = ()
@@ -96,12 +145,15 @@ class Chart(Widget):
         y_range: Range | None = None,
         x_label: str = "",
         log_y: bool = False,
+        whole_x: bool = False,
+        plain_axis: str = "",
     ) -> None:
         """Show these layers, later ones above earlier ones.
 
         `x_range` pins the x axis in data units; without `y_range` the chart chooses round limits for what is visible.
+        With `whole_x` the x axis counts. `plain_axis` says what to do where a logarithmic axis cannot show anything.
         """
-        spec = ChartSpec(tuple(layers), x_range, y_range, x_label, log_y)
+        spec = ChartSpec(tuple(layers), x_range, y_range, x_label, log_y, whole_x, plain_axis)
         if spec != self.spec:
             self.spec = spec
             self._request()
@@ -115,6 +167,97 @@ class Chart(Widget):
     def rows(self) -> list[str]:
         """The text of every row as last drawn, for tests and for the clipboard."""
         return ["".join(char for char, _ in row) for row in self._rows]
+
+    # --- where things are --------------------------------------------------------------------------
+
+    @property
+    def frame(self) -> Frame | None:
+        """Where the plot lies and between which axes, as last drawn; None while there is nothing to see."""
+        return self.painter.frame
+
+    @property
+    def window(self) -> Range:
+        """The x axis from end to end, in data units."""
+        axis = x_axis_of(self.spec.x_range)
+        return axis.low, axis.high
+
+    @property
+    def y_limits(self) -> Range | None:
+        """The y axis from end to end in data units, as last drawn: as `y_range` it pins what is seen."""
+        axis = self.frame.y_axis if self.frame else None
+        if axis is None:
+            return None
+        return (10.0**axis.low, 10.0**axis.high) if axis.log else (axis.low, axis.high)
+
+    @property
+    def plot_columns(self) -> int:
+        """How many columns the plot has; 0 while there is none."""
+        return self.frame.columns if self.frame else 0
+
+    def x_at(self, column: int) -> float | None:
+        """The x in the middle of a column of the plot, counted from 0, a whole number with `whole_x`."""
+        return None if self.frame is None else self._rounded(self.frame.x_at(column))
+
+    def column_at(self, x: float) -> int | None:
+        """The column of the plot that an x falls on; None where it is not in sight."""
+        return None if self.frame is None else self.frame.column(x)
+
+    def x_beside(self, x: float, columns: int) -> float:
+        """The x so many columns to the right of `x` (to the left where negative), within the window.
+
+        With `whole_x` at least so many whole numbers away: where columns are finer than epochs, nothing stands still.
+        """
+        low, high = self.window
+        if self.frame is None or not columns:
+            return min(max(x, low), high)
+        moved = self._rounded(self.frame.x_at(self.frame.nearest_column(x) + columns))
+        if self.spec.whole_x and abs(moved - x) < abs(columns):
+            moved = round(x) + columns
+        return min(max(moved, low), high)
+
+    def _rounded(self, x: float) -> float:
+        return float(round(x)) if self.spec.whole_x else x
+
+    # --- the mouse, for those who have one ---------------------------------------------------------
+
+    def on_mouse_down(self, event: events.MouseDown) -> None:
+        if event.button == 1 and (x := self._under(event)) is not None:
+            self.capture_mouse()
+            self.post_message(self.Picked(self, x))
+            event.stop()
+
+    def on_mouse_move(self, event: events.MouseMove) -> None:
+        if self.app.mouse_captured is self and (x := self._under(event)) not in (None, self.cursor):
+            self.post_message(self.Picked(self, x))
+
+    def on_mouse_up(self) -> None:
+        self.release_mouse()
+
+    def on_mouse_scroll_up(self, event: events.MouseScrollUp) -> None:
+        self._zoom(event, 1 / ZOOM)
+
+    def on_mouse_scroll_down(self, event: events.MouseScrollDown) -> None:
+        self._zoom(event, ZOOM)
+
+    def _zoom(self, event: events.MouseEvent, factor: float) -> None:
+        if (x := self._under(event)) is not None:
+            self.post_message(self.Zoomed(self, x, factor))
+            event.stop()
+
+    def _under(self, event: events.MouseEvent) -> float | None:
+        """The x under the mouse; None beside the plot, but for what is dragged beyond its ends."""
+        place, frame = event.get_content_offset_capture(self), self.frame
+        if frame is None:
+            return None
+        column, row = place.x - frame.left, place.y - frame.top
+        inside = 0 <= column < frame.columns and 0 <= row < frame.rows
+        return self.x_at(column) if inside or self.app.mouse_captured is self else None
+
+    # --- drawing -----------------------------------------------------------------------------------
+
+    def watch_cursor(self) -> None:
+        if self._without_cursor:
+            self._paint(self._without_cursor)
 
     def watch_stale(self, stale: bool) -> None:
         self.set_class(stale, "-stale")
@@ -149,9 +292,18 @@ class Chart(Widget):
         self._drawn = wanted
         self._drawn_at = monotonic()
         self.draws += 1
-        rows = self.painter.paint(self.spec, width, height, use_ascii=self.use_ascii, hint=self.hint)
+        colour = not self.app.no_color
+        self._paint(
+            self.painter.paint(self.spec, width, height, use_ascii=self.use_ascii, hint=self.hint, colour=colour)
+        )
+
+    def _paint(self, rows: list[Row]) -> None:
+        """Put these rows on the screen, with the cursor over them, as far as they differ from what stands there."""
+        self._without_cursor = rows
+        if self.cursor is not None and self.frame is not None:
+            rows = with_cursor(rows, self.spec, self.painter.runs, self.frame, self.cursor, use_ascii=self.use_ascii)
         before, self._rows = self._rows, rows
-        if len(before) != len(rows) or len(before[0]) != width:
+        if len(before) != len(rows) or len(before[0]) != len(rows[0]):
             self.refresh()
         elif regions := changed(before, rows):
             self.refresh(*regions)
@@ -174,35 +326,4 @@ class Chart(Widget):
         base = self.rich_style
         if not 0 <= y < len(self._rows):
             return Strip.blank(width, base)
-        segments: list[Segment] = []
-        text, current = "", None
-        for char, role in self._rows[y]:
-            # a blank looks the same in any colour: it joins its neighbour, which saves two escape sequences
-            if role is not None and role != current:
-                if current is not None:
-                    segments.append(Segment(text, self._style(base, current)))
-                    text = ""
-                current = role
-            text += char
-        segments.append(Segment(text, self._style(base, current)))
-        return Strip(segments, len(self._rows[y])).adjust_cell_length(width, base)
-
-    def _style(self, base: Style, role: Role | None) -> Style:
-        if role is None:
-            return base
-        red, green, blue = role_colour(self.app.theme, "stale" if self.stale and role != "muted" else role)
-        return base + Style(color=f"#{red:02x}{green:02x}{blue:02x}")
-
-
-def changed(before: Sequence[Sequence[object]], after: Sequence[Sequence[object]]) -> list[Region]:
-    """What differs between two drawings of the same size, one span for each row that differs.
-
-    Not several: Textual writes each span from the left edge of the widget.
-    """
-    regions = []
-    for y, (old, new) in enumerate(zip(before, after, strict=True)):
-        if old is new or old == new:
-            continue
-        columns = [x for x, (a, b) in enumerate(zip(old, new, strict=True)) if a != b]
-        regions.append(Region(columns[0], y, columns[-1] + 1 - columns[0], 1))
-    return regions
+        return strip_of(self._rows[y], width, base, self.app.theme, self.stale)

@@ -6,6 +6,7 @@ An axis works in axis units: the values themselves, or their log10 on a logarith
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 # beyond this, differences of two floats overflow or underflow; nothing that is drawn in a terminal needs more
@@ -167,9 +168,41 @@ def number(value: float, step: float, size: float, decimals: int = 0) -> str:
     return f"{mantissa.rstrip('0').rstrip('.')}e{int(exponent)}"
 
 
+def x_ticks(axis: Axis, *, whole: bool = False) -> Iterator[list[Tick]]:
+    """Ticks of at most five intervals and fewer and fewer, to choose by room; with `whole` at whole numbers only."""
+    counts = whole and max(abs(axis.low), abs(axis.high)) < 1e12
+    for intervals in range(5, 0, -1):
+        if counts:
+            yield _whole_ticks(axis, intervals, count)
+            yield _whole_ticks(axis, intervals, short_count)
+        else:
+            yield ticks(axis, intervals)
+
+
+def _whole_ticks(axis: Axis, intervals: int, label: Callable[[float], str]) -> list[Tick]:
+    step = nice_step(axis.high - axis.low, intervals, 1.0)
+    first, last = math.ceil(axis.low / step - 1e-9), math.floor(axis.high / step + 1e-9)
+    return [Tick(at * step, label(at * step)) for at in range(first, last + 1)]
+
+
+def count(value: float) -> str:
+    """A whole number as people count: `1000`, `2,500,000`."""
+    return f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:.0f}"
+
+
+def short_count(value: float) -> str:
+    """A whole number in fewer characters where that loses nothing: `2.5M`, `200k`."""
+    for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        text = f"{value / size:.4g}"
+        if abs(value) >= max(size, 10_000) and float(text) * size == value:
+            return text + unit
+    return count(value)
+
+
 def _log_ticks(axis: Axis, intervals: int) -> list[Tick]:
     rungs = _rungs(axis.low - 1e-9, axis.high + 1e-9)
-    if axis.high - axis.low >= 1 - 1e-9:
-        rungs = [(at, label) for at, label in rungs if abs(at - round(at)) < 1e-9]
+    powers = [(at, label) for at, label in rungs if abs(at - round(at)) < 1e-9]
+    if len(powers) > 2 or (len(powers) == 2 and len(rungs) > intervals + 1):
+        rungs = powers
     stride = max(1, math.ceil((len(rungs) - 1) / max(intervals, 1)))
     return [Tick(at, label) for at, label in rungs[::stride]]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 
 from workflow_tui.widgets.chart_axes import Axis, clean
@@ -12,7 +13,9 @@ from workflow_tui.widgets.chart_layers import Points
 
 Dot = tuple[float, float]
 Run = list[Dot]
-Cell = tuple[int, int]
+Place = tuple[int, int]
+# of the left and the right dots of a cell, from below (Unicode, Braille Patterns)
+_BITS = ((0x40, 0x04, 0x02, 0x01), (0x80, 0x20, 0x10, 0x08))
 
 
 def dot(fraction: float, count: int) -> int:
@@ -44,8 +47,10 @@ def decimate(points: Points, x_axis: Axis, columns: int, *, log_y: bool = False)
             run = []
         low = high = None
 
+    scale = (2 * columns - 1) / (x_axis.high - x_axis.low)
     for x, y in _sorted(points):
-        at = min(max(dot(x_axis.fraction(x), 2 * columns) // 2, -1), columns)
+        dots = 0.5 + scale * (x - x_axis.low)
+        at = -1 if dots < 0 else columns if dots >= 2 * columns else int(dots) // 2
         if at != column:
             close()
             column, seen = at, False
@@ -132,6 +137,53 @@ def _clip(start: Dot, end: Dot, right: float, top: float) -> tuple[Dot, Dot] | N
     return (x + enter * dx, y + enter * dy), (x + leave * dx, y + leave * dy)
 
 
+def walk(points: Points, *, log_y: bool = False) -> list[Run]:
+    """Points in their order as unbroken runs in axis units."""
+    runs: list[Run] = []
+    run: Run = []
+    for raw, height in points:
+        x, y = clean(raw), clean(height, log=log_y)
+        if x == x and y == y:
+            run.append((x, y))
+        elif run:
+            runs.append(run)
+            run = []
+    return [*runs, run] if run else runs
+
+
+def height_at(run: Run, x: float) -> float | None:
+    """The y of a run at x, straight between its points; None before its first and after its last."""
+    at = bisect_left(run, (x,))
+    if at < len(run) and run[at][0] == x:
+        return run[at][1]
+    if not 0 < at < len(run):
+        return None
+    (x0, y0), (x1, y1) = run[at - 1], run[at]
+    return y0 + (y1 - y0) * ((x - x0) / (x1 - x0))
+
+
+def dots_of(lines: list[list[Place]], *, thin: bool = False) -> Iterator[Place]:
+    """The dots along lines between dots; with `thin` every second one: which, depends on their place alone."""
+    for line in lines:
+        for (x0, y0), (x1, y1) in zip(line, line[1:] or line, strict=False):
+            steps = max(abs(x1 - x0), abs(y1 - y0), 1)
+            flat = abs(x1 - x0) >= abs(y1 - y0)
+            across, up = (x1 - x0) / steps, (y1 - y0) / steps
+            for step in range(steps + 1):
+                x, y = int(x0 + across * step + 0.5), int(y0 + up * step + 0.5)
+                if not thin or (x if flat else y) % 2 == 0:
+                    yield x, y
+
+
+def braille(dots: Iterable[Place]) -> dict[Place, str]:
+    """Dots as the characters of the cells they fall in, 2x4 a cell."""
+    masks: dict[Place, int] = {}
+    for x, y in dots:
+        cell = x >> 1, y >> 2
+        masks[cell] = masks.get(cell, 0) | _BITS[x & 1][y & 3]
+    return {cell: chr(0x2800 + mask) for cell, mask in masks.items()}
+
+
 def dotted(lines: list[list[tuple[int, int]]]) -> list[tuple[int, int]]:
     """Every second column of lines between dots, as cells (2x4 dots each)."""
     cells = []
@@ -144,20 +196,32 @@ def dotted(lines: list[list[tuple[int, int]]]) -> list[tuple[int, int]]:
     return list(dict.fromkeys(cells))
 
 
-def cells_of(runs: list[Run], x_axis: Axis, y_axis: Axis, columns: int, rows: int) -> list[Cell]:
+def cells_of(runs: list[Run], x_axis: Axis, y_axis: Axis, columns: int, rows: int) -> list[Place]:
     """The cell of each single point, once where several share it; what lies outside the axes is left out."""
     return list(dict.fromkeys(_each_cell((point for run in runs for point in run), x_axis, y_axis, columns, rows)))
 
 
+def off_log(points: Points, x_axis: Axis, columns: int) -> tuple[list[int], bool]:
+    """What a logarithmic axis cannot show within the x axis: the columns with a value of 0, and is there one below?"""
+    zeros: dict[int, None] = {}
+    below = False
+    for raw, y in points:
+        if y <= 0 and (height := clean(y)) == height and 0 <= (at := x_axis.fraction(clean(raw))) <= 1:
+            below |= height < 0
+            if height == 0:
+                zeros[min(dot(at, 2 * columns) // 2, columns - 1)] = None
+    return list(zeros), below
+
+
 def point_cells(
     points: Points, x_axis: Axis, y_axis: Axis, columns: int, rows: int, *, log_y: bool = False
-) -> list[Cell]:
+) -> list[Place]:
     """The cell of every point that can be drawn inside the axes, as often as points share it."""
     cleaned = ((clean(x), clean(y, log=log_y)) for x, y in points)
     return list(_each_cell(((x, y) for x, y in cleaned if x == x and y == y), x_axis, y_axis, columns, rows))
 
 
-def _each_cell(points: Iterable[Dot], x_axis: Axis, y_axis: Axis, columns: int, rows: int) -> Iterable[Cell]:
+def _each_cell(points: Iterable[Dot], x_axis: Axis, y_axis: Axis, columns: int, rows: int) -> Iterable[Place]:
     for x, y in points:
         column = dot(x_axis.fraction(x), 2 * columns) // 2
         row = dot(y_axis.fraction(y), 4 * rows) // 4
@@ -165,7 +229,7 @@ def _each_cell(points: Iterable[Dot], x_axis: Axis, y_axis: Axis, columns: int, 
             yield column, row
 
 
-def shared_cells(layers: Sequence[Sequence[Cell]]) -> list[list[Cell]]:
+def shared_cells(layers: Sequence[Sequence[Place]]) -> list[list[Place]]:
     """Which cells each layer of single points is seen in, when each cell shows one layer: as fair as can be.
 
     `layers` hold a cell for each point, repeated where points share it. Cells go to the layers in proportion to their
@@ -175,8 +239,8 @@ def shared_cells(layers: Sequence[Sequence[Cell]]) -> list[list[Cell]]:
     counts = [Counter(cells) for cells in layers]
     rank = [(-len(cells), -index) for index, cells in enumerate(layers)]
     owed = [0.0] * len(layers)
-    owner: dict[Cell, int] = {}
-    share: dict[tuple[Cell, int], float] = {}
+    owner: dict[Place, int] = {}
+    share: dict[tuple[Place, int], float] = {}
     for cell in sorted(set().union(*counts)):
         total = sum(count[cell] for count in counts)
         present = [index for index, count in enumerate(counts) if count[cell]]

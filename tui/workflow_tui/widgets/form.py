@@ -104,6 +104,11 @@ class Form(VerticalScroll):
         return dict(self._values)
 
     @property
+    def sign(self) -> str:
+        """What the frame says of the fields below those that can be seen."""
+        return self._sign
+
+    @property
     def unsent(self) -> bool:
         """Do the fields hold anything that the engine has not said it has?"""
         return bool(self._told) and self._values != self._told

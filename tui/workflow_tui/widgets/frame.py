@@ -5,21 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from textwrap import wrap
 
-from rich.cells import cell_len
-from rich.segment import Segment
-from rich.style import Style
 from rich.text import Text
 from textual.app import ComposeResult
 from textual.containers import VerticalScroll
 from textual.content import Content
-from textual.message import Message
 from textual.reactive import reactive
-from textual.strip import Strip
-from textual.widget import Widget
 from textual.widgets import Static
 
 from workflow_tui.commands import Command
-from workflow_tui.widgets.chart import changed
+from workflow_tui.widgets.cell_text import CellText
 
 EDITING: tuple[tuple[str, str], ...] = (
     ("enter", "apply"),
@@ -33,6 +27,8 @@ class KeyBar(Static):
     """The keys of this screen in one line; those that do not fit are left to the help."""
 
     editing: reactive[bool] = reactive(False)
+    instead: reactive[tuple[tuple[str, str], ...]] = reactive(())
+    """Keys and words in place of the screen's own, while others matter more."""
 
     def __init__(self, commands: Sequence[Command]) -> None:
         super().__init__("", id="keys", markup=False)
@@ -41,6 +37,8 @@ class KeyBar(Static):
     def render(self) -> Text:
         """As many `key label` pairs as fit, help and leave always among them."""
         pairs = [(command.shown, command.label) for command in self.commands if command.bar]
+        if self.instead:
+            pairs = list(self.instead)
         if self.editing:
             pairs = list(EDITING)
         room = self.size.width
@@ -56,8 +54,7 @@ class KeyBar(Static):
 class Readout(Static):
     """Aligned text that writes nothing to the terminal when it is shown again unchanged."""
 
-    class Resized(Message):
-        """It has another width or height: what was aligned for the last one is to be shown anew."""
+    Resized = CellText.Resized
 
     def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:  # noqa: A002
         super().__init__("", id=id, classes=classes, markup=False)
@@ -117,7 +114,7 @@ class LongReadout(VerticalScroll):
             self.border_subtitle = Content(text)
 
 
-class StatusLine(Widget):
+class StatusLine(CellText):
     """One line: the latest result or fault of this screen, and what to press next.
 
     It changes ten times a second while a training runs, so only the cells that changed are written.
@@ -125,42 +122,5 @@ class StatusLine(Widget):
 
     DEFAULT_CSS = "StatusLine { height: 1; }"
 
-    def __init__(self) -> None:
-        super().__init__(id="status", markup=False)
-        self.text = Text()
-        self._cells: list[tuple[str, Style]] = []
-
-    def show(self, text: Text) -> None:
-        """Show `text`, cut at the width."""
-        self.text = text
-        before, self._cells = self._cells, self._laid_out()
-        if len(before) != len(self._cells):
-            self.refresh()
-        elif regions := changed([before], [self._cells]):
-            self.refresh(*regions)
-
-    def on_resize(self) -> None:
-        """Cut at the new width."""
-        self._cells = self._laid_out()
-        self.refresh()
-
-    def _laid_out(self) -> list[tuple[str, Style]]:
-        width = self.size.width
-        text = self.text.copy()
-        text.truncate(width, overflow="ellipsis", pad=True)
-        console = self.app.console
-        cells: list[tuple[str, Style]] = []
-        for segment in text.render(console):
-            for char in segment.text:
-                size = cell_len(char)
-                if size:  # an entry a cell: a wide character is followed by an empty one
-                    cells += [(char, segment.style or Style.null()), *[("", Style.null())] * (size - 1)]
-                elif cells:
-                    cells[-1] = (cells[-1][0] + char, cells[-1][1])
-        return cells[:width]
-
-    def render_line(self, y: int) -> Strip:
-        """The cells as they stand."""
-        base = self.rich_style
-        segments = [Segment(char, base + style) for char, style in self._cells]
-        return Strip(Segment.simplify(segments), len(self._cells)).adjust_cell_length(self.size.width, base)
+    def __init__(self, *, id: str = "status") -> None:  # noqa: A002
+        super().__init__(id=id)

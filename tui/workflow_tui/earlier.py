@@ -1,0 +1,71 @@
+"""Earlier runs that lie dimmed under the current one: which of them, and their losses, read once from the engine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING
+
+from workflow_core.errors import WorkflowError
+from workflow_core.history import Column
+from workflow_core.protocol import ReadSeries, RunView, SeriesAnswer
+from workflow_tui.plots import COLUMNS
+from workflow_tui.runs_text import engaged
+
+if TYPE_CHECKING:
+    from workflow_tui.app import WorkflowApp
+    from workflow_tui.state import State
+
+BY_DEFAULT = 3
+"""Runs that are drawn until somebody chooses others: the last ones before the current one."""
+LOSSES = ("train_loss", "val_loss")
+
+
+class EarlierRuns:
+    """Which kept runs are drawn under the current one, and their losses."""
+
+    def __init__(self, app: WorkflowApp) -> None:
+        self.app = app
+        self._chosen: dict[int, bool] = {}
+        self._read: dict[int, tuple[int, Mapping[str, Sequence[Column]]]] = {}
+        self._asked: set[int] = set()
+
+    def under(self, state: State) -> tuple[RunView, ...]:
+        """The runs whose losses are drawn, newest first: the last three before the current one, or those chosen.
+
+        Never a run that is on the charts itself, and none without an epoch.
+        """
+        there = engaged(state)
+        earlier = sorted((run for run in state.runs if run.run not in there and run.epochs), key=lambda run: -run.run)
+        recent = {run.run for run in earlier[:BY_DEFAULT]}
+        return tuple(run for run in earlier if self._chosen.get(run.run, run.run in recent))
+
+    def toggle(self, run: RunView) -> None:
+        """Draw a run, or hide it, from now on."""
+        self._chosen[run.run] = run.run not in {each.run for each in self.under(self.app.state)}
+        self.app.redraw()
+
+    def columns(self, run: RunView, name: str) -> Sequence[Column]:
+        """A loss of a run, `train_loss` or `val_loss`, over all its epochs; empty until the engine has told it."""
+        epochs, series = self._read.get(run.run, (0, {}))
+        if epochs < run.epochs and run.run not in self._asked and self.app.state.ready:
+            self._asked.add(run.run)
+            self.app.start_work(partial(self._ask, run), f"losses of run {run.run}")
+        return series.get(name, ())
+
+    async def _ask(self, run: RunView) -> None:
+        # not by `link.ask`: nobody asked for this, so nobody waits for it, and a refusal concerns nobody
+        command = ReadSeries(run=run.run, start=0, stop=run.epochs, columns=COLUMNS, names=LOSSES)
+        series: Mapping[str, Sequence[Column]] = {}
+        try:
+            answer = await self.app.link.client.request(command)
+            if isinstance(answer, SeriesAnswer):
+                series = answer.series
+        except WorkflowError:
+            pass
+        finally:
+            self._asked.discard(run.run)
+        drawn = {each.run for each in self.under(self.app.state)}
+        self._read = {number: read for number, read in self._read.items() if number in drawn}
+        self._read[run.run] = run.epochs, series
+        self.app.redraw()

@@ -1,0 +1,1 @@
+"""What the panels of the Train screen can show: each instrument turns a scene into a chart or into lines."""
