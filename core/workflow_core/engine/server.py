@@ -230,10 +230,10 @@ class Server:
 
     @property
     def _training(self) -> bool:
-        """Is a training running, or asked for and not begun?"""
-        training = self._board.training
-        asked = any(isinstance(request.command, Run) for _, request in self._asked)
-        return asked or (training is not None and training.state == "running")
+        """Is a training or a race running, or asked for and not begun?"""
+        asked = any(isinstance(request.command, Run | StartRace) for _, request in self._asked)
+        there = self._board.training, self._board.race
+        return asked or any(each is not None and each.state == "running" for each in there)
 
     def _idle_but_for(self, peer: Peer) -> bool:
         return not self._training and all(other is peer for other in self._attached())
