@@ -14,8 +14,8 @@ from msgspec.structs import replace
 from workflow_core import devices
 from workflow_core.engine.faults import explain
 from workflow_core.engine.inbox import Inbox
-from workflow_core.engine.library import Record
 from workflow_core.engine.pace import Meter, Pace
+from workflow_core.engine.record import Record
 from workflow_core.engine.subject import Subject
 from workflow_core.errors import WorkflowError
 from workflow_core.history import RECORDED
