@@ -29,6 +29,7 @@ from workflow_core.protocol import (
     Run,
     Save,
     Shutdown,
+    StartRace,
     Update,
 )
 from workflow_core.store import Store
