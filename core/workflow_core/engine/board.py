@@ -10,7 +10,7 @@ from typing import Any
 from msgspec import UNSET
 
 from workflow_core.history import History
-from workflow_core.protocol import EngineView, Epochs, Event, Steps, TrainingView, Update
+from workflow_core.protocol import EngineView, Epochs, Event, RaceView, Steps, TrainingView, Update
 from workflow_core.specs import DataSpec, ModelSpec, TrainSpec
 
 FIELDS = Update.__struct_fields__
@@ -40,6 +40,13 @@ class Board:
         """The run as last published."""
         view = self._state["training"]
         assert view is None or isinstance(view, TrainingView)
+        return view
+
+    @property
+    def race(self) -> RaceView | None:
+        """The race as last published."""
+        view = self._state["race"]
+        assert view is None or isinstance(view, RaceView)
         return view
 
     def fold(self, event: Update | Epochs) -> None:

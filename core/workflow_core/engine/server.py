@@ -17,7 +17,19 @@ from workflow_core.engine.inbox import Inbox, Job
 from workflow_core.engine.peer import Peer
 from workflow_core.engine.worker import Worker
 from workflow_core.errors import Problem
-from workflow_core.protocol import Answer, Ending, EngineView, Epochs, Notice, Request, Run, Save, Shutdown, Update
+from workflow_core.protocol import (
+    Answer,
+    Ending,
+    EngineView,
+    Epochs,
+    Notice,
+    Request,
+    Run,
+    Save,
+    Shutdown,
+    StartRace,
+    Update,
+)
 from workflow_core.store import Store
 from workflow_core.workspace import Workspace
 
@@ -177,9 +189,9 @@ class Server:
     @property
     def _training(self) -> bool:
         """Is a training running, or asked for and not begun?"""
-        training = self._board.training
-        asked = any(isinstance(request.command, Run) for _, request in self._asked)
-        return asked or (training is not None and training.state == "running")
+        asked = any(isinstance(request.command, Run | StartRace) for _, request in self._asked)
+        under_way = (self._board.training, self._board.race)
+        return asked or any(view is not None and view.state == "running" for view in under_way)
 
     def _idle_but_for(self, peer: Peer) -> bool:
         return not self._training and all(other is peer for other in self._attached())

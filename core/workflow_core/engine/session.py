@@ -22,10 +22,11 @@ from workflow_core.engine import results
 from workflow_core.engine.faults import mended
 from workflow_core.engine.files import absolute
 from workflow_core.engine.inbox import Inbox
+from workflow_core.engine.lane_labels import labels
 from workflow_core.engine.material import Made, Material
 from workflow_core.engine.past import Branching, LookingBack
 from workflow_core.engine.progress import RESULTS, Progress
-from workflow_core.engine.race import LANES, Race
+from workflow_core.engine.race import LANES, Race, check_room
 from workflow_core.engine.runner import Runner
 from workflow_core.engine.slow import Slow
 from workflow_core.engine.subject import Subject
@@ -65,7 +66,7 @@ from workflow_core.protocol import (
     Update,
 )
 from workflow_core.specs import MAX_EPOCHS, DataSpec, ModelSpec, TrainSpec
-from workflow_core.steps import linear, load, tables, train
+from workflow_core.steps import data, linear, load, tables, train
 from workflow_core.steps.surface import Surfaces
 from workflow_core.store import Store
 
@@ -129,6 +130,9 @@ class Session:
     @property
     def unsaved(self) -> bool:
         """Would epochs of training be gone if the engine ended now?"""
+        lanes = self._race.lanes if self._race is not None else ()
+        if any(lane.begun for lane in lanes):
+            return True
         return self._runner is not None and self._runner.begun and self._runner.place != self._saved
 
     def advance(self, inbox: Inbox, until: float = math.inf) -> None:
@@ -153,8 +157,11 @@ class Session:
             self._progress.done("train", runner.view.reason)
 
     def abandon(self) -> None:
-        """Stop the run after a fault."""
-        if self._runner is not None:
+        """Stop what runs after a fault."""
+        if self._race is not None and self._race.running:
+            self._race.fail("a fault of the engine's own")
+            self._show(Update(race=self._race.view))
+        elif self._runner is not None:
             self._runner.fail("a fault of the engine's own")
             self._show(Update(training=self._runner.view))
 
@@ -259,6 +266,9 @@ class Session:
                 self._runner = None
                 update = replace(update, training=None, history=None)
             update = replace(update, loop=None)
+        if self._race is not None:
+            self._race = None
+            update = replace(update, race=None)
         self._progress.outdate(RESULTS, what)
         self._reunite()
         self._show(update)
@@ -302,9 +312,8 @@ class Session:
         self._show(Update(training=self._runner.view))
 
     def _run(self, epochs: int | None, steps: int | None) -> None:
-        for count, what in ((epochs, "epochs"), (steps, "steps")):
-            if count is not None and count < 1:
-                raise WorkflowError(f"Not a number of {what}", f"{count} {what} cannot be run.", "Ask for 1 or more.")
+        _check_count(epochs, "epochs")
+        _check_count(steps, "steps")
         if not self.running:
             self._prepare_run()
         assert self._runner is not None
@@ -419,17 +428,23 @@ class Session:
         if not least <= len(specs) <= most:
             raise WorkflowError("Not a race", f"{len(specs)} trainings are no race.", f"Ask for {least} to {most}.")
         self._pause()
-        self._build_model(self._material.model_spec)
+        self._build_model(self._material.model_spec, anew=True)
         dataset, model_spec = self._material.dataset, self._material.model_spec
         assert dataset is not None
+        assert self._material.model is not None
+        check_room(self._material.model, len(specs))
         first = self._runs + (self._runner is None or self._runner.begun)
-        lanes = []
-        for number, spec in enumerate(specs, start=first):
+        lanes: list[tuple[Runner, str]] = []
+        placed: dict[torch.device, data.Dataset] = {}
+        for number, (spec, label) in enumerate(zip(specs, labels(specs), strict=True), start=first):
             model = self._material.fresh_model(spec).model
-            trainer = train.Trainer(model, dataset, spec)
+            device = train.pick_device(spec.device, dataset.spec.dtype)
+            if device not in placed:
+                placed[device] = dataset.to(device)
+            trainer = train.Trainer(model, placed[device], spec)
             lane = Runner(trainer, dataset, model_spec, number, None, self._publish_progress)
             lane.record(self._store)
-            lanes.append(lane)
+            lanes.append((lane, label))
         self._runs = first + len(lanes) - 1
         self._race = Race(first, lanes, self._pace, self._publish)
         self._race.begin()
@@ -443,8 +458,11 @@ class Session:
         race = self._race
         assert race is not None
         match command:
-            case Run() if not race.over:
-                race.begin()
+            case Run(epochs=epochs, steps=steps) if not race.over:
+                if steps is not None:
+                    raise WorkflowError("Whole epochs only", "a race cannot be run by steps.", "Ask for epochs.")
+                _check_count(epochs, "epochs")
+                race.begin(epochs)
             case Pause():
                 race.pause()
             case SetPace(pace=pace):
@@ -456,10 +474,10 @@ class Session:
                 if not keep:
                     race.discard()
                     self._end_race()
-            case Run() | NextLine() | Reset() | MakeData() | BuildModel() | Extend() | Branch() | StartRace() if (
-                race.over
-            ):
+            case Run() | NextLine() | Reset() | Extend() | Branch() | StartRace() if race.over:
                 self._end_race()
+                return self._handle(command)
+            case MakeData() | BuildModel() if race.over:
                 return self._handle(command)
             case Run() | NextLine() | Reset() | MakeData() | BuildModel() | Extend() | Branch() | StartRace():
                 raise WorkflowError(
@@ -651,6 +669,11 @@ class Session:
             update = replace(update, steps=self._progress.view())
         if any(value is not msgspec.UNSET for value in msgspec.structs.astuple(update)):
             self._publish(update)
+
+
+def _check_count(count: int | None, what: str) -> None:
+    if count is not None and count < 1:
+        raise WorkflowError(f"Not a number of {what}", f"{count} {what} cannot be run.", "Ask for 1 or more.")
 
 
 def _over(view: TrainingView) -> WorkflowError:
