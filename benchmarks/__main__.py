@@ -9,7 +9,7 @@ import sys
 from importlib.metadata import version
 from pathlib import Path
 
-NAMES = ("loop", "batches", "control", "tables", "history", "charts")
+NAMES = ("loop", "batches", "control", "tables", "history", "reading", "charts")
 
 
 def main() -> int:

@@ -12,19 +12,21 @@ from pathlib import Path
 from harness import Result, table
 
 from workflow_core.history import RECORDED, History
+from workflow_core.specs import WorkflowSpec
 from workflow_core.store import Store
+from workflow_core.views import RunView
 
 CHUNK = 300
 """Epochs between two fetches of an engine that does 6,000 a second."""
 SERIES = (*RECORDED, "weight", "bias")
 
 
-def record(history: History, store: Store, run: int, start: int) -> float:
+def record(history: History, store: Store, view: RunView, start: int) -> float:
     """Seconds to fold a chunk of epochs into the history and to hand it to the store."""
     columns = {name: [0.5 + epoch * 1e-9 for epoch in range(start, start + CHUNK)] for name in SERIES}
     begun = time.perf_counter()
     history.extend(columns)
-    store.append(run, start, columns)
+    store.append(view, start, columns)
     return time.perf_counter() - begun
 
 
@@ -32,13 +34,17 @@ def main(millions: int = 10) -> str:
     """The table: epochs recorded a second at the start, and after so many millions; the memory and disk they took."""
     with tempfile.TemporaryDirectory() as folder:
         store = Store(Path(folder) / "workspace.sqlite")
-        run, history = store.begin("", SERIES), History()
+        view = RunView(
+            run=store.number(), name="", begun=time.time(), elapsed=0.0, spec=WorkflowSpec(), state="running"
+        )
+        store.begin(view, SERIES)
+        history = History()
         marks = {10_000: "the first 10,000 epochs", 1_000_000: "up to 1,000,000", millions * 1_000_000: f"{millions} M"}
         results: list[Result] = []
         sizes: list[str] = []
         seconds: deque[float] = deque(maxlen=300)
         for start in range(0, millions * 1_000_000 + CHUNK, CHUNK):
-            seconds.append(record(history, store, run, start))
+            seconds.append(record(history, store, view, start))
             if start % (200 * CHUNK) == 0:
                 store.flush(60)
             for mark in [mark for mark in marks if start + CHUNK >= mark]:

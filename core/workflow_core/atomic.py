@@ -8,7 +8,7 @@ import fcntl
 import hashlib
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from workflow_core.errors import WorkflowError
@@ -98,11 +98,16 @@ def _check_file(target: Path, overwrite: bool) -> None:
 
 
 def write(path: str | os.PathLike[str], data: bytes, *, overwrite: bool) -> Path:
-    """Write `data` to `path`, whole or not at all, and return the real file that holds it.
+    """Write `data` to `path`, whole or not at all, and return the real file that holds it. Raises WorkflowError."""
+    return write_parts(path, (data,), overwrite=overwrite)
+
+
+def write_parts(path: str | os.PathLike[str], parts: Iterable[bytes], *, overwrite: bool) -> Path:
+    """Write all of `parts` to `path`, whole or not at all, and return the real file that holds them.
 
     The data goes to a temporary file in the same folder, whose name follows from the target's, so that the next write
     removes what a killed one left; then fsync, rename, and fsync of the folder. Without `overwrite` a file
-    that appears in the meantime is not replaced either. Raises WorkflowError.
+    that appears in the meantime is not replaced either. Raises WorkflowError, and what `parts` raises.
     """
     target = check(path, overwrite=overwrite)
     # a name of this user's own: where others may write as well, a file of theirs there is no save under way
@@ -110,7 +115,7 @@ def write(path: str | os.PathLike[str], data: bytes, *, overwrite: bool) -> Path
     temporary = target.with_name(f".workflow-tui-{digest}.part")
     try:
         with _locked(temporary) as descriptor:
-            _fill(descriptor, data, target)
+            _fill(descriptor, parts, target)
             _publish(temporary, target, overwrite)
         _sync_folder(target.parent)
     except OSError as error:
@@ -168,13 +173,14 @@ def _hold(descriptor: int, temporary: Path) -> bool:
         return False
 
 
-def _fill(descriptor: int, data: bytes, target: Path) -> None:
+def _fill(descriptor: int, parts: Iterable[bytes], target: Path) -> None:
     os.ftruncate(descriptor, 0)
     with contextlib.suppress(FileNotFoundError):
         os.fchmod(descriptor, stat.S_IMODE(os.stat(target).st_mode) & 0o777)
-    view = memoryview(data)
-    while view:
-        view = view[os.write(descriptor, view) :]
+    for part in parts:
+        view = memoryview(part)
+        while view:
+            view = view[os.write(descriptor, view) :]
     os.fsync(descriptor)
 
 

@@ -276,7 +276,7 @@ class SetTraining(msgspec.Struct, frozen=True, kw_only=True, tag="set_training")
 
 
 class SetLearningRate(msgspec.Struct, frozen=True, kw_only=True, tag="set_learning_rate"):
-    """Change the learning rate of the run that is there, running or not, from its next step on."""
+    """Change the learning rate of the run that is there, running or not, from the next epoch that begins on."""
 
     learning_rate: float
 
@@ -293,8 +293,9 @@ class Run(msgspec.Struct, frozen=True, kw_only=True, tag="run"):
 
     Where the settings were changed or an earlier step made the run stale, a new run starts from the same initial
     parameters; a finished run whose settings only ask for more epochs goes on. `epochs` stops after so many more epochs
-    (then paused), `steps` after so many steps of the optimizer, one a batch; None of both runs to the end. While a race
-    is under way, it is the race that runs.
+    (then paused; that under way counts as one), `steps` after so many steps of the optimizer, one a batch; None of both
+    runs to the end. The rest of a pass that was made one line at a time runs first. While a race is under way, it is
+    the race that runs.
     """
 
     epochs: int | None = None

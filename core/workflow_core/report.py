@@ -317,6 +317,9 @@ def _training(train: TrainSpec) -> str:
     parts = [train.loss, optimizer, f"lr {train.learning_rate:g}{schedule}"]
     parts += [f"batches of {train.batch_size:,}"] if train.batch_size else []
     parts += [f"gradients clipped at {train.clip:g}"] if train.clip else []
+    if train.experiment:
+        over = ", optimizer over another model" if train.optimizer_over == "another" else ""
+        parts += [f"an experiment ({' '.join(train.loop)}{over})"]
     parts += ["repeatable"] if train.deterministic else []
     parts += [f"{train.epochs:,} epoch{'s' * (train.epochs != 1)}"]
     parts += [f"early stop after {train.early_stop:,} without progress"] if train.early_stop else []

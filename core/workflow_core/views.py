@@ -301,6 +301,7 @@ class RunView(msgspec.Struct, frozen=True, kw_only=True):
     `begun` is seconds since 1970 in UTC, `elapsed` seconds spent training, `epochs` how many are recorded, `state` a
     RunState, `interrupted` (its engine was killed) or `stopped` (by hand). `race` is the number of the race it was a
     lane of, 0 for none. Losses are the criterion's, as the model saw them, `loss_scale` as in TrainingView.
+    `parameters` are tracked values at the end, the first 64 of them.
     """
 
     run: int

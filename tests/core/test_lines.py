@@ -66,9 +66,17 @@ def end(trainer: Trainer) -> Any:
     clip=st.sampled_from([0.0, 0.05]),
     experiment=st.sampled_from([{}, *BROKEN.values()]),
     early_stop=st.sampled_from([0, 2]),
+    on_host=st.booleans(),
 )
 def test_whatever_mixture_of_lines_steps_and_epochs_gives_the_same(
-    ways: Mixture, make: Any, optimizer: Any, batch_size: int, clip: float, experiment: Any, early_stop: int
+    ways: Mixture,
+    make: Any,
+    optimizer: Any,
+    batch_size: int,
+    clip: float,
+    experiment: Any,
+    early_stop: int,
+    on_host: bool,
 ) -> None:
     if optimizer == "lbfgs":
         clip, experiment = 0.0, {}
@@ -84,22 +92,24 @@ def test_whatever_mixture_of_lines_steps_and_epochs_gives_the_same(
         device="cpu",
         **experiment,
     )
-    expected = end(Trainer(make(), dataset, spec))
-    trainer = Trainer(make(), dataset, spec)
-    for way, count in ways:
-        for _ in range(count):
-            if trainer.ended or trainer.done >= spec.epochs:
-                break
-            if way == "lines":
-                trainer.next_line()
-                torch.rand(1)  # what others draw between two lines is nothing to the model
-            elif way == "steps":
-                trainer.advance(batches=1)
-            elif way == "epochs":
-                trainer.epoch()
-            else:
-                trainer = Trainer.resumed(make(), dataset, spec, kept(trainer))
-    assert end(trainer) == expected
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train, "reads_at_once", lambda device: on_host)
+        expected = end(Trainer(make(), dataset, spec))
+        trainer = Trainer(make(), dataset, spec)
+        for way, count in ways:
+            for _ in range(count):
+                if trainer.ended or trainer.done >= spec.epochs:
+                    break
+                if way == "lines":
+                    trainer.next_line()
+                    torch.rand(1)  # what others draw between two lines is nothing to the model
+                elif way == "steps":
+                    trainer.advance(batches=1)
+                elif way == "epochs":
+                    trainer.epoch()
+                else:
+                    trainer = Trainer.resumed(make(), dataset, spec, kept(trainer))
+        assert end(trainer) == expected
 
 
 def test_the_courses_first_step_line_by_line() -> None:

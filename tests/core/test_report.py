@@ -235,6 +235,9 @@ def test_the_settings_are_told_as_far_as_they_matter(capsys: pytest.CaptureFixtu
     )
     adam = changed(START, spec=WorkflowSpec(train=TrainSpec(optimizer="adam", momentum=0.9)))
     assert "mse, adam, lr 0.01, 100 epochs, cpu" in "\n".join(said(capsys, adam))
+    broken = TrainSpec(loop=("forward", "loss", "backward", "step"), optimizer_over="another")
+    text = "\n".join(said(capsys, changed(START, spec=WorkflowSpec(train=broken))))
+    assert "lr 0.01, an experiment (forward loss backward step, optimizer over another model), 100 epochs" in text
 
 
 def test_hostile_names_reach_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:

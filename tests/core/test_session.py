@@ -14,6 +14,7 @@ from msgspec.structs import replace
 
 from workflow_core import devices
 from workflow_core.engine.inbox import Inbox, Job
+from workflow_core.engine.library import Library
 from workflow_core.engine.session import Session
 from workflow_core.errors import WorkflowError
 from workflow_core.history import History
@@ -50,7 +51,8 @@ class Bench:
     """A session without a process: commands in, what was published out."""
 
     def __init__(self, folder: Path, store: Store | None = None) -> None:
-        self.session = Session(self.take, folder, store)
+        self.library = Library(store, folder)
+        self.session = Session(self.take, folder, self.library)
         self.inbox = Inbox()
         self.state: dict[str, Any] = {"training": None}
         self.history = History()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -252,9 +254,8 @@ def test_every_epoch_is_in_the_store(tmp_path: Path) -> None:
     assert len(second["train_loss"]) == bench.view.epoch
     assert not math.isfinite(sum(column[-1] for column in second.values()))
     assert second["weight"].tolist()[-50:-1] == bench.history.series["weight"].last[-50:-1]
-    with store._connect() as db:
+    with contextlib.closing(sqlite3.connect(store.path)) as db:
         rows = db.execute("SELECT id, state, reason, settings FROM runs").fetchall()
-    db.close()
     assert [row[:2] for row in rows] == [(1, "finished"), (2, "diverged")]
     assert rows[1][2] == bench.view.reason
     assert WorkflowSpec.from_toml(rows[0][3]) == WorkflowSpec()
@@ -336,10 +337,7 @@ def test_the_store_knows_how_a_run_stands(tmp_path: Path) -> None:
 
     def state() -> str:
         assert store.flush()
-        db = store._connect()
-        found = db.execute("SELECT state FROM runs ORDER BY id DESC").fetchone()[0]
-        db.close()
-        return str(found)
+        return store.runs(1)[0].state
 
     bench.train(1)
     assert state() == "paused"

@@ -39,16 +39,15 @@ def test_a_run_that_is_stopped_and_kept_is_finished_as_it_stands(bench: Bench) -
 
 def test_a_run_that_is_discarded_is_gone_with_its_record_and_the_model_untrained(bench: Bench, tmp_path: Path) -> None:
     first = bench.train(epochs=5)
-    store = bench.session._store
-    assert store is not None
-    assert store.flush()
-    assert len(store.read(1, 0, 5)["train_loss"]) == 5
+    figures = bench.library.figures(first.run, 0, 5)
+    assert figures is not None
+    assert len(figures["train_loss"]) == 5
     bench(Stop(keep=False))
     assert bench.state["training"] is None
     assert bench.history.epochs == 0
-    assert store.flush()
-    with pytest.raises(KeyError):
-        store.read(1, 0, 5)
+    with pytest.raises(WorkflowError, match="no run"):
+        bench.library.figures(first.run, 0, 5)
+    assert bench.library.listing() == ()
     again = bench.train(epochs=5)
     assert again.parameters == first.parameters
     assert again.initial == first.initial

@@ -13,6 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from workflow_core import devices
 from workflow_core.specs import LOSSES, OPTIMIZERS, SCHEDULERS, DataSpec, ModelSpec, TrainSpec
 from workflow_core.steps import build, data, train
+from workflow_core.steps import records as records_module
 from workflow_core.steps.train import Trainer, records
 
 DATASET = data.make(DataSpec(noise=0.05, standardize=True))
@@ -154,7 +155,7 @@ def test_records_and_weights_are_those_of_a_cpu(
 
     expected, expected_records = run()
     monkeypatch.setattr(train, "reads_at_once", lambda device: False)
-    monkeypatch.setattr(train, "CHUNK", chunk)
+    monkeypatch.setattr(records_module, "CHUNK", chunk)
     trainer, done = run()
     assert [r.epoch for r in done] == [r.epoch for r in expected_records]
     for record, other in zip(done, expected_records, strict=True):

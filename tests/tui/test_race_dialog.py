@@ -223,8 +223,8 @@ async def test_a_lane_is_taken_to_go_on_with() -> None:
             await drive.until(lambda: isinstance(drive.app.screen, LanesDialog))
             await drive.settle()
             text = squeeze(drive.panel("#race-table"))
-            assert text.startswith("lane state epoch train val best val of 200 MSE MSE MSE @ epoch")
-            assert "lr 0.1 running 60 0.0100 0.0200 – lr 2 diverged at 37 38 NaN –" in text
+            assert text.startswith("lane state epoch train val best val @ first bad of 200 MSE MSE MSE @ epoch")
+            assert "lr 0.1 running 60 0.0100 0.0200 – lr 2 diverged @ 37 38 NaN –" in text
             assert "0.5000 @ 9 train" in text
             await drive.press("escape")
             assert not drive.dialog

@@ -7,15 +7,12 @@ from typing import TYPE_CHECKING
 
 from workflow_core.engine import travel
 from workflow_core.errors import WorkflowError
-from workflow_core.history import History
+from workflow_core.history import HistoryData
 from workflow_core.protocol import Answer, PastAnswer
 from workflow_core.steps.train import Trainer
 
 if TYPE_CHECKING:
     from workflow_core.engine.runner import Runner
-
-PIECE = 50_000
-"""Epochs of a record that are read in one slice."""
 
 
 class LookingBack:
@@ -68,7 +65,7 @@ class Branching:
     """The training again up to an epoch, and the record of it: what a new run begins with."""
 
     def __init__(
-        self, runner: Runner, epoch: int, begin: Callable[[Runner, Trainer, History, dict[str, float]], None]
+        self, runner: Runner, epoch: int, begin: Callable[[Runner, Trainer, HistoryData, dict[str, float]], None]
     ) -> None:
         """`begin` makes the new run of the old one, its trainer, its history and the figures of its last epoch.
 
@@ -84,25 +81,15 @@ class Branching:
                 "Look at an earlier epoch, and go on from there.",
             )
         if not runner.recorded(epoch):
-            raise WorkflowError(
-                "The record cannot be read",
-                f"what run {view.run} has recorded is not to be had, and a new run begins with it.",
-                "See to the store that a message told of.",
-            )
+            raise _unreadable(runner)
         self._runner, self._epochs, self._begin = runner, epoch + 1, begin
         self._replay = travel.Replay(
             runner.trainer, runner.dataset, runner.kept, epoch + 1, view.lr_changes, to_the_end=True
         )
-        self._history = History()
 
     def advance(self, until: float) -> bool:
-        """A slice of the training, or of the record."""
-        if not self._replay.advance(until):
-            return False
-        start = self._history.epochs
-        stop = min(start + PIECE, self._epochs)
-        self._history.extend(self._runner.read(start, stop))
-        return self._history.epochs >= self._epochs
+        """A slice of the training."""
+        return self._replay.advance(until)
 
     def answer(self) -> Answer:
         """The new run stands, and waits."""
@@ -113,6 +100,16 @@ class Branching:
                 f"run {self._runner.view.run} ended with this epoch: {self._runner.view.reason}.",
                 "Look at an earlier epoch, and go on from there.",
             )
-        figures = {name: column[0] for name, column in self._runner.read(self._epochs - 1, self._epochs).items()}
-        self._begin(self._runner, trainer, self._history, figures)
+        history, figures = self._runner.history(self._epochs), self._runner.recorded(self._epochs - 1)
+        if history is None or not figures:
+            raise _unreadable(self._runner)
+        self._begin(self._runner, trainer, history, figures)
         return None
+
+
+def _unreadable(runner: Runner) -> WorkflowError:
+    return WorkflowError(
+        "The record cannot be read",
+        f"what run {runner.view.run} has recorded is not to be had, and a new run begins with it.",
+        "See to the store that a message told of.",
+    )

@@ -7,7 +7,7 @@ import copy
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from msgspec.structs import replace
@@ -15,26 +15,24 @@ from msgspec.structs import replace
 from workflow_core import devices
 from workflow_core.engine.faults import explain
 from workflow_core.engine.inbox import Inbox
+from workflow_core.engine.library import Record
 from workflow_core.engine.pace import Capacity, Meter, Pace
 from workflow_core.engine.speed import Speed
 from workflow_core.engine.subject import Subject
 from workflow_core.engine.travel import Kept
 from workflow_core.engine.watch import Watch
 from workflow_core.errors import WorkflowError
-from workflow_core.history import RECORDED
+from workflow_core.history import RECORDED, HistoryData
 from workflow_core.protocol import Epochs, LoopView, RunState, TrainingView, Update
-from workflow_core.specs import ModelSpec, TrainSpec, WorkflowSpec
+from workflow_core.specs import ModelSpec, TrainSpec
 from workflow_core.steps import build, linear
 from workflow_core.steps.custom import explained
 from workflow_core.steps.data import Dataset, Scaling
 from workflow_core.steps.train import DIVERGED, EARLY_STOP, Trainer
-from workflow_core.store import Store
 
 CHUNK = 0.05
 """Seconds of training between two fetches of its figures."""
 
-WAIT = 2.0
-"""Seconds to wait for the disk where what is recorded is to be read."""
 MAX_CHANGES = 1000
 """Learning rates that can be set by hand in a run: all are remembered, for the script that repeats it."""
 
@@ -62,8 +60,7 @@ class Runner:
         self.model_spec = model_spec
         self.view = self._first_view(run, pace)
         self._publish = publish
-        self._store: Store | None = None
-        self._record = 0
+        self._record: Record | None = None
         self._pace = Pace(pace)
         self._meter = Meter()
         self._capacity = Capacity()
@@ -74,7 +71,7 @@ class Runner:
         self._steps: int | None = None
         self._pending = 0
         # of the epoch whose weights the model holds: after an early stop or a divergence that is not the last one
-        self._held: tuple[int, dict[str, float]] = 0, {}
+        self._held: tuple[int, dict[str, float]] = trainer.held_epochs, {}
         self._best_figures: dict[str, float] = {}
         self._last_figures: dict[str, float] = {}
         self._clock = 0.0
@@ -126,13 +123,14 @@ class Runner:
             spec=spec,
             device=str(self.trainer.device),
             state="ready",
-            epoch=0,
+            epoch=self.trainer.done,
+            batch=self.trainer.batch,
             pace=pace,
             rate=0.0,
             elapsed=0.0,
             initial=initial,
             parameters=initial,
-            learning_rate=spec.learning_rate,
+            learning_rate=self.trainer.learning_rate,
             batches=self.trainer.batches.count,
             loss_scale=loss_scale(spec, self.dataset.scaling),
             **self._prediction(),
@@ -183,26 +181,31 @@ class Runner:
         """Can more epochs be added, as if they had been asked for from the start?"""
         return not self.trainer.ended and self.view.spec.scheduler != "cosine"  # which ends with the last epoch
 
-    def record(self, store: Store | None) -> None:
-        """Let every epoch go to `store`, as a run of its own."""
-        self._store = store
+    def record(self, record: Record) -> None:
+        """Keep every epoch in `record`, and how the run stands."""
+        self._record = record
+
+    def go_on(self, record: Record, names: Sequence[str]) -> None:
+        """Keep what is to come in `record`, which begins with the epochs of the parent; `names` are its series."""
+        self._record = record
+        record.go_on(names, self.view)
+
+    def history(self, epochs: int) -> HistoryData | None:
+        """The first `epochs` epochs as they are recorded; None where they cannot be had."""
+        return self._record.history(epochs) if self._record is not None else None
+
+    def leave(self) -> None:
+        """Another run takes the place of this one."""
+        if self._record is not None:
+            self._record.leave(self.view)
 
     def publish_to(self, publish: Callable[[Epochs | Update], None]) -> None:
         """Let another one get what is published from now on."""
         self._publish = publish
 
-    def read(self, start: int, stop: int) -> dict[str, Sequence[float]]:
+    def read(self, start: int, stop: int) -> Mapping[str, Sequence[float]]:
         """What is recorded of the epochs `start` to `stop` (exclusive): a column a series; empty without a store."""
-        if self._store is None or not self._record or not self._store.flush(WAIT):
-            return {}
-        return dict(self._store.read(self._record, start, stop))
-
-    def copy_record(self, other: Runner) -> None:
-        """Let the record begin with that of `other`, which this run goes on from."""
-        if self._store is not None and other._record:
-            series = list(other.read(0, 1))
-            self._begin_record(series)
-            self._store.copy(other._record, self.view.epoch, self._record)
+        return self._record.figures(start, stop) if self._record is not None else {}
 
     def recorded(self, epoch: int) -> dict[str, float]:
         """The figures of one epoch as they were recorded; empty where they cannot be had."""
@@ -271,8 +274,8 @@ class Runner:
         """Forget what was recorded of the run."""
         if self.running:
             self._change("paused")
-        if self._store is not None and self._record:
-            self._store.delete(self._record)
+        if self._record is not None:
+            self._record.discard()
 
     def fail(self, reason: str) -> None:
         """End the run for good: in the middle of an epoch, whose weights belong to no figures."""
@@ -451,7 +454,8 @@ class Runner:
         self._flush_at = time.monotonic() + CHUNK
         self.view = replace(self.view, findings=self.watch.note(series, self.view))
         self.speed.note(self.view.elapsed, epoch)
-        self._keep(start, series)
+        if self._record is not None:
+            self._record.keep(start, series, self.view)
         self._see_whether_it_ends(start, series)
         self._publish(Epochs(start=start, series=series, training=self.view))
         if not self.trainer.ended:
@@ -500,20 +504,6 @@ class Runner:
         kept = f"; the weights are the best, those of epoch {best:,}, {after}" if best is not None else ""
         return f"stopped early: the {which} loss has not fallen{by} for {spec.early_stop:,} epochs{kept}"
 
-    def _keep(self, start: int, series: dict[str, list[float]]) -> None:
-        """Hand the epochs to the store; the run has its row there once it has an epoch."""
-        if self._store is None:
-            return
-        if not self._record:
-            self._begin_record(list(series))
-        self._store.append(self._record, start, series)
-
-    def _begin_record(self, series: list[str]) -> None:
-        assert self._store is not None
-        workflow = WorkflowSpec(data=self.dataset.spec, model=self.model_spec, train=self.view.spec)
-        self._record = self._store.begin(workflow.to_toml(), series)
-        self._store.set_state(self._record, self.view.state)
-
     def _count_time(self) -> float:
         now = time.monotonic()
         self.view = replace(self.view, elapsed=self.view.elapsed + now - self._clock)
@@ -522,8 +512,8 @@ class Runner:
 
     def _change(self, state: RunState, reason: str = "") -> None:
         self.view = replace(self.view, state=state, reason=reason, rate=self.view.rate if state == "running" else 0.0)
-        if self._store is not None and self._record:
-            self._store.set_state(self._record, state, reason)
+        if self._record is not None:
+            self._record.note(self.view)
 
 
 def _tracked(figures: dict[str, float]) -> dict[str, float]:

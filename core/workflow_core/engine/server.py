@@ -14,14 +14,16 @@ from collections.abc import Callable
 from workflow_core import sockets
 from workflow_core.engine.board import Board
 from workflow_core.engine.inbox import Inbox, Job
+from workflow_core.engine.library import KEPT, Library
 from workflow_core.engine.peer import Peer
 from workflow_core.engine.worker import Worker
-from workflow_core.errors import Problem
+from workflow_core.errors import Problem, WorkflowError
 from workflow_core.protocol import (
     Answer,
     Ending,
     EngineView,
     Epochs,
+    ExportRun,
     Notice,
     Request,
     Run,
@@ -37,6 +39,8 @@ GRACE = 0.9
 """Seconds an ending engine gives to the epoch or the command under way."""
 STORE_GRACE = 0.2
 """Seconds an ending engine gives to the disk."""
+RUNS_INTERVAL = 1.0
+"""Seconds between two lists of runs while nothing but their epochs changes."""
 FLUSH_GRACE = 0.2
 """Seconds an ending engine gives to UIs that do not read."""
 UNSAVED_TIMEOUT = 24 * 3600.0
@@ -55,21 +59,31 @@ class Server:
         self._inbox = Inbox()
         self._asked: list[tuple[Peer, Request]] = []
         self._busy_at = time.monotonic()
-        self._ending: asyncio.Future[str]
+        self._loop = asyncio.get_running_loop()
+        self._ending: asyncio.Future[str] = self._loop.create_future()
         self._listener: asyncio.Server | None = None
         self._inode = 0
         view = EngineView(pid=os.getpid(), log=str(workspace.log))
         self._board = Board(view)
         self._problems: list[Problem] = []
         self._store = self._open_store()
+        self._runs_at = 0.0
+        self._runs_due: asyncio.TimerHandle | None = None
+        self._library = Library(
+            self._store, workspace.checkpoints, functools.partial(self._post, self._runs_have_changed)
+        )
         self._worker = Worker(
-            self._inbox, view, functools.partial(self._post, self._publish), workspace.checkpoints, self._store
+            self._inbox, view, functools.partial(self._post, self._publish), workspace.checkpoints, self._library
         )
 
     def _open_store(self) -> Store | None:
         """The workspace's store; where it cannot be used, whoever attaches is told, and training goes on without."""
         try:
             return Store(self._workspace.store, functools.partial(self._post, self._tell))
+        except WorkflowError as error:
+            log.warning("no store: %s", error)
+            self._problems.append(error.problem)
+            return None
         except (sqlite3.Error, OSError) as error:
             log.warning("no store: %s", error)
             self._problems.append(
@@ -87,10 +101,10 @@ class Server:
 
     async def serve(self) -> None:
         """Serve until `end` is called or there has been nothing to do for long. Raises OSError without a socket."""
-        self._loop = asyncio.get_running_loop()
-        self._ending = self._loop.create_future()
         await self._listen()
         self._worker.start()
+        if self._store is not None:
+            self._library.open()
         keeper = asyncio.create_task(self._keep())
         try:
             reason = await self._ending
@@ -179,7 +193,36 @@ class Server:
                 self.end(f"{peer.name} asked for it")
             return
         self._asked.append((peer, request))
-        self._inbox.put(Job(request.command, functools.partial(self._post, self._answer, peer, request)))
+        reply = functools.partial(self._post, self._answer, peer, request)
+        if isinstance(request.command, KEPT):
+            self._library.submit(request.command, self._held(), reply)
+        else:
+            self._inbox.put(Job(request.command, reply))
+
+    def _held(self) -> dict[int, str]:
+        """The runs that are needed as they are, and what for."""
+        held: dict[int, str] = {}
+        if (race := self._board.race) is not None:
+            held |= {lane.run: "it is a lane of the race that is there" for lane in race.lanes}
+        if (training := self._board.training) is not None:
+            if training.parent and training.epoch == training.parent_epoch:
+                # its first epochs are those of the other one, and it has no record of its own yet
+                held[training.parent] = f"run {training.run} goes on from it"
+            held[training.run] = "it is the run that is there"
+        return held
+
+    def _runs_have_changed(self, at_once: bool) -> None:
+        """Tell of the runs now, or where one has merely gone on, once a second."""
+        if at_once:
+            self._publish_runs()
+        elif self._runs_due is None:
+            self._runs_due = self._loop.call_at(self._runs_at + RUNS_INTERVAL, self._publish_runs)
+
+    def _publish_runs(self) -> None:
+        if self._runs_due is not None:
+            self._runs_due.cancel()
+        self._runs_at, self._runs_due = self._loop.time(), None
+        self._publish(Update(runs=self._library.listing()))
 
     def _answer(self, peer: Peer, request: Request, problem: Problem | None, value: Answer) -> None:
         self._asked = [(other, each) for other, each in self._asked if each is not request]
@@ -188,10 +231,10 @@ class Server:
 
     @property
     def _training(self) -> bool:
-        """Is a training running, or asked for and not begun?"""
+        """Is a training or a race running, or asked for and not begun?"""
         asked = any(isinstance(request.command, Run | StartRace) for _, request in self._asked)
-        under_way = (self._board.training, self._board.race)
-        return asked or any(view is not None and view.state == "running" for view in under_way)
+        there = self._board.training, self._board.race
+        return asked or any(each is not None and each.state == "running" for each in there)
 
     def _idle_but_for(self, peer: Peer) -> bool:
         return not self._training and all(other is peer for other in self._attached())
@@ -199,7 +242,7 @@ class Server:
     def _refuse_unanswered(self) -> None:
         """Nobody waits for an answer that will not come, or takes a save for done that may not be."""
         for peer, request in list(self._asked):
-            if isinstance(request.command, Save):
+            if isinstance(request.command, Save | ExportRun):
                 message = "the engine ended before the file was known to be written; if it is there, it is whole."
                 problem = Problem(title="Perhaps not saved", message=message, advice="Look whether the file is there.")
             else:
@@ -210,6 +253,7 @@ class Server:
         if self._listener is not None:
             self._listener.close()
         self._inbox.close()
+        self._library.close()
         if self._board.engine.state == "ready":
             await self._loop.run_in_executor(None, self._worker.join, GRACE)
         if self._store is not None:

@@ -1,4 +1,4 @@
-"""The state of one workflow and what each command does to it; importing this module loads torch.
+"""The engine's session: one workflow, its races, and looking back; importing this module loads torch.
 
 A session belongs to one thread. It publishes what changed as `Update`s and `Epochs`; whoever folds those knows
 everything there is to show.
@@ -6,33 +6,27 @@ everything there is to show.
 
 from __future__ import annotations
 
-import contextlib
-import logging
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TypeVar
 
-import msgspec
 import torch
 from msgspec.structs import replace
 from torch import nn
 
-from workflow_core.engine import results
-from workflow_core.engine.faults import mended
-from workflow_core.engine.files import absolute
 from workflow_core.engine.inbox import Inbox
 from workflow_core.engine.lane_labels import labels
-from workflow_core.engine.material import Made, Material
+from workflow_core.engine.library import Library
+from workflow_core.engine.material import Made
 from workflow_core.engine.past import Branching, LookingBack
-from workflow_core.engine.progress import RESULTS, Progress
+from workflow_core.engine.progress import RESULTS
 from workflow_core.engine.race import LANES, Race, check_room
 from workflow_core.engine.runner import Runner
 from workflow_core.engine.slow import Slow
-from workflow_core.engine.subject import Subject
 from workflow_core.engine.surfaces import AfterThat, map_surface
+from workflow_core.engine.workflow import Workflow, check_count
 from workflow_core.errors import WorkflowError
-from workflow_core.history import History, HistoryData
+from workflow_core.history import HistoryData
 from workflow_core.protocol import (
     Adopt,
     Answer,
@@ -41,42 +35,24 @@ from workflow_core.protocol import (
     Command,
     EngineView,
     Epochs,
-    Evaluate,
     Extend,
-    FileAnswer,
-    Inspect,
-    InspectTable,
-    Load,
     LookBack,
     MakeData,
     NextLine,
     Pause,
-    Predict,
     ReadSpeed,
     ReadSurface,
     Reset,
+    RestoreRun,
     Run,
-    Save,
-    SetLearningRate,
     SetPace,
-    SetTraining,
     StartRace,
     Stop,
-    TrainingView,
     Update,
 )
-from workflow_core.specs import MAX_EPOCHS, DataSpec, ModelSpec, TrainSpec
-from workflow_core.steps import data, linear, load, tables, train
+from workflow_core.specs import TrainSpec
+from workflow_core.steps import data, linear, train
 from workflow_core.steps.surface import Surfaces
-from workflow_core.store import Store
-
-log = logging.getLogger(__name__)
-
-MAX_LEARNING_RATE = 1e6
-NO_EPOCHS = HistoryData(epochs=0, width=1, series={})
-Spec = TypeVar("Spec", DataSpec, ModelSpec)
-REFERRED = ("loss", "delta", "optimizer", "momentum", "nesterov", "weight_decay")
-"""The settings of a training that what is known before it depends on."""
 
 
 def describe(view: EngineView) -> EngineView:
@@ -95,101 +71,48 @@ def warm_up() -> None:
     torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
 
 
-class Session:
-    """The six steps of one workflow. `handle` raises WorkflowError and has changed nothing then.
+BEGINNING = (Run, NextLine, Reset, MakeData, BuildModel, Extend, Branch, StartRace, RestoreRun)
+"""Commands that begin something else than a race that is there."""
 
-    Relative names of files mean `files`; every epoch goes to `store`, where there is one.
-    """
 
-    def __init__(self, publish: Callable[[Update | Epochs], None], files: Path, store: Store | None = None) -> None:
-        self._publish = publish
-        self._files = files
-        self._store = store
-        self._progress = Progress()
-        self._version = 0
-        self._material = Material()
-        self._train_spec = TrainSpec()
-        self._pace: float | None = None
-        self._runs = 0
-        self._runner: Runner | None = None
-        self._runner_made: Made | None = None
+class Session(Workflow):
+    """A workflow with what lies beside it: races, looking back, and what shows how a training goes."""
+
+    def __init__(self, publish: Callable[[Update | Epochs], None], files: Path, library: Library) -> None:
+        super().__init__(publish, files, library)
         self._race: Race | None = None
+        self._race_made: Made | None = None
         self._surfaces = Surfaces()
-        self._saved: tuple[int, int, int] | None = None
-        self._loaded: load.Loaded | None = None
 
     @property
     def running(self) -> bool:
-        """Is a training under way, so that `advance` is to be called?"""
-        return self._training or (self._race is not None and self._race.running)
-
-    @property
-    def _training(self) -> bool:
-        return self._runner is not None and self._runner.running
+        """Is a training or a race under way, so that `advance` is to be called?"""
+        return super().running or (self._race is not None and self._race.running)
 
     @property
     def unsaved(self) -> bool:
         """Would epochs of training be gone if the engine ended now?"""
-        lanes = self._race.lanes if self._race is not None else ()
-        if any(lane.begun for lane in lanes):
-            return True
-        return self._runner is not None and self._runner.begun and self._runner.place != self._saved
+        return super().unsaved or (self._race is not None and self._race.epoch > 0)
 
     def advance(self, inbox: Inbox, until: float = math.inf) -> None:
-        """Train until something waits in `inbox`, the run stands still, or `until` as time.monotonic() counts."""
+        """Train until something waits in `inbox`, all stands still, or `until` as time.monotonic() counts."""
         if self._race is not None and self._race.running:
             self._race.advance(inbox, until)
-            return
-        runner = self._runner
-        assert runner is not None
-        with self._trained_further(runner):
-            runner.advance(inbox, until)
-        self._show(Update(training=runner.view) if not runner.running else Update())
-
-    @contextlib.contextmanager
-    def _trained_further(self, runner: Runner) -> Iterator[None]:
-        """What follows for the steps from what the run does meanwhile."""
-        place = runner.place
-        yield
-        if runner.place != place:
-            self._progress.outdate(RESULTS, "the model was trained further")
-        if runner.view.state in ("finished", "diverged"):
-            self._progress.done("train", runner.view.reason)
+        else:
+            super().advance(inbox, until)
 
     def abandon(self) -> None:
         """Stop what runs after a fault."""
         if self._race is not None and self._race.running:
             self._race.fail("a fault of the engine's own")
             self._show(Update(race=self._race.view))
-        elif self._runner is not None:
-            self._runner.fail("a fault of the engine's own")
-            self._show(Update(training=self._runner.view))
-
-    def handle(self, command: Command) -> Answer | Slow:
-        """Carry out one command, or begin to. Raises WorkflowError for what the user can mend."""
-        with mended(type(command).__name__):
-            return self._handle_in_race(command) if self._race is not None else self._handle(command)
+        else:
+            super().abandon()
 
     def _handle(self, command: Command) -> Answer | Slow:
+        if self._race is not None and self._handle_in_race(self._race, command):
+            return None
         match command:
-            case MakeData(spec=spec):
-                self._make_data(self._placed(spec) if spec else self._material.data_spec, anew=True)
-            case BuildModel(spec=spec):
-                self._build_model(self._placed(spec) if spec else self._material.model_spec, anew=True)
-            case SetTraining(spec=spec):
-                self._set_training(spec)
-            case SetLearningRate(learning_rate=learning_rate):
-                self._set_learning_rate(learning_rate)
-            case Run(epochs=epochs, steps=steps):
-                self._run(epochs, steps)
-            case NextLine():
-                self._next_line()
-            case Pause():
-                self._pause()
-            case Stop(keep=keep):
-                self._stop(keep)
-            case Extend(epochs=epochs):
-                self._extend(epochs)
             case StartRace(lanes=lanes):
                 self._start_race(lanes)
             case Adopt(run=run):
@@ -202,224 +125,16 @@ class Session:
                 return self._look_back(epoch)
             case Branch(epoch=epoch):
                 return Branching(self._begun_run("go on from"), epoch, self._begin_branch)
-            case SetPace(pace=pace):
-                self._set_pace(pace)
-            case Reset():
-                self._reset()
-            case InspectTable(path=path, header=header):
-                return tables.inspect(absolute(path, self._files), header)
-            case Inspect(path=path):
-                return FileAnswer(file=load.inspect(absolute(path, self._files)))
-            case Evaluate():
-                self._evaluate()
-            case Predict():
-                return self._predict(command)
-            case Save():
-                self._save(command)
-            case Load(path=path):
-                self._load(absolute(path, self._files))
             case _:
-                raise AssertionError(f"{command} is not for the session")
+                return super()._handle(command)
         return None
 
-    # steps 1 and 2
-
-    def _placed(self, spec: Spec) -> Spec:
-        """`spec` with the whole path of the file that it names: whoever reads it later may be somewhere else."""
-        if spec.kind not in ("table", "custom"):
-            return spec
-        return replace(spec, file=str(absolute(spec.file, self._files)))
-
-    def _make_data(self, spec: DataSpec, anew: bool = False) -> None:
-        """Make the data where they are not those of `spec`; with `anew` also where their file has changed since."""
-        if not self._material.lacks_data(spec, anew):
-            return
-        self._refuse_while_running("data")
-        update = self._material.make_data(spec, self._train_spec)
-        self._progress.done("data")
-        if update.model is None:
-            self._progress.reopen("build")
-        self._outdate("the data changed", update)
-
-    def _build_model(self, spec: ModelSpec, anew: bool = False) -> None:
-        """Build the model where it is not that of `spec`; with `anew` also where its file has changed since."""
-        self._make_data(self._material.data_spec)
-        if not self._material.lacks_model(spec, anew):
-            return
-        self._refuse_while_running("model")
-        update = self._material.build_model(spec, self._train_spec)
-        self._progress.done("build")
-        self._outdate("the model changed", update)
-
-    def _refuse_while_running(self, what: str) -> None:
-        if self.running:
-            raise WorkflowError(
-                "Training is running", f"the {what} cannot change while the model is trained.", "Pause or reset first."
-            )
-
     def _outdate(self, what: str, update: Update) -> None:
-        """What was made from the data or the model before is stale; a run that has not begun is simply gone."""
-        if self._runner is not None:
-            if self._runner.begun:
-                self._progress.stale("train", what)
-            else:
-                self._runner = None
-                update = replace(update, training=None, history=None)
-            update = replace(update, loop=None)
+        """Of other data, or another model, a race cannot have been."""
         if self._race is not None:
             self._race = None
             update = replace(update, race=None)
-        self._progress.outdate(RESULTS, what)
-        self._reunite()
-        self._show(update)
-
-    def _reunite(self) -> None:
-        """A run whose data and model are again what it was trained on is no longer stale."""
-        runner = self._runner
-        if runner is None or not self._stale or self._material.made != self._runner_made:
-            return
-        self._material.take(runner.dataset, runner.trainer.model)
-        self._progress.reopen("train")
-        if runner.view.state in ("finished", "diverged", "failed"):
-            self._progress.done("train")
-
-    # step 3
-
-    def _set_training(self, spec: TrainSpec) -> None:
-        update = Update(train_spec=spec)
-        referred = any(getattr(spec, name) != getattr(self._train_spec, name) for name in REFERRED)
-        if referred and (view := self._material.view_for(spec)) is not None:
-            update = replace(update, model=view)
-        self._train_spec = spec
-        self._show(update)
-
-    def _set_learning_rate(self, learning_rate: float) -> None:
-        if self._runner is None or self._stale:
-            raise WorkflowError("No run", "there is no run whose learning rate could change.", "Start one first.")
-        if self._runner.view.state not in ("ready", "running", "paused"):
-            raise WorkflowError(
-                "This run has ended",
-                "its learning rate cannot change any more.",
-                "Set the learning rate of the next run in the settings.",
-            )
-        if not (math.isfinite(learning_rate) and 0 < learning_rate <= MAX_LEARNING_RATE):
-            raise WorkflowError(
-                "Not a learning rate",
-                f"{learning_rate:g} cannot be one.",
-                f"Ask for a number above 0, up to {MAX_LEARNING_RATE:g}.",
-            )
-        self._runner.set_learning_rate(learning_rate)
-        self._show(Update(training=self._runner.view))
-
-    def _run(self, epochs: int | None, steps: int | None) -> None:
-        _check_count(epochs, "epochs")
-        _check_count(steps, "steps")
-        if not self.running:
-            self._prepare_run()
-        assert self._runner is not None
-        self._runner.begin(epochs, steps)
-        self._show(Update(training=self._runner.view, loop=None))
-
-    def _next_line(self) -> None:
-        if not self.running:
-            self._prepare_run()
-        runner = self._runner
-        assert runner is not None
-        with self._trained_further(runner):
-            runner.next_line()
-        self._show(Update(training=runner.view, loop=runner.loop))
-
-    def _prepare_run(self) -> None:
-        """See to it that there is a run that can go on: the one there is, or a new one."""
-        self._build_model(self._material.model_spec)
-        runner = self._runner
-        if runner is None or self._stale or runner.view.state == "failed":
-            self._new_run()
-            return
-        view = runner.view
-        wanted = replace(self._train_spec, epochs=view.spec.epochs)
-        if self._train_spec == view.spec and view.state in ("diverged", "finished"):
-            raise _over(view)
-        more = wanted == view.spec and self._train_spec.epochs > view.epoch and view.state != "diverged"
-        if not more or (self._train_spec != view.spec and not runner.extensible):
-            self._new_run()
-        elif self._train_spec != view.spec:
-            runner.extend(self._train_spec)
-            self._progress.reopen("train")
-
-    def _new_run(self) -> None:
-        """Epoch 0, with the initial parameters and the settings as they are now.
-
-        The run that was there stays untouched until the new one stands complete. Raises WorkflowError.
-        """
-        dataset = self._material.dataset
-        assert dataset is not None
-        fresh = self._material.fresh_model(self._train_spec)
-        trainer = train.Trainer(fresh.model, dataset, self._train_spec)
-        begun = self._runner is None or self._runner.view.state != "ready"
-        spec = self._material.model_spec
-        runner = Runner(trainer, dataset, spec, self._runs + begun, self._pace, self._publish_progress)
-        runner.record(self._store)
-        update = self._material.take_fresh(fresh)
-        self._runs, self._runner, self._runner_made = runner.view.run, runner, self._material.made
-        self._progress.reopen("train")
-        self._progress.outdate(RESULTS, "a new run was begun")
-        self._show(replace(update, training=runner.view, history=NO_EPOCHS, loop=None))
-
-    def _publish_progress(self, event: Epochs | Update) -> None:
-        self._publish(event)
-        self._progress.outdate(RESULTS, "the model was trained further")
-        self._show(Update())
-
-    def _pause(self) -> None:
-        if self._runner is not None and self._runner.running:
-            self._runner.pause()
-            self._show(Update(training=self._runner.view))
-
-    def _stop(self, keep: bool) -> None:
-        runner = self._begun_run("stop")
-        if not keep:
-            self._discard()
-            return
-        if runner.view.state not in ("ready", "running", "paused"):
-            raise _over(runner.view)
-        runner.finish("stopped by hand")
-        self._progress.done("train", runner.view.reason)
-        self._show(Update(training=runner.view))
-
-    def _discard(self) -> None:
-        """The run and its record are gone; what is there is the untrained model."""
-        runner, fresh = self._runner, None
-        if not self._stale:
-            fresh = self._material.fresh_model(self._train_spec)
-        assert runner is not None
-        runner.discard()
-        update = self._material.take_fresh(fresh) if fresh is not None else Update()
-        self._runner = self._runner_made = None
-        self._progress.reopen("train")
-        self._progress.outdate(RESULTS, "the run was discarded")
-        self._show(replace(update, training=None, history=None))
-
-    def _extend(self, epochs: int) -> None:
-        runner = self._begun_run("extend")
-        view = runner.view
-        if view.state in ("diverged", "failed"):
-            raise _over(view)
-        if not runner.extensible:
-            why = "a cosine schedule ends with its last epoch" if not runner.trainer.ended else view.reason
-            raise WorkflowError("This run takes no more epochs", f"{why}.", "Set more epochs, and reset.")
-        total = (view.epoch if view.state == "finished" else view.spec.epochs) + epochs
-        if epochs < 1 or total > MAX_EPOCHS:
-            raise WorkflowError(
-                "Not a number of epochs", f"{epochs:,} more cannot be run.", f"{MAX_EPOCHS:,} in all are the most."
-            )
-        longer = replace(view.spec, epochs=total)
-        if self._train_spec == view.spec:
-            self._train_spec = longer
-        runner.extend(longer)
-        self._progress.reopen("train")
-        runner.begin(None)
-        self._show(Update(training=runner.view, train_spec=self._train_spec))
+        super()._outdate(what, update)
 
     # a race
 
@@ -433,35 +148,39 @@ class Session:
         assert dataset is not None
         assert self._material.model is not None
         check_room(self._material.model, len(specs))
-        first = self._runs + (self._runner is None or self._runner.begun)
-        lanes: list[tuple[Runner, str]] = []
-        placed: dict[torch.device, data.Dataset] = {}
-        for number, (spec, label) in enumerate(zip(specs, labels(specs), strict=True), start=first):
-            model = self._material.fresh_model(spec).model
-            device = train.pick_device(spec.device, dataset.spec.dtype)
-            if device not in placed:
-                placed[device] = dataset.to(device)
-            trainer = train.Trainer(model, placed[device], spec)
+        trainers = self._line_up(dataset, specs)
+        race, lanes = self._library.race_number(), list[tuple[Runner, str]]()
+        for trainer, label in zip(trainers, labels(specs), strict=True):
+            number = self._library.number()
             lane = Runner(trainer, dataset, model_spec, number, None, self._publish_progress)
-            lane.record(self._store)
+            lane.record(self._library.record(number, dataset.spec, model_spec, race))
             lanes.append((lane, label))
-        self._runs = first + len(lanes) - 1
-        self._race = Race(first, lanes, self._pace, self._publish)
+        self._race = Race(race, lanes, self._pace, self._publish)
+        self._race_made = self._material.made
         self._race.begin()
         self._show(Update(race=self._race.view))
 
-    def _handle_in_race(self, command: Command) -> Answer | Slow:
-        """Carry out a command while there is a race.
+    def _line_up(self, dataset: data.Dataset, specs: Sequence[TrainSpec]) -> list[train.Trainer]:
+        """A trainer for each of `specs`, all with the same initial parameters; of the data a device has one copy."""
+        placed: dict[torch.device, data.Dataset] = {}
+        trainers = []
+        for spec in specs:
+            device = train.pick_device(spec.device, dataset.spec.dtype)
+            if device not in placed:
+                placed[device] = dataset.to(device)
+            trainers.append(train.Trainer(self._material.fresh_model(spec).model, placed[device], spec))
+        return trainers
+
+    def _handle_in_race(self, race: Race, command: Command) -> bool:
+        """Carry out a command that concerns the race; False where it is about something else.
 
         What begins something else ends a race that is over, and is refused while it is under way.
         """
-        race = self._race
-        assert race is not None
         match command:
             case Run(epochs=epochs, steps=steps) if not race.over:
+                check_count(epochs, "epochs")
                 if steps is not None:
                     raise WorkflowError("Whole epochs only", "a race cannot be run by steps.", "Ask for epochs.")
-                _check_count(epochs, "epochs")
                 race.begin(epochs)
             case Pause():
                 race.pause()
@@ -473,22 +192,22 @@ class Session:
                     race.stop("stopped by hand")
                 if not keep:
                     race.discard()
-                    self._end_race()
-            case Run() | NextLine() | Reset() | Extend() | Branch() | StartRace() if race.over:
-                self._end_race()
-                return self._handle(command)
+                    self._race = None
+            case _ if not isinstance(command, BEGINNING):
+                return False
             case MakeData() | BuildModel() if race.over:
-                return self._handle(command)
-            case Run() | NextLine() | Reset() | MakeData() | BuildModel() | Extend() | Branch() | StartRace():
+                return False  # which ends it where that changes anything
+            case _ if race.over:
+                self._end_race()
+                return False
+            case _:
                 raise WorkflowError(
                     "A race is under way",
                     "a race is under way, and this would change what it is about.",
                     "Let it run to its end, or stop it.",
                 )
-            case _:
-                return self._handle(command)
         self._show(Update(race=self._race.view if self._race is not None else None))
-        return None
+        return True
 
     def _end_race(self) -> None:
         """Its lanes are kept as runs; there is no race any more."""
@@ -511,7 +230,9 @@ class Session:
         race.stop("the race was ended for another lane")
         lane.publish_to(self._publish_progress)
         lane.set_pace(self._pace)
-        self._race, self._runner, self._runner_made = None, lane, self._material.made
+        if self._runner is not None:
+            self._runner.leave()
+        self._race, self._runner, self._runner_made = None, lane, self._race_made
         self._train_spec = lane.view.spec
         self._material.take(lane.dataset, lane.trainer.model)
         self._progress.reopen("train")
@@ -564,128 +285,21 @@ class Session:
             raise WorkflowError("No run", "there is no run to look back at.", "Start one first.")
         return LookingBack(self._runner, epoch)
 
-    def _begin_branch(self, other: Runner, trainer: train.Trainer, history: History, figures: dict[str, float]) -> None:
+    def _begin_branch(
+        self, other: Runner, trainer: train.Trainer, history: HistoryData, figures: dict[str, float]
+    ) -> None:
         """Go on as a new run from another one, as it stood after some epoch."""
         if other is not self._runner or self._stale:
             raise WorkflowError("Another run is there by now", "what was to go on is not the run that is there.")
         self._pause()
-        self._runs += 1
-        runner = Runner.branched(other, trainer, self._runs, figures, self._publish_progress)
-        runner.record(self._store)
-        runner.copy_record(other)
+        number = self._library.number()
+        runner = Runner.branched(other, trainer, number, figures, self._publish_progress)
+        runner.go_on(self._library.record(number, other.dataset.spec, other.model_spec), list(history.series))
+        other.leave()
         self._runner = runner
         self._material.take(other.dataset, trainer.model)
         self._progress.reopen("train")
         if runner.view.state == "finished":
             self._progress.done("train", runner.view.reason)
         self._progress.outdate(RESULTS, "a new run was begun")
-        self._show(Update(training=runner.view, history=history.to_data()))
-
-    def _begun_run(self, what: str) -> Runner:
-        """The run that is there. Raises WorkflowError where there is none with an epoch, or it is stale."""
-        if self._runner is None or not self._runner.view.epoch:
-            raise WorkflowError("No run", f"there is no run to {what}.", "Start one first.")
-        if self._stale and what != "stop":
-            raise WorkflowError(
-                "The training is out of date", f"{self._progress.view().reasons['train']}.", "Run it anew."
-            )
-        return self._runner
-
-    def _set_pace(self, pace: float | None) -> None:
-        if pace is not None and not (math.isfinite(pace) and pace >= 1):
-            raise WorkflowError("Not a pace", f"{pace:g} epochs a second is not a pace.", "Ask for 1 or more.")
-        self._pace = pace
-        if self._runner is not None:
-            self._runner.set_pace(pace)
-            self._show(Update(training=self._runner.view))
-
-    def _reset(self) -> None:
-        if self._runner is not None:
-            self._build_model(self._material.model_spec)
-            self._progress.outdate(RESULTS, "the training was reset")
-            self._new_run()
-
-    # steps 4 to 6
-
-    @property
-    def _stale(self) -> bool:
-        return self._progress["train"] == "stale"
-
-    @property
-    def _trained(self) -> bool:
-        """Has the model as it is now been trained?"""
-        return self._runner is not None and not self._stale and self._runner.begun
-
-    def _subject(self) -> Subject:
-        """The model as it is now, made where missing. Raises WorkflowError where its training is stale."""
-        if self._stale:
-            raise WorkflowError(
-                "The training is out of date",
-                f"{self._progress.view().reasons['train']}.",
-                "Run it again, or reset it to use the untrained model.",
-            )
-        self._build_model(self._material.model_spec)
-        material = self._material
-        assert material.model is not None
-        assert material.dataset is not None
-        if self._runner is not None and self._trained:
-            return self._runner.subject
-        return Subject(material.model, material.model_spec, material.dataset, self._train_spec)
-
-    def _evaluate(self) -> None:
-        view = results.evaluation(self._subject())
-        self._progress.done("evaluate")
-        self._show(Update(evaluation=view))
-
-    def _predict(self, command: Predict) -> Answer:
-        if command.source == "trained":
-            return results.predict_with(self._subject(), command)
-        if self._loaded is None:
-            raise WorkflowError("Nothing is loaded", "no file has been loaded yet.", "Load one in step 6 first.")
-        return results.predict_loaded(self._loaded, command)
-
-    def _save(self, command: Save) -> None:
-        # also of a stale run: its weights are worth what they were, and the file tells what they were trained on
-        subject = self._runner.subject if self._runner is not None and self._stale else self._subject()
-        view = results.saved(subject, command, absolute(command.path, self._files))
-        if self._runner is not None:
-            self._saved = self._runner.place
-        self._progress.done("save")
-        self._show(Update(saved=view))
-
-    def _load(self, path: Path) -> None:
-        material = self._material
-        file = load.load(path, material.model_spec, material.dataset)
-        # against an untrained model every good file would look wrong
-        view = results.loaded(file, material.model if self._trained else None, material.dataset)
-        self._loaded = file
-        self._progress.done("load")
-        self._show(Update(loaded=view))
-
-    def _show(self, update: Update) -> None:
-        """Publish what changed, and the steps where that changed them."""
-        if self._progress.version != self._version:
-            self._version = self._progress.version
-            update = replace(update, steps=self._progress.view())
-        if any(value is not msgspec.UNSET for value in msgspec.structs.astuple(update)):
-            self._publish(update)
-
-
-def _check_count(count: int | None, what: str) -> None:
-    if count is not None and count < 1:
-        raise WorkflowError(f"Not a number of {what}", f"{count} {what} cannot be run.", "Ask for 1 or more.")
-
-
-def _over(view: TrainingView) -> WorkflowError:
-    """Why a run that has ended does not go on, and what does."""
-    if view.state == "diverged":
-        mend = "Reset to train with the learning rate of the settings." if view.lr_changes else view.advice
-        return WorkflowError("This run has diverged", f"{view.reason}; further epochs would not mend it.", mend)
-    if view.epoch < view.spec.epochs:
-        more = "Extend it" if view.held is None else "Set more patience, or other settings, and run anew"
-        return WorkflowError("This run is finished", f"{view.reason}.", f"{more}; or reset.")
-    return WorkflowError(
-        "This run is finished",
-        f"all {view.spec.epochs:,} epochs are done.",
-        "Set more epochs to go on, or reset to train again from the start.",
-    )
+        self._show(Update(training=runner.view, history=history, loop=None))

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, NamedTuple
 from msgspec.structs import replace
 
 from workflow_core.engine.inbox import Inbox, Job
+from workflow_core.engine.library import Library
 from workflow_core.engine.slow import Slow
 from workflow_core.errors import Problem, WorkflowError
 from workflow_core.protocol import Answer, EngineView, Epochs, Update
-from workflow_core.store import Store
 
 if TYPE_CHECKING:
     from workflow_core.engine.session import Session
@@ -48,7 +48,7 @@ class Worker(threading.Thread):
         view: EngineView,
         publish: Callable[[Update | Epochs], None],
         files: Path,
-        store: Store | None = None,
+        library: Library,
     ) -> None:
         super().__init__(name="worker", daemon=True)
         self.session: Session | None = None
@@ -56,7 +56,7 @@ class Worker(threading.Thread):
         self._view = view
         self._publish = publish
         self._files = files
-        self._store = store
+        self._library = library
         self._slow: list[tuple[Job, Slow]] = []
         self._faults: Callable[[str], contextlib.AbstractContextManager[None]]
 
@@ -94,7 +94,7 @@ class Worker(threading.Thread):
         begun = time.monotonic()
         module = importlib.import_module("workflow_core.engine.session")
         self._faults = importlib.import_module("workflow_core.engine.faults").mended
-        self.session = module.Session(self._publish, self._files, self._store)
+        self.session = module.Session(self._publish, self._files, self._library)
         view = module.describe(self._view)
         self._publish(Update(engine=replace(view, load_seconds=time.monotonic() - begun)))
         log.info("torch %s loaded in %.1f s", view.torch_version, time.monotonic() - begun)

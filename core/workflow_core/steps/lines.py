@@ -142,7 +142,20 @@ class Lines:
         self._loss = self._tools.criterion(self._needed("y_pred", self.codes["loss"].strip()), self.y)
 
     def _backward(self) -> None:
-        self._needed("loss", self.codes["backward"].strip()).backward()
+        loss, order = self._needed("loss", self.codes["backward"].strip()), self.order
+        try:
+            loss.backward()
+        except RuntimeError as error:
+            moved = "step" in order and order.index("forward") < order.index("step") < order.index("backward")
+            if not moved or "modified by an inplace operation" not in str(error):
+                raise
+            raise WorkflowError(
+                "A line comes too early",
+                "loss.backward() gives RuntimeError: one of the variables needed for gradient computation has been "
+                "modified by an inplace operation, because optimizer.step() has changed the parameters since "
+                "the forward pass that it goes back through",
+                "Put optimizer.step() after loss.backward().",
+            ) from error
 
     def _step(self) -> None:
         self._limit()

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import msgspec
 import torch
 from torch import Tensor, nn
 
@@ -17,11 +15,13 @@ from workflow_core.specs import LINES, TrainSpec
 from workflow_core.steps.batches import Batches
 from workflow_core.steps.custom import check_output
 from workflow_core.steps.data import Dataset
+from workflow_core.steps.figures import Figures, before_clipping
 from workflow_core.steps.ledger import DIVERGED, EARLY_STOP, make_ledger
 from workflow_core.steps.lines import Tools, make_lines
 from workflow_core.steps.losses import LOSSES, make_criterion, make_lean_criterion
 from workflow_core.steps.modes import Modes
-from workflow_core.steps.optimizers import OPTIMIZERS, LeanOptimizer, load_state, make_optimizer, total_norm
+from workflow_core.steps.optimizers import OPTIMIZERS, LeanOptimizer, load_state, make_optimizer
+from workflow_core.steps.records import CHUNK, EpochRecord, records
 from workflow_core.steps.schedules import Schedule
 from workflow_core.steps.snapshot import contents, put
 from workflow_core.steps.surroundings import around
@@ -44,38 +44,14 @@ __all__ = [
     "train",
 ]
 
-CHUNK = 64
-"""Epochs whose figures stay on an accelerator before they are fetched: every fetch waits for the device."""
-
-
-class EpochRecord(msgspec.Struct, frozen=True):
-    """The figures of one epoch, counted from 0.
-
-    `train_loss` is that of the forward passes, each before its update, as the mean over the rows; `val_loss` (None
-    without validation rows) and the tracked `parameters` are those after the epoch. `learning_rate` is the one that its
-    steps used, `grad_norm` the L2 norm of all gradients at the last of them, before clipping.
-    """
-
-    epoch: int
-    train_loss: float
-    val_loss: float | None
-    learning_rate: float
-    grad_norm: float
-    parameters: dict[str, float]
-
-    @property
-    def finite(self) -> bool:
-        """False where any figure is NaN or infinite."""
-        figures = (self.train_loss, self.val_loss or 0.0, self.learning_rate, self.grad_norm)
-        return all(map(math.isfinite, (*figures, *self.parameters.values())))
-
 
 class Trainer:
     """A model in training on the device that `spec` names; it moves `model` there and changes it in place.
 
     `epoch` is how many epochs the model has behind it already; `done` counts completed epochs, `tracked` are the values
     that are followed. The figures of an epoch stay on the device until `fetch`, so that `epoch()` never waits for an
-    accelerator; only the scheduler `plateau` and the optimizer `lbfgs` do, which cannot go on without the loss.
+    accelerator; only the scheduler `plateau` and the optimizer `lbfgs` do, which cannot go on without the loss. Where
+    the device `reads_at_once` there is nothing to wait for.
 
     `ended` says why the training is over before its last epoch (see `Ledger`); `best` is (epoch, loss) of the best so
     far. On an accelerator both are those of the last `fetch`. torch's global generators are seeded with `batch_seed`
@@ -95,17 +71,15 @@ class Trainer:
         self.schedule = Schedule(spec, self.optimizer)
         self.done = epoch
         # a CPU figure is there at once; elsewhere reading it would wait for the device
-        self._host = reads_at_once(self.device)
-        self._read: Any = Tensor.item if self._host else Tensor.detach
-        self._ledger: Any = make_ledger(self.model, spec, self.validates, epoch, self._host)
+        self.reads_at_once = reads_at_once(self.device)
+        self._figures = Figures(self.model, self.batches, self.reads_at_once)
+        self._ledger: Any = make_ledger(self.model, spec, self.validates, epoch, self.reads_at_once)
         self.tracked: Tracked = self._ledger.tracked
         self._lean = LeanOptimizer(self.optimizer)
         self._modes = Modes(self.model)
         self._parameters = list(self.model.parameters())
-        self._few = self._host and all(parameter.numel() == 1 for parameter in self._parameters)
         surroundings = around(spec, self.model, self.device)
         self._around, self._random = surroundings.cheapest(), surroundings.random
-        self._sizes: Tensor | None = None
         self._dealt: Iterator[tuple[Tensor, Tensor]] | None = None
         self._losses: list[Any] = []
         self._norm: Any = None
@@ -119,8 +93,8 @@ class Trainer:
                 self.criterion,
                 self._lean,
                 dict(self.model.named_parameters()),
-                self._read,
-                self._grad_norm,
+                self._figures.read,
+                self._figures.grad_norm,
             ),
         )
         textbook = spec.loop == LINES and spec.optimizer != "lbfgs"
@@ -189,7 +163,7 @@ class Trainer:
         if len(losses):
             self._dealt = self.batches.after(len(losses))
             self._losses = (
-                losses.tolist() if self._host else list(losses.to(self.device, self.batches.y.dtype).unbind())
+                losses.tolist() if self.reads_at_once else list(losses.to(self.device, self.batches.y.dtype).unbind())
             )
         if self._random is not None:
             self._random.load(state["random"])
@@ -288,8 +262,8 @@ class Trainer:
                 self._learn(self._dealt, stop, interrupted)
             if len(self._losses) < last:
                 return False
-            figures = self._figures()
-        self._close(figures)
+            losses = self._all_losses()
+        self._close(losses)
         return True
 
     def next_line(self) -> LoopView:
@@ -314,9 +288,9 @@ class Trainer:
             if loss is not None:
                 self._note_pass(loss)
                 over = len(self._losses) == self.batches.count
-            figures = self._figures() if over else []
+            losses = self._all_losses() if over else []
         if over:
-            self._close(figures)
+            self._close(losses)
         return self.loop
 
     @property
@@ -324,23 +298,23 @@ class Trainer:
         """The pass that `next_line` has begun last."""
         return self._lines.view(*self._pass, self.batches.count)
 
-    def _figures(self) -> list[Any]:
-        """The losses of an epoch whose batches are done."""
-        figures = [self._losses[0] if self.batches.full else self._mean(self._losses)]
+    def _all_losses(self) -> list[Any]:
+        """Of an epoch whose batches are done, that of training and, with validation rows, validation."""
+        losses = [self._figures.loss(self._losses)]
         if self.validates:
-            figures.append(self._validate())
-        return figures
+            losses.append(self._validate())
+        return losses
 
-    def _close(self, figures: list[Any]) -> None:
-        """An epoch is over; `figures` are its losses."""
+    def _close(self, losses: list[Any]) -> None:
+        """An epoch is over."""
         learning_rate = self.schedule.learning_rate
-        grad_norm = self._grad_norm() if self._norm is None else self._norm
+        grad_norm = self._figures.grad_norm() if self._norm is None else self._norm
         self._forward = self.model
         if not self.schedule.idle:
-            self.schedule.step(figures[-1])
+            self.schedule.step(losses[-1])
         self._forget_batches()
         self._last_norm = grad_norm
-        self._ledger.note(figures, learning_rate, grad_norm)
+        self._ledger.note(losses, learning_rate, grad_norm)
         self.done += 1
         if self._next_rate is not None:
             self.schedule.set_learning_rate(self._next_rate)
@@ -355,7 +329,7 @@ class Trainer:
     ) -> None:
         """The loop, until `stop` batches of the epoch are done; the loss of every one is noted."""
         model, criterion, optimizer, clip = self._forward, self.criterion, self._lean, self.spec.clip
-        read, losses = self._read, self._losses
+        read, losses = self._figures.read, self._losses
         self._norm = None
 
         for X, y in dealt:
@@ -394,46 +368,15 @@ class Trainer:
     def _validate(self) -> Any:
         with torch.inference_mode():
             self._modes.eval()
-            loss = self._read(self.criterion(self.model(self.X_val), self.y_val))
+            loss = self._figures.read(self.criterion(self.model(self.X_val), self.y_val))
             self._modes.train()
         return loss
 
-    def _grad_norm(self) -> Any:
-        if not self._host:
-            return total_norm(self._parameters)
-        gradients = [parameter.grad for parameter in self._parameters if parameter.grad is not None]
-        # torch's own total takes 40 µs for however few gradients, a sixth of an epoch of two numbers
-        norms = gradients if self._few else torch._foreach_norm(gradients) if gradients else []
-        return math.hypot(*[norm.item() for norm in norms])
-
     def gradients(self) -> dict[str, float]:
         """What the last batch has left in `.grad` (see `Tracked.gradients`), before clipping; in one transfer."""
-        found = self.tracked.gradients()
-        if not found:
-            return {}
-        norm = self._last_norm if self._norm is None else self._norm
-        tensors = [*found.values(), *([norm] if isinstance(norm, Tensor) else [])]
-        values = [float(value) for value in torch.stack([tensor.double() for tensor in tensors]).tolist()]
-        norm = values[-1] if isinstance(norm, Tensor) else norm
-        loop, clip = self.spec.loop, self.spec.clip
-        scale = 1.0
-        if clip and "step" in loop and loop.index("step") > loop.index("backward"):
-            scale = max(1.0, (norm + 1e-6) / clip)  # as nn.utils.clip_grad_norm_ has divided them
-        return {name: value * scale for name, value in zip(found, values, strict=False)}
-
-    def _mean(self, losses: list[Any]) -> Any:
-        """The mean loss over the rows, out of those of the batches."""
-        sizes, rows = self.batches.sizes, self.batches.rows
-        if self._host:
-            total = 0.0
-            for loss, size in zip(losses, sizes, strict=True):
-                total += loss * size
-            return total / rows
-        stacked = torch.stack(losses)
-        if self._sizes is None:
-            # once: a copy out of memory that is not pinned waits until the device has done all that it was given
-            self._sizes = torch.tensor(sizes, dtype=stacked.dtype, device=stacked.device)
-        return stacked.dot(self._sizes) / rows
+        loop, norm = self.spec.loop, self._last_norm if self._norm is None else self._norm
+        clipped = {"backward", "step"} <= set(loop) and loop.index("step") > loop.index("backward")
+        return before_clipping(self.tracked.gradients(), self.spec.clip if clipped else 0.0, norm)
 
     def fetch(self) -> dict[str, list[float]]:
         """The figures of all epochs since the last fetch, in one transfer: a column each, oldest first.
@@ -465,29 +408,3 @@ def train(model: nn.Module, dataset: Dataset, spec: TrainSpec) -> Iterator[Epoch
     Raises WorkflowError for a device that is not there.
     """
     yield from records(Trainer(model, dataset, spec))
-
-
-def records(trainer: Trainer, interrupted: Callable[[], bool] | None = None) -> Iterator[EpochRecord]:
-    """The records of `trainer` from where it stands to the end of its spec, as `train` yields them.
-
-    Ends early, perhaps in the middle of an epoch, after the batch by which it is `interrupted`.
-    """
-    chunk = 1 if reads_at_once(trainer.device) else CHUNK
-    while trainer.done < trainer.spec.epochs and not trainer.ended:
-        for _ in range(min(chunk, trainer.spec.epochs - trainer.done)):
-            if not trainer.advance(interrupted) or (interrupted is not None and interrupted()):
-                break
-        columns = trainer.fetch()
-        yield from _rows(trainer.done - len(columns["train_loss"]), columns)
-        if interrupted is not None and interrupted():
-            return
-
-
-def _rows(start: int, columns: dict[str, list[float]]) -> Iterator[EpochRecord]:
-    train_loss, learning_rate, grad_norm = (columns.pop(name) for name in ("train_loss", "learning_rate", "grad_norm"))
-    val_loss = columns.pop("val_loss", None)
-    for at, loss in enumerate(train_loss):
-        parameters = {name: column[at] for name, column in columns.items()}
-        yield EpochRecord(
-            start + at, loss, val_loss[at] if val_loss else None, learning_rate[at], grad_norm[at], parameters
-        )

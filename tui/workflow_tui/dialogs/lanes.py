@@ -12,13 +12,12 @@ from textual.containers import Vertical
 from textual.widgets import Static
 
 from workflow_core.protocol import LaneView, RaceView
-from workflow_core.sanitize import sanitize
 from workflow_tui import figures
 from workflow_tui.commands import Command
 from workflow_tui.dialogs.following import FollowingDialog
 from workflow_tui.runs_table import Cell, Head, fit
 from workflow_tui.settings.train import LOSS_NAMES
-from workflow_tui.tables import Ink
+from workflow_tui.tables import Ink, fitted_start
 from workflow_tui.theme import ROLES
 from workflow_tui.widgets.calm_table import CalmTable
 from workflow_tui.widgets.key_lines import KeyLines
@@ -26,6 +25,8 @@ from workflow_tui.widgets.key_lines import KeyLines
 if TYPE_CHECKING:
     from workflow_tui.run_flows import RunFlows
 
+LABEL = 20
+"""Characters that the label of a lane takes at most."""
 TITLES = ("lane", "state", "epoch", "train", "val", "best val")
 COMMANDS = (
     Command("adopt", "enter", "enter", "go on with this lane", "Evaluate, save and train on with this one."),
@@ -82,12 +83,12 @@ class LanesDialog(FollowingDialog[int | None]):
 def layout(race: RaceView, *, standardized: bool) -> tuple[tuple[Head, ...], dict[str, tuple[Cell, ...]]]:
     """The columns of the table and a row for each lane, under the number of its run."""
     unit = LOSS_NAMES[race.lanes[0].spec.loss] + (" std." if standardized else "") if race.lanes else ""
-    below = ("", "", f"of {figures.whole(race.epochs)}", unit, unit, f"{unit} @ epoch")
+    below = ("", "@ first bad", f"of {figures.whole(race.epochs)}", unit, unit, f"{unit} @ epoch")
     texts = [_texts(lane) for lane in race.lanes]
     heads = []
     for at, title in enumerate(TITLES):
         width = max(map(cell_len, (title, below[at], *(row[at] for row in texts))))
-        heads.append(Head(title, (fit(title, width, right=at > 1), fit(below[at], width, right=at > 1)), width + 2))
+        heads.append(Head(title, (fit(title, width, right=at > 1), fit(below[at], width, right=at > 1)), width + 1))
     rows = {
         str(lane.run): tuple(_cell(row[at], heads[at], at, lane) for at in range(len(TITLES)))
         for lane, row in zip(race.lanes, texts, strict=True)
@@ -97,7 +98,7 @@ def layout(race: RaceView, *, standardized: bool) -> tuple[tuple[Head, ...], dic
 
 def _cell(text: str, head: Head, at: int, lane: LaneView) -> Cell:
     role = {"running": "accent", "diverged": "bad", "failed": "bad"}.get(lane.state, "") if at == 1 else ""
-    return fit(text, head.width - 2, right=at > 1), role
+    return fit(text, head.width - 1, right=at > 1), role
 
 
 def _texts(lane: LaneView) -> Sequence[str]:
@@ -105,9 +106,9 @@ def _texts(lane: LaneView) -> Sequence[str]:
     if lane.best_epoch is not None:
         best = f"{figures.figure(lane.best_loss)} @ {figures.whole(lane.best_epoch)}"
         best += "" if lane.val_loss is not None else " train"
-    state = lane.state if lane.first_bad is None else f"{lane.state} at {figures.whole(lane.first_bad)}"
+    state = lane.state if lane.first_bad is None else f"{lane.state} @ {figures.whole(lane.first_bad)}"
     return (
-        sanitize(lane.label, 40),
+        fitted_start(lane.label, LABEL),
         state,
         figures.whole(lane.epoch),
         figures.figure(lane.train_loss),

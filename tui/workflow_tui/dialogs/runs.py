@@ -69,6 +69,7 @@ class RunsDialog(FollowingDialog[None]):
 
     def compose(self) -> ComposeResult:
         """The table, all about the run under the cursor, and what the keys do."""
+        self._classify()
         with Vertical(classes="dialog runs"):
             yield Static(EMPTY, id="no-runs", markup=False)
             yield CalmTable(id="runs", fixed=2)
@@ -79,8 +80,14 @@ class RunsDialog(FollowingDialog[None]):
             yield KeyLines(COMMANDS)
 
     def on_resize(self) -> None:
-        """The columns have another width to share."""
+        """The columns have another width to share; a low terminal shows the table before everything else."""
+        self._classify()
         self.call_after_refresh(self.follow)
+
+    def _classify(self) -> None:
+        height = self.app.size.height
+        self.set_class(height < 16, "-low")
+        self.set_class(height < 10, "-tiny")
 
     def follow(self) -> None:
         """Bring the table up to what the engine has said, and say what has just happened."""
@@ -93,7 +100,7 @@ class RunsDialog(FollowingDialog[None]):
         there = frozenset(runs_text.engaged(state))
         shown = (runs, drawn, there, frozenset(self.marked), self.order, table.size.width, self.app.theme, now.date())
         table.display, self.query_one("#no-runs").display = bool(runs), not runs
-        if shown != self._shown and (table.size or not runs):  # without a size the columns would be laid out twice
+        if shown != self._shown and (table.size.width or not runs):  # else the columns would be laid out twice
             self._shown = shown
             self.ledger.take(runs)
             signs = {run.run: self._signs(run, there, drawn) for run in runs}
@@ -125,7 +132,7 @@ class RunsDialog(FollowingDialog[None]):
     def _tell(self) -> None:
         known = self.ledger.get(self._run)
         told = ("", "", "", "") if known is None else runs_text.details(known.run, known.settings, self.ledger.usual)
-        lines = [Text(text, "bold" if name == "run-head" else "") for name, text in zip(DETAILS, told, strict=True)]
+        lines = [Text().append(text, "" if at else "bold") for at, text in enumerate(told)]
         if (flash := self.flows.app.flash or (Text(ENDED) if self.flows.app.state.lost else None)) is not None:
             lines[-1] = flash
         for name, line in zip(DETAILS, lines, strict=True):
@@ -137,9 +144,9 @@ class RunsDialog(FollowingDialog[None]):
         return None if chosen is None else int(chosen)
 
     def _chosen(self) -> RunView | None:
-        known = self.ledger.get(self._run)
-        if known is None:
+        if not self.flows.app.state.runs:
             self.flows.app.complain("There is no run yet: space on Train starts one")
+        known = self.ledger.get(self._run)
         return None if known is None else known.run
 
     def _several(self) -> list[RunView]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import accumulate
 from typing import Any, Self
 
 from rich.text import Text
@@ -54,16 +55,29 @@ class CalmTable(DataTable[Text]):
         if keys and row != self.cursor_row:
             self.move_cursor(row=row)
 
+    def _edges(self) -> list[int]:
+        """How far to scroll for each column to stand right beside those that stay."""
+        return list(accumulate((head.width for head in self._heads[self._fixed : -1]), initial=0))
+
     def reveal(self, column: str) -> None:
-        """Scroll so far to the side that a column is in sight."""
-        widths = dict(_widths(self._heads))
-        keys = list(widths)
-        if column not in keys[self._fixed :]:
+        """Scroll so far to the side that a column is in sight, and no column is cut on the left."""
+        keys = [head.key for head in self._heads[self._fixed :]]
+        if column not in keys:
             return
-        still = sum(widths[key] for key in keys[: self._fixed])
-        left = sum(widths[key] for key in keys[: keys.index(column)])
-        right = left + widths[column] - self.scrollable_content_region.width
-        self.scroll_to(x=max(min(self.scroll_x, left - still), right), animate=False)
+        edges, at = self._edges(), keys.index(column)
+        still = sum(head.width for head in self._heads[: self._fixed])
+        least = edges[at] + self._heads[self._fixed + at].width + still - self.scrollable_content_region.width
+        fitting = [edge for edge in edges[: at + 1] if edge >= least]
+        now = min(self.scroll_x, edges[at])
+        self.scroll_to(x=now if now >= least else min(fitting, default=edges[at]), animate=False)
+
+    def action_cursor_right(self) -> None:
+        """A column further to the right."""
+        self.scroll_to(x=min((edge for edge in self._edges() if edge > self.scroll_x), default=None), animate=False)
+
+    def action_cursor_left(self) -> None:
+        """A column further to the left."""
+        self.scroll_to(x=max((edge for edge in self._edges() if edge < self.scroll_x), default=0), animate=False)
 
     def action_scroll_home(self) -> None:
         """The first row: there is no first cell to go to."""
@@ -84,7 +98,8 @@ class CalmTable(DataTable[Text]):
         self.call_after_refresh(self.scroll_to, x, y, animate=False)
 
     def _label(self, head: Head) -> Text:
-        label = Text(no_wrap=True).append(head.lines[0], "bold underline" if head.sorted_by else "bold")
+        ink = f"bold {self._styles.get('accent', '')}" if head.sorted_by else "bold"
+        label = Text(no_wrap=True).append(head.lines[0], ink)
         return label.append(f"\n{head.lines[1]}", self._styles.get("muted", ""))
 
     def _put_changed(self, before: Mapping[str, Sequence[Cell]]) -> None:
