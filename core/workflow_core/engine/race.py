@@ -6,41 +6,41 @@ import math
 import time
 from collections.abc import Callable, Sequence
 
+from torch import nn
+
 from workflow_core.engine.inbox import Inbox
 from workflow_core.engine.pace import Meter, Pace
 from workflow_core.engine.runner import CHUNK, Runner
+from workflow_core.errors import WorkflowError
 from workflow_core.history import History
 from workflow_core.protocol import Epochs, LaneView, RaceView, RunState, Update
-from workflow_core.specs import TrainSpec
+from workflow_core.steps.models import COPIES, machine_memory
 
 LANES = 2, 6
 """Trainings that a race may have: at least, at most."""
 OVER = ("finished", "diverged", "failed")
-ROUND = CHUNK / 2
-"""Seconds that a round should take, in which every lane trains as many epochs."""
 
 
 class Race:
-    """The lanes of a race and how far they are; `publish` gets an Update whenever there is something new to show.
+    """The lanes of a race and how far they are; `publish` gets an Update when there is something new to show.
 
-    Whenever something is published all lanes that go on have the same epochs behind them, unless a command came in
-    between; then those that are behind come first. A lane that has ended by itself waits for nobody.
+    In a round every lane that goes on trains one epoch. So they are never more than one apart, also where a command
+    comes between; those whose turn it was come first then. A lane that has ended by itself waits for nobody.
     """
 
     def __init__(
-        self, race: int, lanes: Sequence[Runner], pace: float | None, publish: Callable[[Update], None]
+        self, race: int, lanes: Sequence[tuple[Runner, str]], pace: float | None, publish: Callable[[Update], None]
     ) -> None:
         self.race = race
-        self.lanes = tuple(lanes)
+        self.lanes = tuple(lane for lane, _ in lanes)
         self.histories = tuple(History() for _ in lanes)
-        self.state: RunState = "ready"
-        self._labels = labels([lane.view.spec for lane in lanes])
+        self._labels = tuple(label for _, label in lanes)
         self._publish = publish
+        self._shown: tuple[object, ...] = ()
         self._pace = Pace(pace)
         self._meter = Meter()
-        self._rate = self._elapsed = 0.0
-        self._target = 0
-        self._take = 1
+        self._rate = self._elapsed = self._flush_at = 0.0
+        self._turns: list[Runner] = []
         for lane, history in zip(self.lanes, self.histories, strict=True):
             lane.publish_to(_folding(history))
 
@@ -57,12 +57,21 @@ class Race:
     @property
     def running(self) -> bool:
         """Is it to go on by itself?"""
-        return self.state == "running"
+        return any(lane.running for lane in self.lanes)
 
     @property
     def over(self) -> bool:
         """Has every lane ended?"""
-        return self.state == "finished"
+        return all(lane.view.state in OVER for lane in self.lanes)
+
+    @property
+    def state(self) -> RunState:
+        """As that of a run: it is `finished` when all lanes have ended, however they did."""
+        if self.running:
+            return "running"
+        if self.over:
+            return "finished"
+        return "paused" if any(lane.view.state == "paused" for lane in self.lanes) else "ready"
 
     @property
     def view(self) -> RaceView:
@@ -70,45 +79,37 @@ class Race:
         return RaceView(
             race=self.race,
             state=self.state,
-            lanes=tuple(
-                LaneView(
-                    run=lane.view.run,
-                    label=label,
-                    spec=lane.view.spec,
-                    state=lane.view.state,
-                    epoch=lane.view.epoch,
-                    train_loss=lane.view.train_loss,
-                    val_loss=lane.view.val_loss,
-                    best_epoch=lane.view.best_epoch,
-                    best_loss=lane.view.best_loss,
-                    parameters=lane.view.parameters,
-                    first_bad=lane.view.first_bad,
-                    reason=lane.view.reason,
-                )
-                for lane, label in zip(self.lanes, self._labels, strict=True)
-            ),
+            lanes=tuple(map(_lane_view, self.lanes, self._labels)),
             epochs=self.epochs,
             epoch=self.epoch,
             pace=self._pace.rate,
-            rate=self._rate,
+            rate=self._rate if self.running else 0.0,
             elapsed=self._elapsed,
         )
 
-    def begin(self) -> None:
-        """Run, or go on."""
-        if self.over or self.running:
-            return
-        now = time.monotonic()
-        self._pace.start(now)
-        self._meter.restart(now, self.epoch)
-        self.state = "running"
+    def begin(self, epochs: int | None = None) -> None:
+        """Run, or go on: for so many more epochs of every lane (then paused) or to the end."""
+        going = [lane for lane in self.lanes if lane.view.state not in OVER]
+        was_running = self.running
+        least = min((lane.view.epoch for lane in going), default=0)
+        for lane in going:
+            # one that is an epoch ahead has had it already
+            more = None if epochs is None else epochs - (lane.view.epoch - least)
+            if more is None or more > 0:
+                lane.begin(more)
+            else:
+                lane.pause()
+        self._turns = [lane for lane in self._turns if lane.running]
+        if not was_running:
+            now = time.monotonic()
+            self._pace.start(now)
+            self._meter.restart(now, self.epoch)
 
     def pause(self) -> None:
         """Stand still where it is."""
-        if self.running:
-            self.state, self._rate = "paused", 0.0
-            for lane in self.lanes:
-                lane.pause()
+        self._fetch()
+        for lane in self.lanes:
+            lane.pause()
 
     def set_pace(self, pace: float | None) -> None:
         """Epochs a second of every lane from now on."""
@@ -116,10 +117,16 @@ class Race:
 
     def stop(self, reason: str) -> None:
         """End every lane that has not ended, as it stands."""
+        self._fetch()
         for lane in self.lanes:
             if lane.view.state not in OVER:
                 lane.finish(reason)
-        self.state, self._rate = "finished", 0.0
+
+    def fail(self, reason: str) -> None:
+        """End every lane that has not ended, in the middle of whatever it does."""
+        for lane in self.lanes:
+            if lane.view.state not in OVER:
+                lane.fail(reason)
 
     def discard(self) -> None:
         """Forget what was recorded of all lanes."""
@@ -127,39 +134,67 @@ class Race:
             lane.discard()
 
     def advance(self, inbox: Inbox, until: float = math.inf) -> None:
-        """Train until something waits in `inbox`, the race is over, or `until` as time.monotonic() counts."""
-        shown = time.monotonic()
-        while self.running and not inbox.waiting and time.monotonic() < until:
-            self._round(inbox)
-            if time.monotonic() - shown >= CHUNK:
-                self._publish(Update(race=self.view))
-                shown = time.monotonic()
-        self._publish(Update(race=self.view))
+        """Train until something waits in `inbox`, the race stands still, or `until` as time.monotonic() counts.
 
-    def _round(self, inbox: Inbox) -> None:
-        """Let every lane come up to the same epoch, or wait until the next one is due."""
-        begun = time.monotonic()
-        if all(lane.view.epoch >= self._target for lane in self._going()):
-            if (delay := self._pace.wait(begun)) > 0:
-                inbox.wait(min(delay, CHUNK))
+        Except for the last of these, what was done by then has been published.
+        """
+        clock = time.monotonic()
+        while self.running and not inbox.waiting and clock < until:
+            if self._turns or (delay := self._pace.wait(clock)) <= 0:
+                self._take_turns(inbox)
+            else:
+                inbox.wait(min(delay, until - clock, CHUNK))
+            now = time.monotonic()
+            self._elapsed, clock = self._elapsed + now - clock, now
+            if now >= self._flush_at:
+                self._show()
+        if not self.running or inbox.waiting:
+            self._show()
+
+    def _take_turns(self, inbox: Inbox) -> None:
+        """Let every lane that goes on have its epoch; those that are left, where a command comes between, come next."""
+        if not self._turns:
+            self._turns = [lane for lane in self.lanes if lane.running]
+        while self._turns and not inbox.waiting:
+            lane = self._turns[0]
+            if lane.running and not lane.take_turn(inbox):
                 return
-            self._target = self.epoch + (1 if self._pace.rate is not None else self._take)
-        for lane in self._going():
-            if inbox.waiting:
-                return
-            lane.train_to(self._target, inbox)
+            del self._turns[0]
+        if not self._turns:
+            self._pace.count()
+
+    def _fetch(self) -> None:
+        for lane in self.lanes:
+            lane.flush()
+
+    def _show(self) -> None:
+        """Publish how far it is, where that is farther than it was."""
+        self._fetch()
         now = time.monotonic()
-        self._elapsed += now - begun
-        if any(lane.view.epoch < self._target for lane in self._going()):
-            return
-        self._pace.count()
-        self._take = _fitting(self._take, now - begun)
+        self._flush_at = now + CHUNK
         self._rate = self._meter.mark(now, self.epoch)
-        if not self._going():
-            self.state, self._rate = "finished", 0.0
+        place = self.state, *(lane.place for lane in self.lanes)
+        if place != self._shown:
+            self._shown = place
+            self._publish(Update(race=self.view))
 
-    def _going(self) -> list[Runner]:
-        return [lane for lane in self.lanes if lane.view.state not in OVER]
+
+def _lane_view(lane: Runner, label: str) -> LaneView:
+    view = lane.view
+    return LaneView(
+        run=view.run,
+        label=label,
+        spec=view.spec,
+        state=view.state,
+        epoch=view.epoch,
+        train_loss=view.train_loss,
+        val_loss=view.val_loss,
+        best_epoch=view.best_epoch,
+        best_loss=view.best_loss,
+        parameters=view.parameters,
+        first_bad=view.first_bad,
+        reason=view.reason,
+    )
 
 
 def _folding(history: History) -> Callable[[Epochs | Update], None]:
@@ -170,38 +205,14 @@ def _folding(history: History) -> Callable[[Epochs | Update], None]:
     return fold
 
 
-def _fitting(epochs: int, seconds: float) -> int:
-    """How many epochs the next round should have for it to take ROUND, from what the last one took."""
-    if seconds <= 0:
-        return epochs * 2
-    return max(1, min(epochs * 2, round(epochs * ROUND / seconds)))
-
-
-NAMES: dict[str, str] = {
-    "learning_rate": "lr",
-    "batch_size": "batch",
-    "weight_decay": "weight decay",
-    "early_stop": "early stop",
-    "scheduler_epochs": "schedule epochs",
-    "scheduler_factor": "schedule factor",
-    "min_delta": "min delta",
-    "batch_seed": "batch seed",
-}
-"""What settings are called in a lane's label, where it is not their own name."""
-BARE = ("optimizer", "loss", "scheduler")
-"""Settings whose value says what it is."""
-
-
-def labels(specs: Sequence[TrainSpec]) -> tuple[str, ...]:
-    """What each lane has that not all of the others have: `adam lr 0.1`."""
-    fields = [name for name in TrainSpec.__struct_fields__ if len({repr(getattr(spec, name)) for spec in specs}) > 1]
-    fields.sort(key=lambda name: (name not in BARE, name != "learning_rate"))
-    return tuple(" ".join(_setting(name, getattr(spec, name)) for name in fields) or "the same" for spec in specs)
-
-
-def _setting(name: str, value: object) -> str:
-    if name in BARE:
-        return str(value)
-    if name == "loop":
-        return "loop " + " ".join(map(str, value)) if isinstance(value, tuple) else "loop"
-    return f"{NAMES.get(name, name)} {value:g}" if isinstance(value, float) else f"{NAMES.get(name, name)} {value}"
+def check_room(model: nn.Module, lanes: int) -> None:
+    """Raises WorkflowError where so many trainings of such a model would fill the memory: Linux kills who does that."""
+    size = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
+    need, memory = size * COPIES * lanes, machine_memory()
+    if need > memory:
+        raise WorkflowError(
+            "Too large for a race",
+            f"{lanes} trainings of this model take about {need / 2**30:,.0f} GiB, and this machine has "
+            f"{memory / 2**30:,.0f}.",
+            "Let fewer of them race, or a smaller model.",
+        )

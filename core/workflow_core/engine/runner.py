@@ -306,17 +306,29 @@ class Runner:
             self._look()
         self.loop = self.trainer.loop
 
-    def train_to(self, epoch: int, inbox: Inbox) -> None:
-        """Come up to `epoch` epochs at no pace, as a lane of a race does; less far where something waits in `inbox`."""
-        if not self.running:
-            self.begin(None)
+    def take_turn(self, inbox: Inbox) -> bool:
+        """Train to the end of an epoch at no pace, as a lane of a race does; less far where something waits in `inbox`.
+
+        What there is to show waits for `flush`, but for the end of the run. Says whether the epoch is over.
+        """
+        # others take their turns in between, and may have batches of another size
+        devices.set_threads(self.view.spec.batch_size or len(self.dataset.X))
+        over = True
         with self._guarded():
-            while self.running and self.trainer.done < min(epoch, self._last) and not inbox.waiting:
-                if self.trainer.advance(lambda: inbox.waiting):
-                    self._pending += 1
-                if self.trainer.ended:
-                    break
+            begun = time.monotonic()
+            over = self.trainer.advance(lambda: inbox.waiting)
+            self._worked += time.monotonic() - begun
+            self._pending += over
+            if self.trainer.ended or self.view.epoch + self._pending >= self._last:
+                self._flush()
+        return over or not self.running
+
+    def flush(self) -> None:
+        """Fetch and publish what the turns so far have come to."""
+        with self._guarded():
             self._flush()
+            if self.trainer.batch != self.view.batch:
+                self._look()
 
     @contextlib.contextmanager
     def _guarded(self) -> Iterator[None]:

@@ -7,7 +7,7 @@ everything there is to show.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -15,15 +15,16 @@ from msgspec.structs import replace
 from torch import nn
 
 from workflow_core.engine.inbox import Inbox
+from workflow_core.engine.lane_labels import labels
 from workflow_core.engine.library import Library
 from workflow_core.engine.material import Made
 from workflow_core.engine.past import Branching, LookingBack
 from workflow_core.engine.progress import RESULTS
-from workflow_core.engine.race import LANES, Race
+from workflow_core.engine.race import LANES, Race, check_room
 from workflow_core.engine.runner import Runner
 from workflow_core.engine.slow import Slow
 from workflow_core.engine.surfaces import AfterThat, map_surface
-from workflow_core.engine.workflow import Workflow
+from workflow_core.engine.workflow import Workflow, check_count
 from workflow_core.errors import WorkflowError
 from workflow_core.history import HistoryData
 from workflow_core.protocol import (
@@ -50,7 +51,7 @@ from workflow_core.protocol import (
     Update,
 )
 from workflow_core.specs import TrainSpec
-from workflow_core.steps import linear, train
+from workflow_core.steps import data, linear, train
 from workflow_core.steps.surface import Surfaces
 
 
@@ -100,6 +101,14 @@ class Session(Workflow):
         else:
             super().advance(inbox, until)
 
+    def abandon(self) -> None:
+        """Stop what runs after a fault."""
+        if self._race is not None and self._race.running:
+            self._race.fail("a fault of the engine's own")
+            self._show(Update(race=self._race.view))
+        else:
+            super().abandon()
+
     def _handle(self, command: Command) -> Answer | Slow:
         if self._race is not None and self._handle_in_race(self._race, command):
             return None
@@ -120,6 +129,13 @@ class Session(Workflow):
                 return super()._handle(command)
         return None
 
+    def _outdate(self, what: str, update: Update) -> None:
+        """Of other data, or another model, a race cannot have been."""
+        if self._race is not None:
+            self._race = None
+            update = replace(update, race=None)
+        super()._outdate(what, update)
+
     # a race
 
     def _start_race(self, specs: tuple[TrainSpec, ...]) -> None:
@@ -127,20 +143,33 @@ class Session(Workflow):
         if not least <= len(specs) <= most:
             raise WorkflowError("Not a race", f"{len(specs)} trainings are no race.", f"Ask for {least} to {most}.")
         self._pause()
-        self._build_model(self._material.model_spec)
+        self._build_model(self._material.model_spec, anew=True)
         dataset, model_spec = self._material.dataset, self._material.model_spec
         assert dataset is not None
-        trainers = [train.Trainer(self._material.fresh_model(spec).model, dataset, spec) for spec in specs]
-        race, lanes = self._library.race_number(), []
-        for trainer in trainers:
+        assert self._material.model is not None
+        check_room(self._material.model, len(specs))
+        trainers = self._line_up(dataset, specs)
+        race, lanes = self._library.race_number(), list[tuple[Runner, str]]()
+        for trainer, label in zip(trainers, labels(specs), strict=True):
             number = self._library.number()
             lane = Runner(trainer, dataset, model_spec, number, None, self._publish_progress)
             lane.record(self._library.record(number, dataset.spec, model_spec, race))
-            lanes.append(lane)
+            lanes.append((lane, label))
         self._race = Race(race, lanes, self._pace, self._publish)
         self._race_made = self._material.made
         self._race.begin()
         self._show(Update(race=self._race.view))
+
+    def _line_up(self, dataset: data.Dataset, specs: Sequence[TrainSpec]) -> list[train.Trainer]:
+        """A trainer for each of `specs`, all with the same initial parameters; of the data a device has one copy."""
+        placed: dict[torch.device, data.Dataset] = {}
+        trainers = []
+        for spec in specs:
+            device = train.pick_device(spec.device, dataset.spec.dtype)
+            if device not in placed:
+                placed[device] = dataset.to(device)
+            trainers.append(train.Trainer(self._material.fresh_model(spec).model, placed[device], spec))
+        return trainers
 
     def _handle_in_race(self, race: Race, command: Command) -> bool:
         """Carry out a command that concerns the race; False where it is about something else.
@@ -148,8 +177,11 @@ class Session(Workflow):
         What begins something else ends a race that is over, and is refused while it is under way.
         """
         match command:
-            case Run() if not race.over:
-                race.begin()
+            case Run(epochs=epochs, steps=steps) if not race.over:
+                check_count(epochs, "epochs")
+                if steps is not None:
+                    raise WorkflowError("Whole epochs only", "a race cannot be run by steps.", "Ask for epochs.")
+                race.begin(epochs)
             case Pause():
                 race.pause()
             case SetPace(pace=pace):
@@ -163,6 +195,8 @@ class Session(Workflow):
                     self._race = None
             case _ if not isinstance(command, BEGINNING):
                 return False
+            case MakeData() | BuildModel() if race.over:
+                return False  # which ends it where that changes anything
             case _ if race.over:
                 self._end_race()
                 return False

@@ -255,9 +255,8 @@ class Workflow:
         self._show(Update(training=self._runner.view))
 
     def _run(self, epochs: int | None, steps: int | None) -> None:
-        for count, what in ((epochs, "epochs"), (steps, "steps")):
-            if count is not None and count < 1:
-                raise WorkflowError(f"Not a number of {what}", f"{count} {what} cannot be run.", "Ask for 1 or more.")
+        check_count(epochs, "epochs")
+        check_count(steps, "steps")
         if not self.running:
             self._prepare_run()
         assert self._runner is not None
@@ -473,6 +472,12 @@ class Workflow:
             update = replace(update, steps=self._progress.view())
         if any(value is not msgspec.UNSET for value in msgspec.structs.astuple(update)):
             self._publish(update)
+
+
+def check_count(count: int | None, what: str) -> None:
+    """Raises WorkflowError where so many `what` cannot be run."""
+    if count is not None and count < 1:
+        raise WorkflowError(f"Not a number of {what}", f"{count} {what} cannot be run.", "Ask for 1 or more.")
 
 
 def _over(view: TrainingView) -> WorkflowError:

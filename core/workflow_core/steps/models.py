@@ -123,11 +123,16 @@ def shapes(spec: ModelSpec, features: int, dtype: Dtype = "float32") -> dict[str
         return {name: tuple(tensor.shape) for name, tensor in construct(spec, features, dtype).state_dict().items()}
 
 
+def machine_memory() -> int:
+    """Bytes of memory that this machine has."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
 def _check_size(widths: tuple[int, ...], dtype: Dtype) -> None:
     """Before it is made: Linux grants memory that it has not, and kills the process that then uses it."""
     count = sum(inputs * outputs + outputs for inputs, outputs in pairwise(widths))
     need = count * COPIES * ITEMSIZE[dtype]
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    memory = machine_memory()
     if need > memory:
         raise WorkflowError(
             "Too large a model",
