@@ -16,8 +16,10 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from workflow_core.engine import exporter
 from workflow_core.engine import library as library_module
-from workflow_core.engine.library import MAX_NAME, Library, Record
+from workflow_core.engine.library import MAX_NAME, Library
+from workflow_core.engine.record import SHOWN, Record
 from workflow_core.errors import Problem, WorkflowError
 from workflow_core.protocol import (
     MAX_FRAME,
@@ -217,7 +219,7 @@ def test_the_list_fits_into_a_frame_whatever_was_trained(library: Library, monke
         number = library.number()
         record = library.record(number, table, MODEL)
         record.keep(0, {"train_loss": [1.0]}, training(number, 1, parameters=wide))
-    assert len(library.find(1).parameters) == library_module.SHOWN
+    assert len(library.find(1).parameters) == SHOWN
     assert len(encode(Update(runs=library.listing()))) < MAX_FRAME / 3
     assert 60 > len(library.listing()) > 30
     assert numbers(library)[0] == 60
@@ -403,7 +405,7 @@ def test_an_export_under_way_keeps_its_run_and_ends_with_the_engine(library: Lib
     desk = Desk(library)
     with pytest.MonkeyPatch.context() as patch:
         # a process that takes its time
-        patch.setattr(library_module.sys, "executable", str(tmp_path / "slow"))  # type: ignore[attr-defined]
+        patch.setattr(exporter.sys, "executable", str(tmp_path / "slow"))  # type: ignore[attr-defined]
         (tmp_path / "slow").write_text(f"#!/bin/sh\nexec cat {tmp_path}/stderr\n")
         (tmp_path / "slow").chmod(0o700)
         desk.ask(ExportRun(run=1, path="run.csv", kind="csv"))

@@ -204,6 +204,19 @@ def test_a_legend_names_every_layer_above_the_data() -> None:
     assert {role for _, role in rows[0]} == {None, "train", "test"}
 
 
+def test_a_legend_moves_together_before_it_leaves_anything_out() -> None:
+    layers = tuple(
+        Scatter(role, label, [(0, 0)]) for role, label in zip(ROLES, ["model", "train", "test"], strict=False)
+    )
+    for width, text in (
+        (60, "      ● model   ▲ train   ◆ test"),
+        (24, "● model  ▲ train  ◆ test"),
+        (22, "● model ▲ train ◆ test"),
+    ):
+        rows = Painter().paint(ChartSpec(layers), width, 12, use_ascii=False, hint="")
+        assert "".join(char for char, _ in rows[0]).rstrip() == text
+
+
 @pytest.mark.parametrize(("width", "count"), [(38, 3), (38, 2), (46, 4), (62, 5), (80, 6)])
 def test_a_legend_names_every_series_that_a_chart_of_its_width_draws(width: int, count: int) -> None:
     names = [f"layers.{index // 2}.{('weight', 'bias')[index % 2]} norm" for index in range(count)]

@@ -13,14 +13,13 @@ from xml.etree import ElementTree
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.tui.driving import Drive, done, driving, training
+from tests.tui.driving import Drive, done, driving
 from tests.tui.fake_runs import HOSTILE, answer, keeping, kept, several
 from textual.widgets import Input
 
 from workflow_core.errors import WorkflowError
 from workflow_core.history import Column
-from workflow_core.protocol import ExportRun, ReadSeries, RunView, Update
-from workflow_core.specs import TrainSpec
+from workflow_core.protocol import ExportRun, ReadSeries, RunView
 from workflow_tui import typeahead
 from workflow_tui.dialogs.export_run import file_name
 from workflow_tui.dialogs.files import SaveDialog
@@ -151,81 +150,67 @@ def test_the_file_that_is_proposed_has_a_name_for_any_file_system(name: str, fil
 
 
 @asynccontextmanager
-async def at_export(folder: Path, run: int) -> AsyncIterator[Drive]:
-    """The question in which form to write a run, of six that are kept; run 1 is the one that is there."""
+async def at_runs(folder: Path) -> AsyncIterator[Drive]:
+    """The table of six runs that are kept; run 1 is the one that is there."""
     with mock.patch.object(typeahead, "PATIENCE", 0.1):
-        async with driving(steps=3, client=keeping(several())) as drive:
+        async with driving(client=keeping(several())) as drive:
+            for event in done(3):
+                drive.client.on_event(event)
             drive.client.asked.clear()
             drive.app.files.folder = folder
             drive.app.runs.open()
             await drive.until(lambda: isinstance(drive.app.screen, RunsDialog))
             await drive.settle()
-            await drive.press(*["down"] * [2, 6, 5, 4, 3, 1].index(run), "e")
-            await drive.sees(f"Export run {run}")
             yield drive
 
 
 async def save(drive: Drive, form: str, name: str) -> None:
-    """Choose a form, and the file that is proposed."""
-    await drive.pilot.press(form)
+    """Export the run under the cursor in a form, as the file that is proposed."""
+    await drive.press("e", form)
     await drive.until(lambda: isinstance(drive.app.screen, SaveDialog))
     await drive.until(lambda: isinstance(drive.app.focused, Input) and drive.app.focused.value == name)
     await drive.press("enter")
 
 
 async def test_csv_and_json_are_written_by_the_engine_and_a_file_that_is_there_is_asked_about(tmp_path: Path) -> None:
-    async with at_export(tmp_path, 5) as drive:
+    async with at_runs(tmp_path) as drive:
+        await drive.press("down", "down")
         await save(drive, "c", "run-5-adam-in-batches.csv")
         path = tmp_path / "run-5-adam-in-batches.csv"
         await drive.asks(ExportRun(run=5, path=str(path), kind="csv"))
         await drive.sees("Written: ")
+        drive.client.problems["ExportRun"] = WorkflowError("Cannot save there", "the disk is full.", "Free some room.")
         path.with_suffix(".json").write_text("mine")
-        await drive.press("e")
-        await save(drive, "j", "run-5-adam-in-batches.json")
-        await drive.sees("Replace the file?")
-        await drive.press("c")
-        await drive.press("e")
         await save(drive, "j", "run-5-adam-in-batches.json")
         await drive.sees("Replace the file?")
         await drive.press("r")
         await drive.asks(ExportRun(run=5, path=str(path.with_suffix(".json")), kind="json", overwrite=True))
-        assert len(drive.client.commands(ExportRun)) == 2
-        drive.client.problems["ExportRun"] = WorkflowError("Cannot save there", "the disk is full.", "Free some room.")
-        await drive.press("e")
-        await save(drive, "c", "run-5-adam-in-batches.csv")
         await drive.sees("the disk is full. Free some room.")
+        await drive.press("e", "l")
         assert isinstance(drive.app.screen, RunsDialog)
+        drive.app.runs.export(kept(9, epochs=0))
+        await drive.sees("It has no epoch yet: there is nothing to write")
 
 
 async def test_a_picture_is_written_of_an_earlier_run_and_of_the_one_that_is_there(tmp_path: Path) -> None:
-    async with at_export(tmp_path, 3) as drive:
-        await save(drive, "s", "run-3-fast.svg")
-        await drive.until((tmp_path / "run-3-fast.svg").exists)
+    async with at_runs(tmp_path) as drive:
+        await save(drive, "s", "run-2.svg")
+        await drive.until((tmp_path / "run-2.svg").exists)
         await drive.sees("Written: ")
         asked = drive.client.commands(ReadSeries)[-1]
         assert isinstance(asked, ReadSeries)
-        assert (asked.run, asked.start, asked.stop, asked.names) == (3, 0, 100, ())
-        assert "Parameters → target" in texts((tmp_path / "run-3-fast.svg").read_text()).values()
+        assert (asked.run, asked.start, asked.stop, asked.names) == (2, 0, 70, ())
+        assert "noise 0.05" in "".join(texts((tmp_path / "run-2.svg").read_text()).values())
+        drive.client.problems["ReadSeries"] = WorkflowError("Gone", "run 2 is not kept any more.")
+        (tmp_path / "run-2.svg").unlink()
+        await save(drive, "s", "run-2.svg")
+        await drive.sees("run 2 is not kept any more.")
+        assert list(tmp_path.iterdir()) == []
         drive.client.asked.clear()
-        await drive.press("end", "e")
+        await drive.press("end")
         await save(drive, "s", "run-1.svg")
         await drive.until((tmp_path / "run-1.svg").exists)
-        await drive.sees("run-1.svg")
         assert drive.client.asked == [], "the record of the run that is there was asked for"
         lines = texts((tmp_path / "run-1.svg").read_text()).values()
         assert "MSE: train 0.0036 · val 0.0189 · best val 0.0189 at epoch 99 of 0–99" in lines
-
-
-async def test_a_run_without_an_epoch_is_not_exported_and_a_record_that_has_gone_is_said(tmp_path: Path) -> None:
-    async with at_export(tmp_path, 3) as drive:
-        drive.client.problems["ReadSeries"] = WorkflowError("Gone", "run 3 is not kept any more.")
-        await save(drive, "s", "run-3-fast.svg")
-        await drive.sees("run 3 is not kept any more.")
-        assert list(tmp_path.iterdir()) == []
-        await drive.press("e", "l")
-        assert isinstance(drive.app.screen, RunsDialog)
-        fresh = training(run=1, spec=TrainSpec(), epoch=0, state="ready")
-        await drive.tell(Update(training=fresh, runs=(kept(1, epochs=0, state="ready"),)))
-        await drive.until(lambda: "1 run," in drive.text)
-        await drive.press("e")
-        await drive.sees("It has no epoch yet: there is nothing to write")
+        assert "Parameters → target" in lines

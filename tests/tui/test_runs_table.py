@@ -187,17 +187,21 @@ def test_settings_take_the_room_that_the_others_leave() -> None:
 
 def test_a_run_that_came_later_changes_what_is_special_in_the_others() -> None:
     ledger = Ledger()
-    ledger.take((kept(1, train={"batch_size": 32}),))
-    assert ledger[1].special == "lr 0.01 · SGD"
-    runs = (kept(3), kept(2), kept(1, train={"batch_size": 32}))
-    ledger.take(runs)
-    assert ledger[1].special == "lr 0.01 · SGD · batch 32"
-    known = ledger[3]
-    ledger.take((replace(runs[0], epochs=50), *runs[1:]))
-    assert ledger[3] is not known
-    assert ledger[3].run.epochs == 50
-    assert ledger[2] is not None
-    assert ledger.get(9) is None
+
+    def special(run: int) -> str | None:
+        known = ledger.get(run)
+        return None if known is None else known.special
+
+    odd = kept(1, train={"batch_size": 32})
+    ledger.take((odd,))
+    assert special(1) == "lr 0.01 · SGD"
+    ledger.take((kept(3), kept(2), odd))
+    assert special(1) == "lr 0.01 · SGD · batch 32"
+    ledger.take((kept(3, epochs=50), kept(2), odd))
+    known = ledger.get(3)
+    assert known is not None
+    assert known.run.epochs == 50
+    assert special(9) is None
     assert ledger.get(None) is None
 
 

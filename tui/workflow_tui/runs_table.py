@@ -150,9 +150,6 @@ class Ledger:
         special = special_text(settings, self.usual, run.lr_changes)
         return Known(run, settings, special)
 
-    def __getitem__(self, run: int) -> Known:
-        return self._known[run]
-
     def get(self, run: int | None) -> Known | None:
         """What is known of a run, None where it is not kept."""
         return None if run is None else self._known.get(run)

@@ -10,10 +10,7 @@ import contextlib
 import itertools
 import logging
 import sqlite3
-import subprocess
-import sys
 import threading
-import time
 from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -23,7 +20,9 @@ import msgspec
 from msgspec.structs import replace
 
 from workflow_core import atomic
+from workflow_core.engine.exporter import Exporter
 from workflow_core.engine.files import absolute
+from workflow_core.engine.record import Record
 from workflow_core.errors import Problem, WorkflowError
 from workflow_core.history import CAP, MAX_BUCKETS, HistoryData
 from workflow_core.protocol import (
@@ -35,13 +34,14 @@ from workflow_core.protocol import (
     ReadSeries,
     RunView,
     SeriesAnswer,
-    TrainingView,
 )
 from workflow_core.sanitize import sanitize
-from workflow_core.specs import DataSpec, ModelSpec, WorkflowSpec
+from workflow_core.specs import DataSpec, ModelSpec
 from workflow_core.store import NoSuchSeries, Store
 from workflow_core.store.schema import no_run
 
+KEPT = (ReadSeries, EditRun, DeleteRuns, ExportRun)
+"""What the library answers."""
 LISTED = 200
 """Runs that are listed beside the pinned ones."""
 MAX_PINNED = 200
@@ -49,8 +49,6 @@ MAX_NAME = 100
 """Characters of a run's name."""
 MAX_LIST = 4 * 1024 * 1024
 """Bytes of the list: it must fit into one frame with everything else that a UI is told at first."""
-SHOWN = 64
-"""Tracked values of a run that the list shows; the record has all of them."""
 PATIENCE = 5.0
 """Seconds to wait for the disk before saying that it does not take what was asked."""
 
@@ -83,7 +81,7 @@ class Library:
         self._clerk = ThreadPoolExecutor(1, "library")
         self._exporters = ThreadPoolExecutor(2, "export")
         self._exporting: list[int] = []
-        self._children: set[subprocess.Popen[bytes]] = set()
+        self._exporter = Exporter()
 
     # --- for whoever trains ------------------------------------------------------------------------
 
@@ -201,8 +199,7 @@ class Library:
         """Begin nothing any more, and break off what is being exported."""
         for pool in (self._clerk, self._exporters):
             pool.shutdown(wait=False, cancel_futures=True)
-        for child in list(self._children):
-            child.terminate()
+        self._exporter.close()
 
     def _carry_out(
         self, command: Command, held: Mapping[int, str], reply: Callable[[Problem | None, Answer], None]
@@ -320,121 +317,7 @@ class Library:
                 f"{store.path} cannot be written at present, so not all epochs are there to read.",
                 "See to the disk, then export again.",
             )
-        arguments = [str(store.path), str(command.run), command.kind, str(path)]
-        arguments += ["--overwrite"] if command.overwrite else []
-        # a thread that writes out figures would take the training's turns: a hundredth of its speed was left
-        python = [sys.executable, "-P", "-m", "workflow_core.store.export"]
-        try:
-            with subprocess.Popen([*python, *arguments], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as child:
-                self._children.add(child)
-                said, _ = child.communicate()
-                self._children.discard(child)
-        except OSError as error:
-            raise atomic.problem(path, error, title="Not exported") from error
-        if child.returncode == 1 and said:
-            problem = msgspec.json.decode(said, type=Problem)
-            raise WorkflowError(problem.title, problem.message, problem.advice)
-        if child.returncode:
-            raise WorkflowError(
-                "Not exported",
-                f"the process that writes the file ended before it was done (status {child.returncode}).",
-                "The engine's log has the story.",
-            )
-
-
-KEPT = (ReadSeries, EditRun, DeleteRuns, ExportRun)
-"""What the library answers."""
-
-
-class Record:
-    """What is kept of one run; it has its row once it has an epoch. For the thread that trains."""
-
-    def __init__(
-        self, library: Library, store: Store | None, number: int, data: DataSpec, model: ModelSpec, race: int
-    ) -> None:
-        self.number = number
-        self._library = library
-        self._store = store
-        self._spec = WorkflowSpec(data=data, model=model)
-        self._race = race
-        self._view: RunView | None = None
-
-    def keep(self, start: int, series: Mapping[str, Sequence[float]], training: TrainingView) -> None:
-        """The epochs from `start` on, after which the run stands so."""
-        begun = self._view is None
-        view = self._stands(training, training.state)
-        if self._store is not None:
-            if begun:
-                self._store.begin(view, tuple(series))
-            self._store.append(view, start, series)
-        self._library.put(view)
-
-    def go_on(self, names: Sequence[str], training: TrainingView) -> None:
-        """The run has the first epochs of its parent, and none of its own yet; `names` are its series."""
-        view = self._stands(training, training.state)
-        if self._store is not None:
-            self._store.begin(view, tuple(names))
-            self._store.copy(view.parent, view.parent_epoch, view.run)
-        self._library.put(view)
-
-    def figures(self, start: int, stop: int) -> Mapping[str, Sequence[float]]:
-        """Every figure of these epochs (`stop` exclusive) by series; empty where they cannot be had."""
-        if self._view is None:
-            return {}
-        with contextlib.suppress(WorkflowError):
-            return self._library.figures(self.number, start, stop) or {}
-        return {}
-
-    def history(self, epochs: int) -> HistoryData | None:
-        """The first `epochs` of the run; None where they cannot be had."""
-        with contextlib.suppress(WorkflowError):
-            return self._library.history(self.number, epochs) if self._view is not None else None
-        return None
-
-    def note(self, training: TrainingView, state: str = "") -> None:
-        """How the run stands without another epoch; `state` where that is none of a TrainingView's."""
-        if self._view is None:
-            return
-        view = self._stands(training, state or training.state)
-        if self._store is not None:
-            self._store.note(view)
-        self._library.put(view)
-
-    def leave(self, training: TrainingView) -> None:
-        """Another run takes its place: where it could have gone on, it is `stopped`."""
-        if training.state in ("running", "paused"):
-            self.note(training, "stopped")
-
-    def discard(self) -> None:
-        """Forget all of it."""
-        if self._view is not None:
-            self._view = None
-            self._library.forget([self.number])
-
-    def _stands(self, training: TrainingView, state: str) -> RunView:
-        if self._spec.train is not training.spec:
-            self._spec = replace(self._spec, train=training.spec)
-        self._view = RunView(
-            run=self.number,
-            name="",
-            begun=self._view.begun if self._view is not None else time.time(),
-            elapsed=training.elapsed,
-            spec=self._spec,
-            state=state,
-            reason=training.reason,
-            epochs=training.epoch,
-            train_loss=training.train_loss,
-            val_loss=training.val_loss,
-            best_epoch=training.best_epoch,
-            best_loss=training.best_loss,
-            loss_scale=training.loss_scale,
-            parameters=dict(itertools.islice(training.parameters.items(), SHOWN)),
-            lr_changes=tuple(change for change in training.lr_changes if change[0] < training.epoch),
-            parent=training.parent,
-            parent_epoch=training.parent_epoch,
-            race=self._race,
-        )
-        return self._view
+        self._exporter.export(store.path, command.run, command.kind, path, command.overwrite)
 
 
 @contextlib.contextmanager

@@ -15,8 +15,8 @@ from msgspec.structs import replace
 from workflow_core import devices
 from workflow_core.engine.faults import explain
 from workflow_core.engine.inbox import Inbox
-from workflow_core.engine.library import Record
 from workflow_core.engine.pace import Capacity, Meter, Pace
+from workflow_core.engine.record import Record
 from workflow_core.engine.speed import Speed
 from workflow_core.engine.subject import Subject
 from workflow_core.engine.travel import Kept

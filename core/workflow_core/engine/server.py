@@ -205,9 +205,6 @@ class Server:
         if (race := self._board.race) is not None:
             held |= {lane.run: "it is a lane of the race that is there" for lane in race.lanes}
         if (training := self._board.training) is not None:
-            if training.parent and training.epoch == training.parent_epoch:
-                # its first epochs are those of the other one, and it has no record of its own yet
-                held[training.parent] = f"run {training.run} goes on from it"
             held[training.run] = "it is the run that is there"
         return held
 

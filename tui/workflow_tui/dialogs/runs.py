@@ -82,7 +82,8 @@ class RunsDialog(FollowingDialog[None]):
     def on_resize(self) -> None:
         """The columns have another width to share; a low terminal shows the table before everything else."""
         self._classify()
-        self.call_after_refresh(self.follow)
+        if self._stands:
+            self.call_after_refresh(self.follow)
 
     def _classify(self) -> None:
         height = self.app.size.height

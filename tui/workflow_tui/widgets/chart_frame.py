@@ -90,12 +90,7 @@ def _bottom(spec: ChartSpec, frame: Frame, signs: Signs) -> list[Row]:
     cornered = len(name) <= gutter
     labels = list((name if cornered else "").ljust(frame.left + frame.columns))
     line: list[Cell] = written(" " * gutter + signs.corner + signs.row * frame.columns, "muted")
-    placed: list[tuple[Tick, int]] = []
-    for marks in x_ticks(frame.x_axis, whole=spec.whole_x):
-        placed = _placed(marks, frame, len(name) + 1 if name and cornered else 0)
-        if len(placed) == len(marks):
-            break
-    for tick, start in placed:
+    for tick, start in _best_placed(spec, frame, len(name) + 1 if name and cornered else 0):
         labels[start : start + len(tick.label)] = tick.label
         line[frame.left + frame.nearest_column(tick.at)] = (signs.tick_below, "muted")
     if not cornered:
@@ -103,17 +98,37 @@ def _bottom(spec: ChartSpec, frame: Frame, signs: Signs) -> list[Row]:
     return [tuple(line), tuple(written("".join(labels), "muted"))]
 
 
+def _best_placed(spec: ChartSpec, frame: Frame, free: int) -> list[tuple[Tick, int]]:
+    """The first ticks that all have room, if they are three or more; else those of which most have, side by side."""
+    most: list[tuple[Tick, int]] = []
+    best = 0, False
+    for marks in x_ticks(frame.x_axis, whole=spec.whole_x):
+        placed = _placed(marks, frame, free)
+        if len(placed) == len(marks) >= 3:
+            return placed
+        score = len(placed), len(placed) == len(marks)
+        if score > best and [tick for tick, _ in placed] in (marks, marks[1:], marks[:-1], marks[1:-1]):
+            most, best = placed, score
+    return most
+
+
 def _placed(marks: list[Tick], frame: Frame, free: int) -> list[tuple[Tick, int]]:
     """The ticks whose labels have room below the axis, two blanks apart, from column `free` on; where each starts."""
-    placed: list[tuple[Tick, int]] = []
-    for tick in marks:
-        column, length = frame.left + frame.nearest_column(tick.at), len(tick.label)
-        start = min(max(column - (length - 1) // 2, 0), frame.left + frame.columns - length)
-        if start < free <= column and not placed:
-            start = free  # the first one may give way to the name of the axis
-        if start >= free and start + length <= frame.left + frame.columns:
+    width = frame.left + frame.columns
+    columns = [frame.left + frame.nearest_column(tick.at) for tick in marks]
+    starts = [
+        min(max(column - (len(tick.label) - 1) // 2, 0), width - len(tick.label))
+        for tick, column in zip(marks, columns, strict=True)
+    ]
+    if marks and starts[0] < free <= columns[0]:
+        # the first one gives way to the name of the axis, where the next one lets it
+        pushed = free + len(marks[0].label) + 2 <= (starts[1] if len(marks) > 1 else width + 2)
+        starts[0] = free if pushed else starts[0]
+    placed = []
+    for tick, start in zip(marks, starts, strict=True):
+        if start >= free and start + len(tick.label) <= width:
             placed.append((tick, start))
-            free = start + length + 2
+            free = start + len(tick.label) + 2
     return placed
 
 

@@ -21,21 +21,30 @@ def legend(spec: ChartSpec, width: int, *, use_ascii: bool, colour: bool) -> Row
     Labels that are too long lose their middle. What is said at the right has the first claim on the row.
     """
     entries = _entries(spec, use_ascii)
-    right = _right(spec, width, sum(len(label) + 4 for _, _, label in entries) - 2, use_ascii, colour)
+    right = _right(spec, width, sum(len(label) + 3 for _, _, label in entries), use_ascii, colour)
     room = width - len(right) - (2 if right else 0)
     more = signs(use_ascii).more
     cells: list[Cell] = []
-    roomy = sum(len(label) + 5 for _, _, label in entries) + GUTTER <= room
-    longest = _longest([len(label) for _, _, label in entries], room - 4 * len(entries) + 2)
+    lengths = [len(label) for _, _, label in entries]
+    start, gap = _spacing(sum(lengths) + 2 * len(entries), len(entries) - 1, room)
+    longest = _longest(lengths, room - (2 + gap) * len(entries) + gap)
     for sign, ink, label in entries:
         entry = f"{sign} {elided(label, longest, more)}"
-        gap = (3 if roomy else 2) if cells else (GUTTER + 1 if roomy else 0)
-        if len(cells) + gap + len(entry) > room:
+        before = gap if cells else start
+        if len(cells) + before + len(entry) > room:
             break
-        cells += [BLANK] * gap + [(char, ink) for char in entry]
+        cells += [BLANK] * before + [(char, ink) for char in entry]
     if right:
         cells = [*fit(cells, width - len(right)), *right]
     return fit(cells, width) if cells else None
+
+
+def _spacing(length: int, gaps: int, room: int) -> tuple[int, int]:
+    """The blanks before the first entry and between two, as many as entries of such a `length` in all leave."""
+    for start, gap in ((GUTTER + 1, 3), (0, 2), (0, 1)):
+        if start + length + gap * gaps <= room:
+            return start, gap
+    return 0, 2
 
 
 def _entries(spec: ChartSpec, use_ascii: bool) -> list[Entry]:
