@@ -122,7 +122,7 @@ def check(make: Callable[[], nn.Module], dataset: data.Dataset, spec: TrainSpec,
 
 MODES: dict[str, tuple[dict[str, Any], int]] = {
     "full batch": ({}, 0),
-    "mini-batches": ({"batch_size": 10}, 2),
+    "mini-batches": ({"batch_size": 14}, 2),
     "between epochs, clipped": ({"batch_size": 10, "clip": 0.05}, 0),
 }
 
@@ -144,19 +144,19 @@ def test_every_optimizer_with_every_scheduler_and_mode(optimizer: Any, scheduler
         scheduler=scheduler,
         scheduler_epochs=2,
         scheduler_factor=0.5,
-        epochs=4 if optimizer == "lbfgs" else 7,
+        epochs=3 if optimizer == "lbfgs" else 5,
         device="cpu",
         **settings,
     )
     check(two_numbers, LINE, spec, 2, batches)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(
     make=st.sampled_from([two_numbers, dropped, careless]),
     optimizer=st.sampled_from(OPTIMIZERS),
     scheduler=st.sampled_from(SCHEDULERS),
-    batch_size=st.sampled_from([0, 4, 10, 35, 1000]),
+    batch_size=st.sampled_from([0, 10, 14, 35, 1000]),
     early_stop=st.sampled_from([0, 2]),
     validated=st.booleans(),
     learning_rate=st.sampled_from([0.01, 0.4, 5.0]),
@@ -182,14 +182,14 @@ def test_wherever_it_is_stopped(
         batch_size=batch_size,
         early_stop=early_stop,
         learning_rate=learning_rate,
-        epochs=6,
+        epochs=4,
         device="cpu",
     )
     whole = Trainer(make(), dataset, spec)
     end(whole)
     epochs = where.draw(st.integers(0, whole.done - bool(whole.ended)), label="epochs")
     batches = where.draw(st.integers(0, whole.batches.count - 1), label="batches")
-    if epochs < 6:
+    if epochs < 4:
         check(make, dataset, spec, epochs, batches)
 
 
@@ -269,7 +269,7 @@ def test_a_state_can_be_taken_as_often_as_one_likes() -> None:
 @pytest.mark.parametrize("batches", [0, 2])
 def test_from_an_accelerator_to_a_cpu_and_back(batches: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not to the last bit, but whole: what is judged where differs, what is kept does not."""
-    spec = TrainSpec(learning_rate=0.2, momentum=0.9, early_stop=4, batch_size=10, epochs=400, device="cpu")
+    spec = TrainSpec(learning_rate=0.1, early_stop=2, min_delta=3e-3, batch_size=10, epochs=400, device="cpu")
     on_host, on_device = (lambda device: True), (lambda device: False)
     expected = Trainer(dropped(), LINE, spec)
     rows = end(expected)[0]["val_loss"]

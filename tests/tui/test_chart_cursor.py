@@ -154,6 +154,19 @@ async def test_it_stays_while_the_data_grows() -> None:
         assert "20" in chart.rows()[-1].split()
 
 
+async def test_it_moves_over_what_is_drawn_while_something_else_is_about_to_be() -> None:
+    async with Charts().run_test(size=(80, 24)) as pilot:
+        chart = await settle(pilot, 1)
+        chart.show(grown(50), x_range=(0, 100), whole_x=True)
+        await settle(pilot, 2)
+        chart.show([*grown(50), Mark(10, "bad", "here"), *grown(30)], x_range=(0, 50), whole_x=True)
+        chart.cursor = 70.0
+        assert chart.draws == 2
+        assert "70" in chart.rows()[-1].split()
+        await settle(pilot, 3)
+        assert "70" not in chart.rows()[-1].split()
+
+
 async def test_columns_and_steps_tell_a_screen_where_to_move() -> None:
     async with Charts().run_test(size=(80, 24)) as pilot:
         chart = await settle(pilot, 1)

@@ -39,7 +39,7 @@ def figures() -> dict[StepName, list[str]]:
     (weight, bias), (start_weight, start_bias) = default["final"], build["init"]
     by_rate = {run["lr"]: run for run in runs["05_lr_sweep_fair"]}
     rates = ", ".join(f"{by_rate[rate]['test']:.4f} at {rate}" for rate in (0.001, 0.01, 0.1))
-    other = runs["init_by_seed"]["0"]
+    other, forgotten = runs["init_by_seed"]["0"], more["break:no_zero_grad"]
     return {
         "data": [
             f"{rows} points on the line y = {data.weight}·X + {data.bias}",
@@ -62,6 +62,7 @@ def figures() -> dict[StepName, list[str]]:
             f"bias has overshot to {bias:.4f} and will come back to {data.bias}",
             f"Learning rate 0.1. Test MSE after {TrainSpec().epochs} epochs: {rates}",
             f"Learning rate 0.9. Above {more['hessian_train35']['lr_max']:.4f} the steps grow",
+            f"after {TrainSpec().epochs} epochs weight is {forgotten['w']:.4f}, train MSE {forgotten['trainN']:.4f}",
         ],
         "evaluate": [
             f"MSE is {default['test']:.4f} on test and {default['last_val']:.4f} on validation",

@@ -8,8 +8,8 @@ import importlib
 import re
 import shlex
 from collections.abc import Callable, Coroutine, Iterable
-from functools import partial
-from typing import Any, ClassVar, cast
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from rich.text import Text
 from textual.app import SystemCommand
@@ -39,7 +39,6 @@ from workflow_tui.dialogs.leave import leave_dialog
 from workflow_tui.file_flows import FileFlows
 from workflow_tui.link import Link, MakeClient
 from workflow_tui.output import OutputGuard
-from workflow_tui.run_flows import RunFlows
 from workflow_tui.screens.base import StepScreen
 from workflow_tui.state import State
 from workflow_tui.sturdy import SturdyApp, SturdyScreen
@@ -47,6 +46,9 @@ from workflow_tui.terminal.session import GuardedApp, run_app
 from workflow_tui.theme import DARK_NAME, LIGHT_NAME, WORKFLOW_DARK, WORKFLOW_LIGHT, ascii_only, role_variables
 from workflow_tui.typeahead import OneKeyAtATime
 from workflow_tui.widgets.stepper import NAMES
+
+if TYPE_CHECKING:
+    from workflow_tui.run_flows import RunFlows
 
 DRAW_INTERVAL = 0.1
 FLASH_SECONDS = 8.0
@@ -96,7 +98,6 @@ class WorkflowApp(SturdyApp, OneKeyAtATime, GuardedApp[int]):
         self._guard = OutputGuard(ascii_only=ascii_only())
         self.link = Link(self, make_client, device)
         self.files = FileFlows(self)
-        self.runs = RunFlows(self)
         self.way_back = way_back
         self.farewell = ""
         self._wanted_pace: float | None = DEFAULT_PACE
@@ -126,6 +127,13 @@ class WorkflowApp(SturdyApp, OneKeyAtATime, GuardedApp[int]):
         await self.screen.run_action(action)
 
     # --- the engine ----------------------------------------------------------------------------
+
+    @cached_property
+    def runs(self) -> RunFlows:
+        """What is done with kept runs; the first frame does not wait for its dialogs."""
+        from workflow_tui.run_flows import RunFlows
+
+        return RunFlows(self)
 
     @property
     def state(self) -> State:
@@ -168,6 +176,7 @@ class WorkflowApp(SturdyApp, OneKeyAtATime, GuardedApp[int]):
         # while there is time: the first visit is quicker, and a package that is renewed meanwhile does not matter
         for name in NAMES:
             await asyncio.to_thread(importlib.import_module, f"workflow_tui.screens.{name}")
+        await asyncio.to_thread(importlib.import_module, "workflow_tui.run_flows")
 
     def refused(self, problem: Problem | None) -> None:
         """A command was not carried out: show the engine's settings again, and why."""

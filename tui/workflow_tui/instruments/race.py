@@ -31,15 +31,19 @@ def watched(race: RaceView) -> str:
     return "val_loss" if any(lane.val_loss is not None for lane in race.lanes) else "train_loss"
 
 
+def unit(race: RaceView) -> str:
+    """Which loss the lanes are compared by."""
+    losses = {LOSS_NAMES[lane.spec.loss] for lane in race.lanes}
+    kind = "validation" if watched(race) == "val_loss" else "training"
+    return f"{kind} {losses.pop() if len(losses) == 1 else 'loss, not the same for all'}"
+
+
 def show_race(chart: Chart, scene: Scene) -> None:
     """The loss of every lane over the epochs."""
     race = scene.state.race
     assert race is not None
     name = watched(race)
-    kind = "validation" if name == "val_loss" else "training"
-    losses = {LOSS_NAMES[lane.spec.loss] for lane in race.lanes}
-    which = losses.pop() if len(losses) == 1 else "loss"
-    chart.border_title = f"Race · {kind} {which}" + (" · log y" if scene.log_loss else "")
+    chart.border_title = f"Race · {unit(race)}" + (" · log y" if scene.log_loss else "")
     if not race.epoch:
         nothing_yet(chart, "space runs the race: a line a lane")
         return

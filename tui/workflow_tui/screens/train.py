@@ -222,6 +222,7 @@ class TrainScreen(ControlScreen):
         race.show_race(self.query_one("#loss", Chart), scene)
         panel = self.query_one("#values", CellText)
         panel.border_title = "Lanes, best first"
+        panel.border_subtitle = race.unit(state.race)
         panel.remove_class("-hidden")
         panel.styles.height = "1fr"
         panel.show(race.lanes_text(panel, state.race))
@@ -241,6 +242,7 @@ class TrainScreen(ControlScreen):
             parameters.show_parameters(chart, scene)
         if not table:
             return
+        panel.border_subtitle = ""
         panel.border_title = "Gradients, at the last step" if gradients else f"Parameters {when(scene)}"
         height = 0 if training is None else run_text.values_height(state, training)
         panel.styles.height = "1fr" if alone else height + 2

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from time import monotonic
-from typing import Any
 
-from rich.cells import cell_len
 from textual import events
-from textual.content import Content
 from textual.geometry import Region
 from textual.message import Message
 from textual.reactive import reactive
@@ -17,6 +14,7 @@ from textual.timer import Timer
 from textual.widget import Widget
 
 from workflow_tui.theme import ascii_only
+from workflow_tui.widgets.chart_caption import Caption
 from workflow_tui.widgets.chart_cells import Row
 from workflow_tui.widgets.chart_cursor import with_cursor
 from workflow_tui.widgets.chart_frame import Frame, x_axis_of
@@ -42,28 +40,6 @@ ZOOM = 1.25
 """How much more a step of the mouse wheel shows, or less."""
 
 
-class _Caption:
-    """A border title that takes plain text only, and repaints its border row instead of the whole chart."""
-
-    def __init__(self, row: str) -> None:
-        self.row = row
-
-    def __set_name__(self, owner: type, name: str) -> None:
-        self.name = name
-
-    def __get__(self, chart: Chart, owner: type | None = None) -> Any:
-        return getattr(chart, f"_caption_{self.name}", None)
-
-    def __set__(self, chart: Chart, text: str | None) -> None:
-        text = "".join(char for char in text if char.isprintable()) if text else None
-        before = self.__get__(chart)
-        if text == before:
-            return
-        setattr(chart, f"_caption_{self.name}", text)
-        setattr(chart, f"_{self.name}", None if text is None else Content(text))
-        chart.refresh_border(self.row, max(cell_len(text or ""), cell_len(before or "")))
-
-
 class Chart(Widget):
     """A chart of layers in data coordinates.
 
@@ -79,8 +55,8 @@ class Chart(Widget):
     Chart.-stale { color: $role-stale; }
     """
 
-    border_title = _Caption("top")
-    border_subtitle = _Caption("bottom")
+    border_title = Caption("top")
+    border_subtitle = Caption("bottom")
 
     stale: reactive[bool] = reactive(False, repaint=False)
     hint: reactive[str] = reactive("", repaint=False)
@@ -231,7 +207,8 @@ class Chart(Widget):
             self.post_message(self.Picked(self, x))
 
     def on_mouse_up(self) -> None:
-        self.release_mouse()
+        if self.app.mouse_captured is self:
+            self.release_mouse()
 
     def on_mouse_scroll_up(self, event: events.MouseScrollUp) -> None:
         self._zoom(event, 1 / ZOOM)
@@ -301,7 +278,9 @@ class Chart(Widget):
         """Put these rows on the screen, with the cursor over them, as far as they differ from what stands there."""
         self._without_cursor = rows
         if self.cursor is not None and self.frame is not None:
-            rows = with_cursor(rows, self.spec, self.painter.runs, self.frame, self.cursor, use_ascii=self.use_ascii)
+            rows = with_cursor(
+                rows, self.painter.spec, self.painter.runs, self.frame, self.cursor, use_ascii=self.use_ascii
+            )
         before, self._rows = self._rows, rows
         if len(before) != len(rows) or len(before[0]) != len(rows[0]):
             self.refresh()

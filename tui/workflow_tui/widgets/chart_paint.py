@@ -39,6 +39,7 @@ class Painter:
         self.axis: Axis | None = None
         self.frame: Frame | None = None
         self.runs: list[list[Run]] = []
+        self.spec = ChartSpec()
         self._axis_intervals = 0
         self._span = 0.0
         self._key: object = None
@@ -55,8 +56,8 @@ class Painter:
     ) -> list[Row]:
         """The chart as `height` rows of exactly `width` cells.
 
-        `frame` says where its plot lies (None: there is none), `runs` what was drawn of each layer. Without `colour` a
-        map is drawn with characters of different density.
+        Afterwards `frame` says where its plot lies (None: there is none) and `runs` what was drawn of each layer of
+        `spec`. Without `colour` a map is drawn with characters of different density.
         """
         self.frame = None
         heat = next((layer for layer in spec.layers if isinstance(layer, Heat)), None)
@@ -82,7 +83,7 @@ class Painter:
         frame = self.frame = Frame(widest.x_axis, y_axis, width - gutter - 1, rows, gutter + 1, widest.top)
         if gutter != GUTTER:
             runs = self.sketch.runs(spec, frame)
-        self.runs = runs
+        self.runs, self.spec = runs, spec
         canvas = overlay(
             self._data(self.sketch.strokes(spec, runs, frame, use_ascii), frame), spec, runs, frame, use_ascii
         )
@@ -133,8 +134,9 @@ class Painter:
         monitor.set_size([columns, rows])
         monitor.build_plot()
         matrix = monitor.matrix
+        empty, blank = [" "] * columns, (BLANK,) * columns
         return [
-            tuple(zip(chars, map(_ROLE_OF.get, colours), strict=True))
+            blank if chars == empty else tuple(zip(chars, map(_ROLE_OF.get, colours), strict=True))
             for chars, colours in zip(reversed(matrix.marker), reversed(matrix.fullground), strict=True)
         ]
 
