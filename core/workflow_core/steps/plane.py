@@ -21,6 +21,7 @@ from workflow_core.steps import modes
 from workflow_core.steps.build import inference
 from workflow_core.steps.losses import make_lean_criterion
 from workflow_core.steps.scalars import Scalar
+from workflow_core.threads import one_thread
 from workflow_core.views import Point
 
 PIECE = 0.003
@@ -136,7 +137,7 @@ class Plane:
     def _part_by_part(self, point: Point) -> Work[list[float]]:
         total = 0.0
         for X, y in zip(torch.split(self.X_train, MAX_ROWS), torch.split(self.y_train, MAX_ROWS), strict=True):
-            with self._undisturbed():
+            with self._undisturbed(), one_thread():
                 y_pred = functional_call(self._model, {**self.tensors, **self._at(point)}, (X,))
                 total += self._criterion(y_pred, y).item() * len(X)
             yield
