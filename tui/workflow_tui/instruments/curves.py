@@ -116,15 +116,16 @@ def show_speed(chart: Chart, scene: Scene) -> None:
         x_range=(0.0, end),
         x_label="s",
     )
-    chart.border_subtitle = speed_caption(answer, roomy=chart.size.width >= 60)
+    chart.border_subtitle = speed_caption(answer, chart.size.width)
 
 
-def speed_caption(answer: SpeedAnswer, *, roomy: bool) -> str:
-    """How long an epoch takes, and what the training takes of the machine."""
+def speed_caption(answer: SpeedAnswer, width: int) -> str:
+    """How long an epoch takes, and what the training takes of the machine, as far as `width` columns tell."""
     parts = [] if answer.epoch_ms is None else [f"{figures.milliseconds(answer.epoch_ms)} an epoch"]
     parts.append(f"{figures.rate(answer.rows)} rows/s")
-    if roomy:
+    if width >= 70:
         parts.append(f"{answer.threads} thread{'s' * (answer.threads != 1)}")
+    if width >= 50:
         parts.append(f"engine {figures.size(answer.memory)}")
         if answer.device_memory is not None:
             parts.append(f"device {figures.size(answer.device_memory)}")

@@ -71,28 +71,31 @@ def standing(race: RaceView) -> list[tuple[int, LaneView]]:
 
 def lanes_text(widget: Widget, race: RaceView) -> Text:
     """The lanes in the order they stand in, with their figures, and below each what is special about it."""
-    ink = Ink(widget)
-    room = max(widget.size.width - 35, 10)
-    text = Text(f"   {'lane':<{room}}{'epoch':>7}{'now':>10}{'best':>10}\n", ink("muted"))
+    ink, width = Ink(widget), widget.size.width
+    roomy = width >= 44
+    room = max(width - 4 - (7 if roomy else 0) - 20, 6)
+    text = Text(f"    {'lane':<{room}}{'epoch':>7}" if roomy else f"    {'lane':<{room}}", ink("muted"))
+    text.append(f"{'now':>10}{'best':>10}\n", ink("muted"))
     for place, (index, lane) in enumerate(standing(race), start=1):
         role = lane_role(index)
         now = lane.val_loss if watched(race) == "val_loss" else lane.train_loss
         text.append(f"{place} ", ink("muted")).append(f"{role_marker(role)} ", ink(role))
-        text.append(f"{fitted_start(lane.label, room - 2):<{room - 1}}", "bold")
-        text.append(f"{figures.whole(lane.epoch):>7}{figures.figure(now):>10}{figures.figure(lane.best_loss):>10}\n")
-        note = _note(lane)
-        if note:
-            bad = lane.state in ("diverged", "failed")
-            text.append(f"    {fitted_start(note, widget.size.width - 4)}\n", ink("bad" if bad else "muted"))
+        text.append(f"{fitted_start(lane.label, room - 1):<{room}}", "bold")
+        text.append(f"{figures.whole(lane.epoch):>7}" if roomy else "")
+        text.append(f"{figures.figure(now):>10}{figures.figure(lane.best_loss):>10}\n")
+        if note := _note(lane, width - 4):
+            text.append(f"    {note}\n", ink("bad" if lane.state in ("diverged", "failed") else "muted"))
     return text
 
 
-def _note(lane: LaneView) -> str:
+def _note(lane: LaneView, room: int) -> str:
+    """What is special about a lane, in so many columns."""
+    if lane.state == "diverged" and lane.first_bad is not None:
+        whole = f"diverged: NaN or infinite from epoch {lane.first_bad:,} on"
+        return whole if len(whole) <= room else f"diverged in epoch {lane.first_bad:,}"
     if lane.state == "diverged":
-        return (
-            f"diverged: NaN or infinite from epoch {lane.first_bad:,} on" if lane.first_bad is not None else "diverged"
-        )
-    return lane.reason if lane.state in ("failed", "finished") and lane.reason != "epochs" else ""
+        return "diverged"
+    return fitted_start(lane.reason, room) if lane.state in ("failed", "finished") and lane.reason != "epochs" else ""
 
 
 def race_status(widget: Widget, race: RaceView) -> Text:

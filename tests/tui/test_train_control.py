@@ -1,0 +1,123 @@
+"""What the keys of Train ask of the engine: some epochs, more epochs, a stop, a seed, an advised rate."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+from tests.tui.driving import Drive, driving, training
+
+from workflow_core.errors import WorkflowError
+from workflow_core.protocol import BuildModel, Extend, Pause, Reset, Run, SetTraining, Stop, Update
+from workflow_core.specs import InitSpec, ModelSpec, TrainSpec
+from workflow_tui.dialogs.base import Dialog
+from workflow_tui.dialogs.number import NumberDialog
+
+
+async def paused(drive: Drive, **changes: object) -> None:
+    await drive.tell(Update(training=training(**({"state": "paused", "epoch": 50} | changes))))
+
+
+async def test_b_asks_how_many_epochs_and_trains_them() -> None:
+    async with driving(steps=3, size=(80, 24)) as drive:
+        await paused(drive)
+        await drive.press("b")
+        assert isinstance(drive.app.screen, NumberDialog)
+        await drive.press("home", "shift+end", "delete", "2", "5", "enter")
+        await drive.asks(Run(epochs=25))
+        await drive.press("b", "home", "shift+end", "delete", "0", "enter")
+        await drive.sees("must lie between 1 and")
+        await drive.press("escape")
+        assert len(drive.client.commands(Run)) == 1
+
+
+async def test_m_extends_by_200_epochs_unless_another_number_is_given() -> None:
+    async with driving(steps=2) as drive:
+        await drive.press("3", "m")
+        assert "There is no run yet" in drive.status
+        await paused(drive)
+        await drive.press("m")
+        await drive.sees("is to have 100 epochs now")
+        await drive.press("enter")
+        await drive.asks(Extend(epochs=200))
+
+
+@pytest.mark.parametrize(
+    ("key", "sent"), [("k", [Stop(keep=True)]), ("d", [Stop(keep=False)]), ("c", []), ("escape", [])]
+)
+async def test_a_stop_keeps_discards_or_goes_on(key: str, sent: list[Stop]) -> None:
+    async with driving(steps=3) as drive:
+        await paused(drive, state="running")
+        await drive.press("S")
+        assert isinstance(drive.app.screen, Dialog)
+        await drive.sees("finish and keep", "discard it", "it goes on")
+        await drive.press(key)
+        assert drive.client.commands(Stop) == sent
+
+
+async def test_there_is_nothing_to_stop_before_a_run_and_after_it() -> None:
+    async with driving(steps=2) as drive:
+        await drive.press("3", "S")
+        assert "There is no run to stop" in drive.status
+    async with driving(steps=3) as drive:
+        await drive.press("S")
+        assert "has ended already" in drive.status
+        assert not drive.dialog
+
+
+async def test_a_new_seed_is_an_act_of_its_own() -> None:
+    async with driving(steps=3) as drive:
+        await paused(drive, state="running")
+        await drive.press("N")
+        spec = msgspec.structs.replace(drive.app.state.model_spec, init=InitSpec(seed=43))
+        assert drive.client.asked == [Pause(), BuildModel(spec=spec), Reset()]
+        zeros = ModelSpec(init=InitSpec(kind="zeros"))
+        await drive.tell(Update(model_spec=zeros))
+        await drive.press("N")
+        assert "zeros, not drawn by a seed" in drive.status
+        assert len(drive.client.asked) == 3
+
+
+async def test_a_refused_model_resets_nothing() -> None:
+    async with driving(steps=3) as drive:
+        drive.client.problems["BuildModel"] = WorkflowError("No", "the model cannot be built.")
+        await drive.press("N")
+        await drive.sees("The model cannot be built")
+        assert drive.client.commands(Reset) == []
+
+
+async def test_the_rate_that_is_advised_is_one_key_away() -> None:
+    async with driving(steps=3, size=(80, 24)) as drive:
+        await drive.press("T")
+        assert "No learning rate is advised" in drive.status
+        spec = TrainSpec(learning_rate=1.5)
+        diverged = training(
+            state="diverged",
+            spec=spec,
+            first_bad=20,
+            reason="the run diverged: the training loss became inf in epoch 20",
+            cause="1.5 is above 0.8929, the largest stable learning rate",
+            advice="set a smaller one",
+            try_lr=0.8,
+        )
+        await drive.tell(Update(training=diverged, train_spec=spec))
+        banner = " ".join(drive.panel("#banner").split())
+        for words in ("inf in epoch 20.", "1.5 is above 0.8929", "Set a smaller one.", "T trains with lr 0.8"):
+            assert words in banner
+        await drive.press("T")
+        assert drive.client.asked[-3:] == [SetTraining(spec=TrainSpec(learning_rate=0.8)), Reset(), Run()]
+
+
+async def test_what_looks_wrong_is_said_while_it_runs() -> None:
+    async with driving(steps=3) as drive:
+        await paused(drive, state="running", findings=("all gradients are zero: nothing is learnt",))
+        assert "All gradients are zero: nothing is learnt." in drive.panel("#banner")
+        await paused(drive, state="running", findings=())
+        assert not drive.app.screen.query_one("#banner").display
+
+
+async def test_the_pace_stands_beside_what_the_training_could_do() -> None:
+    async with driving(steps=3) as drive:
+        await paused(drive, state="running", pace=20.0, rate=19.9, capacity=6400.0)
+        assert "19.9 of 6,400 epochs/s, pace 20" in drive.status
+        await paused(drive, state="running", pace=None, rate=6300.0, capacity=6400.0)
+        assert "6,300 epochs/s, flat out" in drive.status
