@@ -26,8 +26,10 @@ from workflow_core.protocol import (
     NextLine,
     Pause,
     RaceView,
+    ReadSeries,
     Reset,
     Run,
+    SeriesAnswer,
     SetPace,
     SetTraining,
     StartRace,
@@ -157,6 +159,22 @@ def test_what_would_change_a_race_is_refused_while_it_is_under_way_and_ends_it_a
     assert bench.state["training"].epoch == 0
 
 
+def test_every_lane_is_kept_as_a_run_of_its_race_and_read_while_it_goes_on(bench: Bench) -> None:
+    bench(StartRace(lanes=lanes(TrainSpec(epochs=50))), Pause(), Run(epochs=20))
+    paused = run_on(bench)
+    kept = {view.run: view for view in bench.library.listing()}
+    for lane in paused.lanes:
+        view = kept[lane.run]
+        assert (view.race, view.epochs, view.spec.train) == (paused.race, 20, lane.spec)
+        answer = bench.library.answer(ReadSeries(run=lane.run, start=0, stop=100, columns=100))
+        assert isinstance(answer, SeriesAnswer)
+        assert answer.epochs == 20
+        assert answer.series["train_loss"][-1].last == lane.train_loss
+        assert {name: answer.series[name][-1].last for name in lane.parameters} == lane.parameters
+    bench(Stop())
+    assert {view.state for view in bench.library.listing() if view.race == paused.race} == {"finished"}
+
+
 def test_a_race_that_is_discarded_leaves_nothing(bench: Bench) -> None:
     bench(StartRace(lanes=lanes(TrainSpec(epochs=100_000))))
     bench.session.advance(Inbox(), until=time.monotonic() + 0.05)
@@ -164,6 +182,7 @@ def test_a_race_that_is_discarded_leaves_nothing(bench: Bench) -> None:
     bench(Stop(keep=False))
     assert bench.state["race"] is None
     assert not bench.session.running
+    assert bench.library.listing() == ()
 
 
 def test_races_of_no_or_of_too_many_lanes_are_refused_and_so_is_a_lane_of_another(bench: Bench) -> None:

@@ -79,3 +79,41 @@ class Capacity:
         if seconds > 0 and epochs > 0:
             self._stretches.append(epochs / seconds)
         return statistics.median(self._stretches) if self._stretches else 0.0
+
+
+class Rates:
+    """Epochs a second over the seconds spent training, in at most `most` stretches, which grow with the time.
+
+    `position` are the epochs that are done before the first of those seconds.
+    """
+
+    def __init__(self, position: float = 0.0, most: int = 240) -> None:
+        self._most = most
+        self._width = 1.0
+        self._epochs: list[float] = []
+        self._last = 0.0, position
+
+    def note(self, elapsed: float, position: float) -> None:
+        """So many epochs, a fraction of one among them, are done after so many seconds."""
+        since, before = self._last
+        if elapsed <= since:
+            return
+        self._last = elapsed, position
+        while elapsed > self._width * self._most:
+            pairs = zip(self._epochs[::2], [*self._epochs[1::2], 0.0], strict=False)
+            self._epochs = [first + second for first, second in pairs]
+            self._width *= 2
+        rate = max(0.0, position - before) / (elapsed - since)
+        while since < elapsed:
+            at = int(since / self._width)
+            end = min(elapsed, (at + 1) * self._width)
+            self._epochs += [0.0] * (at + 1 - len(self._epochs))
+            self._epochs[at] += rate * (end - since)
+            since = end
+
+    def series(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Where each stretch ends, in seconds, and its rate."""
+        ends = [min((at + 1) * self._width, self._last[0]) for at in range(len(self._epochs))]
+        starts = [at * self._width for at in range(len(self._epochs))]
+        rates = [part / (end - start) for part, start, end in zip(self._epochs, starts, ends, strict=True)]
+        return tuple(ends), tuple(rates)

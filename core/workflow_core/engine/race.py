@@ -89,6 +89,7 @@ class Race:
 
     def begin(self, epochs: int | None = None) -> None:
         """Run, or go on: for so many more epochs of every lane (then paused) or to the end."""
+        self._fetch()
         going = [lane for lane in self.lanes if lane.view.state not in OVER]
         was_running = self.running
         least = min((lane.view.epoch for lane in going), default=0)

@@ -289,7 +289,7 @@ class Runner:
         """
         with self._guarded():
             while self.running and not inbox.waiting and time.monotonic() < until:
-                self._next(inbox)
+                self._next(inbox, until)
             self._flush()
             if self.trainer.batch != self.view.batch:
                 self._look()
@@ -356,7 +356,7 @@ class Runner:
             self.trainer.break_off()
             self._look()
 
-    def _next(self, inbox: Inbox) -> None:
+    def _next(self, inbox: Inbox, until: float = math.inf) -> None:
         """An epoch or a part of it, or a wait for it to be due."""
         begun = time.monotonic()
         delay = 0.0 if self.trainer.batch else self._pace.wait(begun)
@@ -364,7 +364,7 @@ class Runner:
             if self._pending:
                 delay = min(delay, self._flush_at - begun)
             if delay > 0:
-                inbox.wait(delay)
+                inbox.wait(min(delay, until - begun))
             now = time.monotonic()
         else:
             self._train(inbox)
@@ -416,6 +416,7 @@ class Runner:
         now, position = self._count_time(), self._position
         rate = self._meter.mark(now, position) if self.running else 0.0
         capacity = self._capacity.mark(self._worked, position - self._counted)
+        self.speed.note(self.view.elapsed, position)
         self.view = replace(self.view, rate=rate, capacity=capacity)
         self._worked, self._counted = 0.0, position
 
@@ -453,7 +454,6 @@ class Runner:
         )
         self._flush_at = time.monotonic() + CHUNK
         self.view = replace(self.view, findings=self.watch.note(series, self.view))
-        self.speed.note(self.view.elapsed, epoch)
         if self._record is not None:
             self._record.keep(start, series, self.view)
         self._see_whether_it_ends(start, series)

@@ -248,6 +248,8 @@ class Session(Workflow):
     def _read_surface(self, command: ReadSurface) -> Answer | Slow:
         """The map for the run that is there, or for the untrained model."""
         material, runner = self._material, self._runner
+        if runner is None and command.epoch is not None:
+            raise WorkflowError("No run", "there is no run to look back at.", "Start one first.")
         if runner is None:
             self._build_model(material.model_spec)
             model, dataset = material.model, material.dataset
@@ -268,6 +270,7 @@ class Session(Workflow):
                 linear=linear.degree_of(runner.model_spec) > 0,
                 walked=runner.watch.walked,
                 kept=runner.kept,
+                of=runner.trainer.model,
             )
 
         if command.epoch is None:
@@ -275,10 +278,11 @@ class Session(Workflow):
         past = LookingBack(runner, command.epoch)
         return AfterThat(past, lambda: of(past.model))
 
-    def _read_speed(self) -> Answer:
-        if self._runner is None:
+    def _read_speed(self) -> Slow:
+        runner = self._runner
+        if runner is None:
             raise WorkflowError("No run", "there is no run whose speed could be told.", "Start one first.")
-        return self._runner.speed.answer(self._runner.trainer, self._runner.view)
+        return runner.speed.answer(runner.trainer, lambda: runner.view)
 
     def _look_back(self, epoch: int) -> Slow:
         if self._runner is None:

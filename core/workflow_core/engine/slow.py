@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+import time
+from collections.abc import Callable, Generator
+from typing import Generic, Protocol, TypeVar
 
 from workflow_core.protocol import Answer
+
+T = TypeVar("T")
 
 
 class Slow(Protocol):
@@ -18,3 +22,26 @@ class Slow(Protocol):
 
     def answer(self) -> Answer:
         """What was asked for."""
+
+
+class InPieces(Generic[T]):
+    """Work that comes in pieces, what it comes to, and the answer that is made of that."""
+
+    def __init__(self, work: Generator[None, None, T], answer: Callable[[T], Answer]) -> None:
+        self._work, self._answer = work, answer
+        self._result: T
+
+    def advance(self, until: float) -> bool:
+        """Pieces of it, at least one."""
+        try:
+            next(self._work)
+            while time.monotonic() < until:
+                next(self._work)
+        except StopIteration as done:
+            self._result = done.value
+            return True
+        return False
+
+    def answer(self) -> Answer:
+        """What was asked for."""
+        return self._answer(self._result)

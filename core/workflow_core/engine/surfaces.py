@@ -2,42 +2,19 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 
 from torch import Tensor, nn
 
-from workflow_core.engine.slow import Slow
+from workflow_core.engine.slow import InPieces, Slow
 from workflow_core.engine.travel import Kept
+from workflow_core.errors import WorkflowError
 from workflow_core.protocol import Answer, ReadSurface, SurfaceAnswer
+from workflow_core.sanitize import sanitize
 from workflow_core.specs import TrainSpec
-from workflow_core.steps.plane import Plane, Work
+from workflow_core.steps.plane import Plane
 from workflow_core.steps.scalars import Scalar, find
 from workflow_core.steps.surface import Ask, Surface, Surfaces, Walked
-
-
-class Mapping:
-    """The work of one map, in pieces."""
-
-    def __init__(self, work: Work[Surface], answer: Callable[[Surface], SurfaceAnswer]) -> None:
-        self._work, self._answer = work, answer
-        self._surface: Surface | None = None
-
-    def advance(self, until: float) -> bool:
-        """Pieces of it, at least one."""
-        try:
-            next(self._work)
-            while time.monotonic() < until:
-                next(self._work)
-        except StopIteration as done:
-            self._surface = done.value
-            return True
-        return False
-
-    def answer(self) -> Answer:
-        """The map."""
-        assert self._surface is not None
-        return self._answer(self._surface)
 
 
 class AfterThat:
@@ -72,24 +49,30 @@ def map_surface(
     linear: bool = False,
     walked: Walked | None = None,
     kept: Kept | None = None,
-) -> Mapping:
+    of: nn.Module | None = None,
+) -> Slow:
     """The work that answers `command` for `model`, its training rows on the same device.
 
-    `linear` says that the model is linear in its parameters. Raises WorkflowError for what is no number of the model.
+    `of` is the model that it is an earlier state of, where it is one. `linear` says that it is linear in its
+    parameters. Raises WorkflowError for what is no number of the model.
     """
     x, y = find(model, command.x), find(model, command.y)
-    plane = Plane(model, rows, spec, x, y)
+    if x == y:
+        raise WorkflowError("One parameter", f"both axes are the same: {sanitize(command.x, 60)}.", "Choose two.")
+    plane = Plane(model, rows, spec, x, y, of)
+    spans = tuple(walked.span(name) if walked is not None else None for name in (command.x, command.y))
+    path = () if kept is None or None not in spans else _path(kept, x, y)
+    if path and walked is not None and not walked.strayed:
+        spans = tuple((min(values), max(values)) for values in list(zip(*path, strict=True))[1:])
     ask = Ask(
         command.columns,
         command.rows,
         command.x_range,
         command.y_range,
-        walked=(walked.span(command.x), walked.span(command.y)) if walked is not None else (None, None),
+        walked=(spans[0], spans[1]),
         limit=walked.limit if walked is not None else float("inf"),
         linear=linear and spec.loss == "mse",
     )
-    tracked = walked is not None and walked.span(command.x) is not None and walked.span(command.y) is not None
-    path = () if tracked or kept is None else _path(kept, x, y)
 
     def answer(surface: Surface) -> SurfaceAnswer:
         return SurfaceAnswer(
@@ -107,7 +90,7 @@ def map_surface(
             path=path,
         )
 
-    return Mapping(surfaces.work(plane, ask), answer)
+    return InPieces(surfaces.work(plane, ask), answer)
 
 
 def _path(kept: Kept, x: Scalar, y: Scalar) -> tuple[tuple[int, float, float], ...]:

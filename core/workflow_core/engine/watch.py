@@ -23,7 +23,7 @@ class Watch:
         parameters = list(trainer.model.parameters())
         own = {id(parameter) for parameter in parameters}
         groups = trainer.optimizer.param_groups
-        self.walked = Walked(trainer.tracked.read())
+        self.walked = Walked(trainer.tracked.read() if trainer.tracked.complete else {})
         self._figures = Figures()
         self._known = Known(
             spec=trainer.spec,

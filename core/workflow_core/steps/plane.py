@@ -9,7 +9,7 @@ import contextlib
 import copy
 import math
 import time
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from typing import Any, TypeVar
 
 import torch
@@ -21,6 +21,7 @@ from workflow_core.steps import modes
 from workflow_core.steps.build import inference
 from workflow_core.steps.losses import make_lean_criterion
 from workflow_core.steps.scalars import Scalar
+from workflow_core.threads import one_thread
 from workflow_core.views import Point
 
 PIECE = 0.003
@@ -38,7 +39,7 @@ Work = Generator[None, None, T]
 class Plane:
     """The criterion's loss over all rows (X, y), in eval mode, as a function of `x` and `y`, two scalars of `model`.
 
-    `values` are put in place of those that the model has now, before anything else.
+    `of` is the model that `model` is an earlier state of, where it is one.
 
     Well-known modules, which look at each row by itself, get many points at a time by torch.func.vmap, and more than
     MAX_ROWS rows in parts whose means are weighted: beside a call for each point that differs in the rounding of sums
@@ -53,16 +54,14 @@ class Plane:
         spec: TrainSpec,
         x: Scalar,
         y: Scalar,
-        values: Mapping[Scalar, float] | None = None,
+        of: nn.Module | None = None,
     ) -> None:
-        self.model, self.x, self.y = model, x, y
+        self.of, self.x, self.y = model if of is None else of, x, y
         self.X_train, self.y_train = rows
         self._plain = modes.plain(model)
         self._model = model if self._plain else _copied(model)
         self.tensors = {name: part.detach().clone() for name, part in model.named_parameters()}
         self.tensors |= {name: part.detach().clone() for name, part in model.named_buffers()}
-        for scalar, value in (values or {}).items():
-            self.tensors[scalar.parameter][scalar.position] = value
         self._criterion, self._loss_of = make_lean_criterion(spec), (spec.loss, spec.delta)
         self._in_parts = self._plain and len(self.X_train) > MAX_ROWS
         self._most = 1 if self._in_parts else self._at_once() if self._plain else MAX_ROWS
@@ -95,7 +94,7 @@ class Plane:
 
     def is_over(self, other: Plane) -> bool:
         """Is it of the same scalars of one model, and of the same rows?"""
-        same = self.model is other.model and self.X_train is other.X_train
+        same = self.of is other.of and self.X_train is other.X_train
         return same and (self.x, self.y) == (other.x, other.y)
 
     def same_as(self, other: Plane) -> bool:
@@ -138,7 +137,7 @@ class Plane:
     def _part_by_part(self, point: Point) -> Work[list[float]]:
         total = 0.0
         for X, y in zip(torch.split(self.X_train, MAX_ROWS), torch.split(self.y_train, MAX_ROWS), strict=True):
-            with self._undisturbed():
+            with self._undisturbed(), one_thread():
                 y_pred = functional_call(self._model, {**self.tensors, **self._at(point)}, (X,))
                 total += self._criterion(y_pred, y).item() * len(X)
             yield

@@ -92,7 +92,7 @@ class Surfaces:
 
     def work(self, plane: Plane, ask: Ask) -> Work[Surface]:
         """The surface of `plane`, and where that stands on it."""
-        self._made = [made for made in self._made if made[0].model is plane.model and made[0].X_train is plane.X_train]
+        self._made = [made for made in self._made if made[0].of is plane.of and made[0].X_train is plane.X_train]
         same = [(before, surface) for made, before, surface in self._made if made.same_as(plane)]
         now = plane.now
         (now_loss,) = yield from plane.losses([now])
@@ -265,6 +265,7 @@ class Walked:
 
     def __init__(self, initial: Mapping[str, float]) -> None:
         self.limit = math.inf
+        self.strayed = False
         self._low, self._high, self._last = dict(initial), dict(initial), dict(initial)
         self._begun = False
 
@@ -274,6 +275,7 @@ class Walked:
         if not self._begun and losses:
             self._begun, self.limit = True, FAR * losses[0]
         near = max(losses, default=0.0) <= self.limit
+        self.strayed |= not near
         for name, last in self._last.items():
             column = series[name]
             values = [last, *column[:-1]]
