@@ -30,8 +30,13 @@ from workflow_core.protocol import (
 )
 from workflow_core.specs import DataSpec, TrainSpec
 from workflow_tui.commands import COMMON, Command
+from workflow_tui.dialogs.axes import AxesDialog
+from workflow_tui.dialogs.experiment import ExperimentDialog
 from workflow_tui.dialogs.files import OpenDialog, SaveDialog
 from workflow_tui.dialogs.help import HelpDialog
+from workflow_tui.dialogs.race import RaceDialog
+from workflow_tui.dialogs.runs import RunsDialog
+from workflow_tui.instruments.look import Look
 from workflow_tui.lessons import lesson
 from workflow_tui.screens.base import StepScreen
 from workflow_tui.screens.build import BuildScreen
@@ -40,6 +45,7 @@ from workflow_tui.screens.evaluate import EvaluateScreen
 from workflow_tui.screens.load import LoadScreen
 from workflow_tui.screens.save import SaveScreen
 from workflow_tui.screens.train import TrainScreen
+from workflow_tui.widgets.chart import Chart
 from workflow_tui.widgets.side_panel import SidePanel
 from workflow_tui.widgets.stepper import NAMES
 
@@ -134,6 +140,19 @@ def says(text: str) -> Effect:
     return lambda drive: text in drive.text
 
 
+def looked_at(drive: Drive) -> int | None:
+    assert isinstance(drive.app.screen, TrainScreen)
+    return drive.app.screen.look.epoch
+
+
+def looks_at(epoch: int) -> Effect:
+    return lambda drive: looked_at(drive) == epoch
+
+
+def window(drive: Drive) -> tuple[float, float]:
+    return drive.app.screen.query_one("#loss", Chart).spec.x_range
+
+
 def effects(screen: type[StepScreen]) -> dict[str, Effect]:
     """For the action of every command what one sees or hears of it, while everything is done and nothing runs."""
     at = NAMES.index(screen.step)
@@ -146,14 +165,39 @@ def effects(screen: type[StepScreen]) -> dict[str, Effect]:
         },
         "build": {"build": asked(BuildModel), "defaults": asked(BuildModel), "choose_file": dialog(OpenDialog)},
         "train": {
-            "run_pause": says("All 100 epochs are done"),
-            "one_epoch": says("All 100 epochs are done"),
+            **dict.fromkeys(("run_pause", "one_epoch", "one_step", "next_line"), says("All 100 epochs are done")),
+            "some_epochs": says("Train some epochs"),
+            "extend": says("More epochs"),
+            "stop": says("has ended already"),
+            "try_rate": says("No learning rate is advised"),
+            "new_seed": lambda d: [type(c).__name__ for c in d.client.asked] == ["Pause", "BuildModel", "Reset"],
+            "experiment": dialog(ExperimentDialog),
+            "runs": dialog(RunsDialog),
+            "race": dialog(RaceDialog),
             "faster": lambda d: [c.pace for c in d.client.asked] == [50],  # type: ignore[union-attr]
             "slower": lambda d: [c.pace for c in d.client.asked] == [10],  # type: ignore[union-attr]
             "flat_out": lambda d: [c.pace for c in d.client.asked] == [None],  # type: ignore[union-attr]
             "reset": lambda d: [type(c).__name__ for c in d.client.asked] == ["Reset"],
             "log": says("log y"),
-            "view": says("Parameters now"),
+            "values": says("Parameters now"),
+            "view(1)": says("Learning rate: f goes on"),
+            "view(-1)": says("Speed: f goes on"),
+            "panel(1)": lambda d: d.app.screen.query_one("#parameters").has_class("-marked"),
+            "panel(-1)": lambda d: d.app.screen.query_one("#train-run").has_class("-marked"),
+            "full": lambda d: not d.app.screen.query_one("#fit").display,
+            "axes": dialog(AxesDialog),
+            "look": looks_at(99),
+            "look_by(-1)": lambda d: looked_at(d) in (97, 98),
+            **dict.fromkeys(("look_by(1)", "look_epochs(1)", "look_last"), looks_at(99)),
+            "look_epochs(-1)": looks_at(98),
+            "look_first": looks_at(0),
+            "look_at": says("Look at an epoch"),
+            "zoom(0.5)": lambda d: window(d) == (50, 100),
+            "zoom(2)": lambda d: window(d) == (0, 100),
+            **dict.fromkeys(("pan(-0.5)", "pan(0.5)"), lambda d: window(d) == (0, 100)),
+            "recent": lambda d: window(d) == (90, 100),
+            "branch": says("Look at an epoch first"),
+            "now": lambda d: looked_at(d) is None,
             "learning_rate": says("This run has ended: the learning rate of the next one is a setting"),
         },
         "evaluate": {"evaluate": lambda d: [type(c).__name__ for c in d.client.asked] == ["Evaluate"]},
@@ -212,7 +256,8 @@ async def restored(drive: Drive, step: StepName) -> None:
     assert isinstance(screen, StepScreen)
     screen.side_panel.open("")
     if isinstance(screen, TrainScreen):
-        screen.log_loss, screen.show_values = False, None
+        screen.log_loss, screen.show_values, screen.look = False, None, Look()
+        screen.views, screen.marked, screen.full_screen = [0, 0, 0, 0], 0, False
     if not drive.app.current_theme.dark:
         drive.app.action_theme()
     for event in done(3):
@@ -238,7 +283,7 @@ async def test_leaving_with_nothing_to_lose_asks_nothing(key: str) -> None:
 
 
 async def test_help_lists_exactly_the_commands_of_the_registry() -> None:
-    async with driving(steps=6, size=(120, 60)) as drive:
+    async with driving(steps=6, size=(120, 90)) as drive:
         for screen in SCREENS:
             await drive.go(screen.step)
             await drive.press("question_mark")
@@ -569,13 +614,13 @@ async def test_keys_of_the_screen_do_nothing_while_a_dialog_is_open() -> None:
     async with driving(steps=4) as drive:
         await leaving(drive, running=False)
         dialog = drive.app.screen
-        harmless = [key for key in every if key not in {"s", "l", "c", "enter", "space"}]
+        harmless = [key for key in every if key not in {"s", "l", "c", "k", "enter", "space", "escape"}]
         await drive.press(*harmless)
         assert drive.app.screen is dialog
         assert drive.app.current_mode == "train"
         assert drive.client.asked == []
         await drive.press("escape", "question_mark")
-        closing = {"question_mark", "f1", "q", "enter", "space"}
+        closing = {"question_mark", "f1", "q", "enter", "space", "escape"}
         await drive.press(*[key for key in every if key not in closing])
         assert isinstance(drive.app.screen, HelpDialog)
         assert drive.client.asked == []

@@ -60,8 +60,8 @@ async def test_what_the_line_made_that_ran_last_is_seen_at_every_size(size: tupl
     async with driving(steps=3, size=size) as drive:
         for done, seen in words.items():
             await drive.tell(Update(loop=stepped(done)))
+            await drive.until(lambda seen=seen: seen in squeeze(drive.panel("#loop")))  # type: ignore[misc]
             panel = squeeze(drive.panel("#loop"))
-            assert seen in panel
             code = CODE[LINES[done]] if done < 5 else ""
             assert (f"▶{done + 1} {code}" in panel) == (done < 5)
             assert all(line in panel for line in CODE.values())

@@ -118,7 +118,7 @@ def test_a_run_of_one_epoch_and_one_that_was_bad_at_once_have_a_picture() -> Non
     run = kept(1, epochs=1, state="diverged")
     nan = Column(0, 1, math.nan, math.nan, math.nan, math.nan)
     lines = texts(picture(run, {"train_loss": [nan], "weight": [nan]}, caption(run), dark=True))
-    assert sum("nothing to draw" in line for line in lines.values()) == 2
+    assert sum("NaN or infinite" in line for line in lines.values()) == 2
 
 
 def test_targets_are_only_those_of_the_same_data_model_and_loss() -> None:

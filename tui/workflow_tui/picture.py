@@ -113,7 +113,7 @@ def _losses(run: RunView, series: Mapping[str, Sequence[Column]]) -> tuple[str, 
             layers.append(Lines(role, label, points))  # type: ignore[arg-type]
     by_hand = [Mark(float(epoch), "muted", f"lr {rate:.4g}") for epoch, rate in run.lr_changes]
     return f"Loss · {runs_text.unit(run)} · log y", ChartSpec(
-        (*by_hand, *layers, *_bad(series)), (0.0, float(max(run.epochs, 1))), None, "epoch", True
+        (*by_hand, *layers, *_bad(series)), (0.0, float(max(run.epochs, 1))), None, "epoch", True, True
     )
 
 

@@ -277,7 +277,7 @@ class TrainScreen(ControlScreen):
         lines.set_class(settings and not both, "-hidden")
         panel.border_title = "Run and settings" if settings and not both else loop.loop_title(scene)
         lines.styles.height = 13 if both else "1fr"
-        run.set_class(scene.low and not settings, "-hidden")
+        run.set_class(scene.low and not settings and scene.state.loop is not None, "-hidden")
         run.styles.height = 4 if settings or both else 3
         if not (settings and not both):
             lines.show(loop.loop_text(lines, scene), stale=old)
