@@ -9,8 +9,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
+from plotext._matrix import matrix_class
+from plotext._utility import no_color
 from textual_plotext import Plot
 
 from workflow_tui.theme import ROLES, Role
@@ -29,11 +31,21 @@ _ROLE_OF: dict[object, Role] = dict(enumerate(ROLES))
 NOTHING_ON_LOG = "no value above 0: a logarithmic axis cannot show any"
 
 
+class _Matrix(matrix_class):  # type: ignore[misc]
+    """plotext's cells, all blank to begin with; its own take a fifth of a draw to ask each for its background."""
+
+    def set_matrices(self) -> None:
+        """All cells without a character and a colour."""
+        self.marker = [[" "] * self.cols for _ in self.Rows]
+        self.fullground, self.background, self.style = ([[no_color] * self.cols for _ in self.Rows] for _ in range(3))
+
+
 class Painter:
     """Draws one chart again and again; keeps its figure, its map and its y axis, and draws only what changed."""
 
     def __init__(self) -> None:
-        self.plot: Any = Plot()
+        self.plot = cast(Any, Plot())
+        self.plot.monitor.matrix = _Matrix()
         self.sketch = Sketch()
         self.builds = 0
         self.axis: Axis | None = None
