@@ -68,7 +68,7 @@ def test_the_lines_are_about_what_an_epoch_takes() -> None:
         ({"loop": ("loss", "forward", "backward")}, set()),
         ({"optimizer": "lbfgs"}, set()),
     ],
-    ids=str,
+    ids=lambda value: str(sorted(value)) if isinstance(value, set) else str(value),
 )
 def test_the_lines_that_run_are_timed(settings: dict[str, Any], expected: set[str]) -> None:
     trainer = Trainer(build.build(ModelSpec()), data.make(DataSpec()), TrainSpec(device="cpu", **settings))

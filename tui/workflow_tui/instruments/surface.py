@@ -79,7 +79,8 @@ def show_surface(chart: Chart, scene: Scene, axes: Axes | None) -> None:
     training = scene.training
     spec = training.spec if training is not None else scene.state.train_spec
     x, y = sanitize(answer.x, 30), sanitize(answer.y, 30)
-    chart.border_title = f"Loss surface · {LOSS_NAMES[spec.loss]} over {x} → and {y} ↑"
+    loss = LOSS_NAMES[spec.loss]
+    chart.border_title = f"{loss} over {x} →, {y} ↑" if scene.narrow else f"Loss surface · {loss} over {x} → and {y} ↑"
     path = walked(scene, axes) or [(px, py) for _, px, py in answer.path]
     drawn = surface_layers(answer, path, place_of(scene, axes))
     chart.show(drawn, x_range=answer.x_range, y_range=answer.y_range, x_label=x)
