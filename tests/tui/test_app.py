@@ -229,7 +229,7 @@ def test_every_command_of_every_screen_has_an_expected_effect() -> None:
 
 def keys_of(screen: type[StepScreen]) -> list[tuple[Command, str]]:
     """Each command with each of its keys; those that are the same everywhere are pressed on one screen."""
-    common = COMMON if screen is TrainScreen else [c for c in COMMON if c.action in ("settings", "next_step")]
+    common = COMMON if screen is DataScreen else [c for c in COMMON if c.action in ("settings", "next_step")]
     commands = [command for command in (*screen.commands, *common) if command.action != "app.leave"]
     return [(command, key) for command in commands for key in command.keys.split(",")]
 

@@ -93,6 +93,7 @@ class TrainScreen(ControlScreen):
         self._surface = Lookup(self, "the surface")
         self._speed = Lookup(self, "the speed", fresh=1.0)
         self._series: dict[int, Lookup] = {}
+        self._charts: list[Chart] = []
 
     def instruments(self) -> ComposeResult:
         """Loss and fit on the left, parameters, loop and settings on the right."""
@@ -110,6 +111,7 @@ class TrainScreen(ControlScreen):
 
     def on_mount(self) -> None:
         """Mark the first panel."""
+        self._charts = list(self.query(Chart))
         self._mark()
 
     @classmethod
@@ -119,7 +121,7 @@ class TrainScreen(ControlScreen):
 
     def columns(self) -> int:
         """Columns of data in the chart of the loss, or in the one that has all the room."""
-        charts = [chart for chart in self.query(Chart) if chart.display and chart.plot_columns]
+        charts = [chart for chart in self._charts if chart.display and chart.plot_columns]
         return max((chart.plot_columns for chart in charts), default=1)
 
     # --- showing --------------------------------------------------------------------------------
@@ -138,7 +140,7 @@ class TrainScreen(ControlScreen):
             self._show_parameters(scene, old)
             self._show_third(scene)
             self._show_loop(scene, old)
-        for chart in self.query(Chart):
+        for chart in self._charts:
             chart.stale = old and state.race is None
 
     def _view(self, slot: int) -> str:
