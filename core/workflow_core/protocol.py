@@ -311,7 +311,10 @@ class Pause(msgspec.Struct, frozen=True, kw_only=True, tag="pause"):
 
 
 class Stop(msgspec.Struct, frozen=True, kw_only=True, tag="stop"):
-    """End the run: with `keep` it is finished as it stands, else it and its record are discarded; a race likewise."""
+    """End the run: with `keep` it is finished as it stands, else it and its record are discarded.
+
+    While there is a race it is the race that ends; without `keep` all its lanes are discarded, also when it is over.
+    """
 
     keep: bool = True
 

@@ -76,7 +76,7 @@ class Case:
     @property
     def divergence(self) -> Divergence:
         assert self.trainer.ended == "diverged"
-        return self.watch.divergence(self.view.learning_rate)
+        return self.watch.divergence(self.view)
 
     @property
     def stable(self) -> float:

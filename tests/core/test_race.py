@@ -144,6 +144,28 @@ def test_a_lane_is_taken_on_as_the_run_of_all_steps(bench: Bench) -> None:
     assert bench.history.epochs == 40
 
 
+def test_a_lane_of_a_race_that_is_not_over_goes_on_by_itself(bench: Bench) -> None:
+    bench(StartRace(lanes=lanes(TrainSpec(epochs=50_000))))
+    bench.session.advance(Inbox(), until=time.monotonic() + 0.05)
+    chosen = race(bench).lanes[1]
+    bench(Adopt(run=chosen.run))
+    view = bench.state["training"]
+    assert (view.run, view.state) == (chosen.run, "paused")
+    assert bench.state["train_spec"] == chosen.spec
+    bench(Run(epochs=1))
+    before = view.epoch
+    while bench.session.running:
+        bench.session.advance(bench.inbox)
+    assert bench.state["training"].epoch == before + 1
+
+
+def test_a_refused_race_leaves_the_training_running(bench: Bench) -> None:
+    bench(Run())
+    with pytest.raises(WorkflowError, match="cuda"):
+        bench(StartRace(lanes=lanes(TrainSpec(device="cuda:7"))))
+    assert bench.state["training"].state == "running"
+
+
 def test_what_would_change_a_race_is_refused_while_it_is_under_way_and_ends_it_afterwards(bench: Bench) -> None:
     bench.train(epochs=2)
     bench(StartRace(lanes=lanes()))

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from tests.core.test_session import Bench
 
 from workflow_core.errors import WorkflowError
-from workflow_core.protocol import Evaluate, Extend, MakeData, Run, SetTraining, Stop
+from workflow_core.protocol import Evaluate, Extend, MakeData, NextLine, Run, SetTraining, Stop
 from workflow_core.specs import MAX_EPOCHS, DataSpec, TrainSpec
 from workflow_core.store import Store
 
@@ -60,6 +60,26 @@ def test_a_stale_run_can_be_discarded_too(bench: Bench) -> None:
     bench(Stop(keep=False))
     assert bench.state["training"] is None
     assert bench.state["steps"].train == "open"
+
+
+def test_a_stale_run_that_is_kept_stays_stale(bench: Bench) -> None:
+    bench.train(epochs=5)
+    bench(MakeData(spec=DataSpec(weight=2.0)), Stop(keep=True))
+    assert bench.state["training"].state == "finished"
+    assert bench.state["steps"].train == "stale"
+    with pytest.raises(WorkflowError, match="the data changed after this training"):
+        bench(Evaluate())
+
+
+def test_a_run_in_its_first_epoch_can_be_discarded_and_leaves_no_line_of_the_loop(bench: Bench) -> None:
+    bench(SetTraining(spec=TrainSpec(batch_size=2)), NextLine())
+    for _ in range(7):
+        bench(NextLine())
+    assert bench.state["training"].epoch == 0
+    assert bench.state["loop"] is not None
+    bench(Stop(keep=False))
+    assert bench.state["training"] is None
+    assert bench.state["loop"] is None
 
 
 @pytest.mark.parametrize("done", [30, 100])

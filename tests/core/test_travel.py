@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -15,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.core.test_session import Bench
 
+from workflow_core.engine.inbox import Inbox, Job
 from workflow_core.engine.slow import Slow
 from workflow_core.engine.travel import Kept
 from workflow_core.errors import WorkflowError
@@ -26,6 +28,7 @@ from workflow_core.protocol import (
     MakeData,
     PastAnswer,
     PastView,
+    Pause,
     Reset,
     Run,
     SetLearningRate,
@@ -223,6 +226,46 @@ def test_without_a_store_epochs_are_trained_again(tmp_path: Path) -> None:
     assert was.train_loss == bench.history.series["train_loss"].first[50]
     with pytest.raises(WorkflowError, match="record"):
         ask(bench, Branch(epoch=50))
+
+
+def test_states_are_kept_between_epochs_however_often_commands_come_between_batches(bench: Bench) -> None:
+    spec = TrainSpec(epochs=400, batch_size=2)
+    bench(BuildModel(spec=MLP), SetTraining(spec=spec), Run())
+    for _ in range(60):
+        waiting = Inbox()
+        timer = threading.Timer(0.01, waiting.put, [Job(Pause(), lambda problem, answer: None)])
+        timer.start()
+        bench.session.advance(waiting)
+        timer.join()
+    bench(Pause())
+    runner = bench.session._runner
+    assert runner is not None
+    done = runner.view.epoch
+    assert done > 5
+    for epoch in range(max(done - 12, 0), done):
+        assert past(bench, epoch).equal
+    ask(bench, Branch(epoch=done - 2))
+    assert (bench.state["training"].epoch, bench.state["training"].batch) == (done - 1, 0)
+
+
+def test_a_branch_has_the_settings_and_the_past_of_the_run_it_came_from(bench: Bench) -> None:
+    prepared(bench, "line, momentum")
+    bench.train(epochs=10)
+    first = bench.history.series["train_loss"].first[0]
+    bench(SetTraining(spec=TrainSpec(learning_rate=0.5)))
+    ask(bench, Branch(epoch=4))
+    assert bench.state["train_spec"] == SPECS["line, momentum"][1]
+    view = bench.train(epochs=1)
+    assert (view.run, view.epoch) == (2, 6), "it goes on, and no third run begins"
+    runner = bench.session._runner
+    assert runner is not None
+    assert runner.watch._figures.epochs == 6
+    assert runner.watch._figures.first_loss == first
+    assert view.capacity < 1e6
+    walked = runner.watch.walked.span("weight")
+    assert walked is not None
+    assert walked[0] == view.initial["weight"]
+    assert walked[1] < max(bench.library.figures(1, 0, 10)["weight"])  # type: ignore[index]
 
 
 def test_after_a_reset_the_states_are_those_of_the_new_run(bench: Bench) -> None:

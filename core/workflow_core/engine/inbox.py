@@ -15,8 +15,11 @@ from workflow_core.protocol import (
     Inspect,
     InspectTable,
     Load,
+    LookBack,
     Pause,
     Predict,
+    ReadSpeed,
+    ReadSurface,
     Save,
     SetLearningRate,
     SetPace,
@@ -24,7 +27,7 @@ from workflow_core.protocol import (
 
 _CONTROL = (Pause, SetPace, SetLearningRate)
 # what neither starts nor changes a training means the same before and after a Pause
-_OVERTAKEN = (Evaluate, Predict, Save, Inspect, InspectTable, Load)
+_OVERTAKEN = (Evaluate, Predict, Save, Inspect, InspectTable, Load, LookBack, ReadSurface, ReadSpeed)
 
 
 class Job(NamedTuple):

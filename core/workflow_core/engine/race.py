@@ -116,11 +116,11 @@ class Race:
         """Epochs a second of every lane from now on."""
         self._pace.change(pace, time.monotonic())
 
-    def stop(self, reason: str) -> None:
-        """End every lane that has not ended, as it stands."""
+    def stop(self, reason: str, but: Runner | None = None) -> None:
+        """End every lane that has not ended, as it stands; all `but` one."""
         self._fetch()
         for lane in self.lanes:
-            if lane.view.state not in OVER:
+            if lane is not but and lane.view.state not in OVER:
                 lane.finish(reason)
 
     def fail(self, reason: str) -> None:

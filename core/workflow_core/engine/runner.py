@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import logging
 import math
 import time
@@ -65,7 +64,7 @@ class Runner:
         self._meter = Meter()
         self._capacity = Capacity()
         self._worked = 0.0
-        self._counted = 0.0
+        self._counted = float(trainer.done)
         self.loop: LoopView | None = None
         self._last = 0
         self._steps: int | None = None
@@ -94,7 +93,6 @@ class Runner:
         runner = cls(trainer, other.dataset, other.model_spec, run, other.view.pace, publish)
         epoch, best = trainer.done, trainer.best
         runner.kept = other.kept.until(epoch)
-        runner.watch.walked = copy.deepcopy(other.watch.walked)
         runner._held = epoch, figures
         runner._last_figures = figures
         runner.view = replace(
@@ -185,10 +183,13 @@ class Runner:
         """Keep every epoch in `record`, and how the run stands."""
         self._record = record
 
-    def go_on(self, record: Record, names: Sequence[str]) -> None:
-        """Keep what is to come in `record`, which begins with the epochs of the parent; `names` are its series."""
+    def go_on(self, record: Record, history: HistoryData) -> None:
+        """Keep what is to come in `record`, which begins with the epochs of the parent: those of `history`."""
         self._record = record
-        record.go_on(names, self.view)
+        record.go_on(list(history.series), self.view)
+        best = self.trainer.best
+        at_best = self.recorded(best[0]).get("train_loss", math.nan) if best is not None else math.nan
+        self.watch.go_on(history, self.view.initial, best, at_best)
 
     def history(self, epochs: int) -> HistoryData | None:
         """The first `epochs` epochs as they are recorded; None where they cannot be had."""
@@ -458,7 +459,8 @@ class Runner:
             self._record.keep(start, series, self.view)
         self._see_whether_it_ends(start, series)
         self._publish(Epochs(start=start, series=series, training=self.view))
-        if not self.trainer.ended:
+        # one of an epoch under way would be that of another place than its number says
+        if not self.trainer.ended and not self.trainer.under_way:
             self.kept.offer(self.trainer.done, self.trainer.state)
 
     def _hold(self, start: int, series: dict[str, list[float]]) -> None:
@@ -485,7 +487,7 @@ class Runner:
             self.view = replace(self.view, parameters=self.trainer.tracked.read(), held=held)
         if self.trainer.ended == DIVERGED:
             bad = _first_bad(series) or (epoch - start - 1, "a parameter became NaN or infinite")
-            why = self.watch.divergence(self.view.learning_rate)._asdict()
+            why = self.watch.divergence(self.view)._asdict()
             self.view = replace(self.view, first_bad=start + bad[0], findings=(), **why)
             self._change("diverged", f"the run diverged: {bad[1]} in epoch {start + bad[0]}")
         elif self.trainer.ended:

@@ -24,6 +24,7 @@ from workflow_core.protocol import (
     EngineView,
     Epochs,
     ExportRun,
+    Extend,
     Notice,
     Request,
     Run,
@@ -229,7 +230,7 @@ class Server:
     @property
     def _training(self) -> bool:
         """Is a training or a race running, or asked for and not begun?"""
-        asked = any(isinstance(request.command, Run | StartRace) for _, request in self._asked)
+        asked = any(isinstance(request.command, Run | Extend | StartRace) for _, request in self._asked)
         there = self._board.training, self._board.race
         return asked or any(each is not None and each.state == "running" for each in there)
 

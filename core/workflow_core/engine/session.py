@@ -142,7 +142,10 @@ class Session(Workflow):
         least, most = LANES
         if not least <= len(specs) <= most:
             raise WorkflowError("Not a race", f"{len(specs)} trainings are no race.", f"Ask for {least} to {most}.")
-        self._pause()
+        if self._material.lacks_data(self._material.data_spec, False) or self._material.lacks_model(
+            self._material.model_spec, True
+        ):
+            self._pause()
         self._build_model(self._material.model_spec, anew=True)
         dataset, model_spec = self._material.dataset, self._material.model_spec
         assert dataset is not None
@@ -155,6 +158,7 @@ class Session(Workflow):
             lane = Runner(trainer, dataset, model_spec, number, None, self._publish_progress)
             lane.record(self._library.record(number, dataset.spec, model_spec, race))
             lanes.append((lane, label))
+        self._pause()
         self._race = Race(race, lanes, self._pace, self._publish)
         self._race_made = self._material.made
         self._race.begin()
@@ -187,6 +191,10 @@ class Session(Workflow):
             case SetPace(pace=pace):
                 self._set_pace(pace)
                 race.set_pace(pace)
+            case Stop(keep=True) if race.over:
+                raise WorkflowError(
+                    "The race is over", "its lanes are kept as runs.", "Take a lane on, or begin something else."
+                )
             case Stop(keep=keep):
                 if not race.over:
                     race.stop("stopped by hand")
@@ -227,21 +235,19 @@ class Session(Workflow):
         if not lane.view.epoch:
             raise WorkflowError("Nothing to go on with", f"run {run} has no epoch yet.", "Let the race run first.")
         race.pause()
-        race.stop("the race was ended for another lane")
+        race.stop("the race was ended for another lane", but=lane)
         lane.publish_to(self._publish_progress)
         lane.set_pace(self._pace)
         if self._runner is not None:
             self._runner.leave()
         self._race, self._runner, self._runner_made = None, lane, self._race_made
-        self._train_spec = lane.view.spec
+        self._set_training(lane.view.spec)
         self._material.take(lane.dataset, lane.trainer.model)
         self._progress.reopen("train")
         if lane.view.state in ("finished", "diverged", "failed"):
             self._progress.done("train", lane.view.reason)
         self._progress.outdate(RESULTS, "a lane of the race was taken on")
-        self._show(
-            Update(race=None, train_spec=lane.view.spec, training=lane.view, history=history.to_data(), loop=None)
-        )
+        self._show(Update(race=None, training=lane.view, history=history.to_data(), loop=None))
 
     # looking
 
@@ -293,12 +299,14 @@ class Session(Workflow):
         self, other: Runner, trainer: train.Trainer, history: HistoryData, figures: dict[str, float]
     ) -> None:
         """Go on as a new run from another one, as it stood after some epoch."""
-        if other is not self._runner or self._stale:
-            raise WorkflowError("Another run is there by now", "what was to go on is not the run that is there.")
+        if other is not self._runner or self._stale or (self._race is not None and not self._race.over):
+            raise WorkflowError("Something else began", "what was to go on is no longer what is there.")
+        if self._race is not None:
+            self._end_race()
         self._pause()
         number = self._library.number()
         runner = Runner.branched(other, trainer, number, figures, self._publish_progress)
-        runner.go_on(self._library.record(number, other.dataset.spec, other.model_spec), list(history.series))
+        runner.go_on(self._library.record(number, other.dataset.spec, other.model_spec), history)
         other.leave()
         self._runner = runner
         self._material.take(other.dataset, trainer.model)
@@ -307,3 +315,4 @@ class Session(Workflow):
             self._progress.done("train", runner.view.reason)
         self._progress.outdate(RESULTS, "a new run was begun")
         self._show(Update(training=runner.view, history=history, loop=None))
+        self._set_training(trainer.spec)

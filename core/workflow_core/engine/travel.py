@@ -17,6 +17,7 @@ import torch
 from msgspec.structs import replace
 from torch import Tensor, nn
 
+from workflow_core import devices
 from workflow_core.errors import WorkflowError
 from workflow_core.history import RECORDED
 from workflow_core.protocol import PastView
@@ -125,6 +126,7 @@ class Replay:
     def advance(self, until: float) -> bool:
         """Train until it is done, or until `until` (as time.monotonic() counts); says whether it is done."""
         trainer = self.trainer
+        devices.set_threads(trainer.batches.batch_size)
         while trainer.done < self.epochs and not trainer.ended and time.monotonic() < until:
             if trainer.done in self._changes and not trainer.batch:
                 trainer.set_learning_rate(self._changes[trainer.done])
@@ -175,7 +177,8 @@ def view_of(
 ) -> PastView:
     """The run as it stood after `epoch`, whose weights `model` holds unless they blew up and are not `held`.
 
-    `recorded` are the figures of that epoch; `replayed` those of training it again, where that was done.
+    `recorded` are the figures of that epoch; `replayed` those of training it again, where that was done; there are none
+    where the state after just this epoch was kept.
     """
     figures = recorded or replayed or {}
     parameters = {name: value for name, value in figures.items() if name not in RECORDED} or Tracked(model).read()

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from torch import nn
 
+from workflow_core.history import HistoryData
 from workflow_core.protocol import TrainingView
 from workflow_core.specs import ModelSpec
 from workflow_core.steps import diagnosis, linear
@@ -42,6 +43,17 @@ class Watch:
         self._figures.note(series)
         return diagnosis.findings(self._figures, self._known, view)
 
-    def divergence(self, learning_rate: float) -> Divergence:
-        """Why the run diverged, its last step with this learning rate."""
-        return diagnosis.divergence(self._figures, self._known, learning_rate)
+    def go_on(
+        self, history: HistoryData, initial: Mapping[str, float], best: tuple[int, float] | None, at_best: float
+    ) -> None:
+        """The run goes on from another one, of which these were the epochs.
+
+        `initial` are the values that one began with, `at_best` is the training loss of its `best` epoch so far.
+        """
+        self.walked.go_on(history, initial)
+        self._figures.go_on(history, best, at_best)
+
+    def divergence(self, view: TrainingView) -> Divergence:
+        """Why the run diverged that stands as in `view`."""
+        by_hand = bool(view.lr_changes)
+        return diagnosis.divergence(self._figures, self._known, view.learning_rate, by_hand=by_hand)

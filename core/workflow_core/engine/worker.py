@@ -112,7 +112,7 @@ class Worker(threading.Thread):
             self._slow.append((job, result))
 
     def _work_slowly(self) -> None:
-        """A slice of the slow command that came first."""
+        """A slice of the slow command whose turn it is."""
         job, slow = self._slow[0]
         until = time.monotonic() + SLICE
 
@@ -121,9 +121,10 @@ class Worker(threading.Thread):
                 return slow.answer() if slow.advance(until) else slow
 
         result = self._try(job, work)
-        if result is slow:
-            return
         del self._slow[0]
+        if result is slow:
+            self._slow.append((job, slow))  # the next one has its turn: a large map must not keep a glance waiting
+            return
         if isinstance(result, _Failed):
             job.reply(result.problem, None)
         else:

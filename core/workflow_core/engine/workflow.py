@@ -332,7 +332,8 @@ class Workflow:
         if runner.view.state not in ("ready", "running", "paused"):
             raise _over(runner.view)
         runner.finish("stopped by hand")
-        self._progress.done("train", runner.view.reason)
+        if not self._stale:
+            self._progress.done("train", runner.view.reason)
         self._show(Update(training=runner.view))
 
     def _discard(self) -> None:
@@ -346,7 +347,7 @@ class Workflow:
         self._runner = self._runner_made = None
         self._progress.reopen("train")
         self._progress.outdate(RESULTS, "the run was discarded")
-        self._show(replace(update, training=None, history=None))
+        self._show(replace(update, training=None, history=None, loop=None))
 
     def _extend(self, epochs: int) -> None:
         runner = self._begun_run("extend")
@@ -370,14 +371,15 @@ class Workflow:
         self._show(Update(training=runner.view, train_spec=self._train_spec))
 
     def _begun_run(self, what: str) -> Runner:
-        """The run that is there. Raises WorkflowError where there is none with an epoch, or it is stale."""
-        if self._runner is None or not self._runner.view.epoch:
+        """The run that is there. Raises WorkflowError where there is none that has begun, or it is stale."""
+        runner = self._runner
+        if runner is None or not (runner.begun or runner.running or runner.view.state == "failed"):
             raise WorkflowError("No run", f"there is no run to {what}.", "Start one first.")
         if self._stale and what != "stop":
             raise WorkflowError(
                 "The training is out of date", f"{self._progress.view().reasons['train']}.", "Run it anew."
             )
-        return self._runner
+        return runner
 
     def _set_pace(self, pace: float | None) -> None:
         if pace is not None and not (math.isfinite(pace) and pace >= 1):
@@ -485,6 +487,8 @@ def _over(view: TrainingView) -> WorkflowError:
     if view.state == "diverged":
         mend = "Reset to train with the learning rate of the settings." if view.lr_changes else view.advice
         return WorkflowError("This run has diverged", f"{view.reason}; further epochs would not mend it.", mend)
+    if view.state == "failed":
+        return WorkflowError("This run has failed", f"{view.reason}.", "Run anew, or reset.")
     if view.epoch < view.spec.epochs:
         more = "Extend it" if view.held is None else "Set more patience, or other settings, and run anew"
         return WorkflowError("This run is finished", f"{view.reason}.", f"{more}; or reset.")

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from workflow_core.history import RECORDED
+from workflow_core.history import RECORDED, HistoryData
 from workflow_core.specs import Line, TrainSpec
 from workflow_core.steps.linear import decay
 from workflow_core.views import Reference, TrainingView
@@ -77,6 +77,15 @@ class Figures:
         self.norm = 0.0
         self.same_loss = self.same_weights = self.no_gradient = 0
         self._weights: dict[str, float] = {}
+
+    def go_on(self, history: HistoryData, best: tuple[int, float] | None, at_best: float) -> None:
+        """Take over what is kept of another run; `at_best` is the training loss of its `best` epoch."""
+        first = {name: series.first[0] for name, series in history.series.items() if series.first}
+        self.epochs = history.epochs
+        self.first_loss, self.first_norm = first.get("train_loss", math.nan), first.get("grad_norm", math.nan)
+        self.first_val = first.get("val_loss", math.nan)
+        if best is not None and "val_loss" in first:
+            (self.best_epoch, self.best_val), self.loss_at_best = best, at_best
 
     def note(self, series: Mapping[str, Sequence[float]]) -> None:
         """Take over the figures of the next epochs, a column each."""
@@ -246,10 +255,10 @@ def _overfitting(figures: Figures, known: Known) -> str:
     )
 
 
-def divergence(figures: Figures, known: Known, learning_rate: float) -> Divergence:
+def divergence(figures: Figures, known: Known, learning_rate: float, *, by_hand: bool = False) -> Divergence:
     """Why a training whose last epoch has a NaN or infinite figure probably went astray, and what to do.
 
-    `learning_rate` is that of its last step.
+    `learning_rate` is that of its last step; `by_hand` says that a person, not the schedule alone, made it so.
     """
     spec = known.spec
     if not math.isfinite(figures.first_loss):
@@ -265,9 +274,9 @@ def divergence(figures: Figures, known: Known, learning_rate: float) -> Divergen
         )
     stable = known.reference().stable_lr
     if stable is None or learning_rate <= stable:
-        return _unexplained(figures, known, learning_rate, stable)
+        return _unexplained(figures, known, learning_rate, stable, by_hand)
     cause = f"the learning rate, {learning_rate:g}, is above {stable:.4g}, the largest that is stable here"
-    to_try = _for_spec(round_below(SAFE * stable), learning_rate, spec)
+    to_try = _for_spec(round_below(SAFE * stable), learning_rate, spec, by_hand)
     advice = f"Set a learning rate below {stable:.4g}, the largest that is stable here; {learning_rate:g} is above it."
     if known.standardized or stable > STEEP:
         return Divergence(cause, advice, to_try)
@@ -275,10 +284,12 @@ def divergence(figures: Figures, known: Known, learning_rate: float) -> Divergen
     return Divergence(cause, f"Standardise the data (step 1). {advice}", to_try)
 
 
-def _unexplained(figures: Figures, known: Known, learning_rate: float, stable: float | None) -> Divergence:
+def _unexplained(
+    figures: Figures, known: Known, learning_rate: float, stable: float | None, by_hand: bool
+) -> Divergence:
     """The same where no known bound was passed."""
     spec = known.spec
-    to_try = _for_spec(round_below(learning_rate / 10), learning_rate, spec)
+    to_try = _for_spec(round_below(learning_rate / 10), learning_rate, spec, by_hand)
     clip = "" if spec.optimizer == "lbfgs" or spec.clip else ", or limit the gradients (clip)"
     advice = f"Set a learning rate below {learning_rate:g}, for example {to_try:g}{clip}."
     if stable is not None and spec.batch_size and spec.batch_size < known.rows:
@@ -302,8 +313,8 @@ def round_below(rate: float) -> float:
     return max((step for step in steps if step <= rate * (1 + 1e-9)), default=float(f"5e{power - 1}"))
 
 
-def _for_spec(rate: float, learning_rate: float, spec: TrainSpec) -> float:
+def _for_spec(rate: float, learning_rate: float, spec: TrainSpec, by_hand: bool) -> float:
     """The learning rate to set so that, where a schedule made `learning_rate` of that of the settings, it is `rate`."""
-    if spec.scheduler == "none" or not learning_rate:
+    if spec.scheduler == "none" or not learning_rate or by_hand:
         return rate
     return round_below(rate * spec.learning_rate / learning_rate)

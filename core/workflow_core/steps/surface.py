@@ -10,6 +10,7 @@ from typing import Literal
 import torch
 
 from workflow_core.errors import WorkflowError
+from workflow_core.history import HistoryData
 from workflow_core.steps import ranges
 from workflow_core.steps.least_squares import RANK, SLICE
 from workflow_core.steps.plane import Plane, Work
@@ -260,6 +261,11 @@ def _next_step(step: float, gone: float) -> float:
     return step / 2 if not gone else 2 * step if abs(gone) > 0.75 * step else step
 
 
+def finite(values: Sequence[float]) -> list[float]:
+    """Those of the values that are numbers."""
+    return [value for value in values if math.isfinite(value)]
+
+
 class Walked:
     """How far every tracked value has been from epoch to epoch, `FAR` times the first loss and more left out."""
 
@@ -284,6 +290,17 @@ class Walked:
             self._low[name] = min([self._low[name], *values])
             self._high[name] = max([self._high[name], *values])
         self._last = {name: series[name][-1] for name in self._last}
+
+    def go_on(self, history: HistoryData, initial: Mapping[str, float]) -> None:
+        """Take over the walk of another run, which began at `initial`, over the epochs of `history`."""
+        losses = history.series["train_loss"]
+        if not losses.first:
+            return
+        self._begun, self.limit = True, FAR * losses.first[0]
+        for name in self._last:
+            series = history.series[name]
+            self._low[name] = min([initial[name], self._low[name], *finite(series.low)])
+            self._high[name] = max([initial[name], self._high[name], *finite(series.high)])
 
     def span(self, name: str) -> Range | None:
         """The least and greatest value so far; None for what is not tracked."""
