@@ -45,7 +45,8 @@ def test_only_what_is_within_the_axis_has_a_column(window: tuple[float, float], 
         assert not window[0] < x < window[1]
     else:
         assert 0 <= column < columns
-        assert window[0] <= x <= window[1]
+        within = 1e-12 * (window[1] - window[0])  # what floats cannot tell apart at this scale
+        assert window[0] - within <= x <= window[1] + within
 
 
 def painted(spec: ChartSpec, x: float, *, use_ascii: bool = False, size: tuple[int, int] = (60, 16)) -> list[str]:
@@ -133,7 +134,7 @@ async def test_moving_it_draws_nothing_anew_and_repaints_a_few_cells(monkeypatch
             return refresh(self, *regions)
 
         monkeypatch.setattr(Chart, "refresh", watch)
-        chart.cursor = chart.x_beside(40.0, 1)
+        chart.cursor = 41.0
         await pilot.pause()
         assert {region.height for region in repainted} == {1}
         assert 0 < sum(region.area for region in repainted) < 4 * len(chart.rows())
@@ -167,38 +168,17 @@ async def test_it_moves_over_what_is_drawn_while_something_else_is_about_to_be()
         assert "70" not in chart.rows()[-1].split()
 
 
-async def test_columns_and_steps_tell_a_screen_where_to_move() -> None:
+async def test_columns_tell_a_screen_where_to_move() -> None:
     async with Charts().run_test(size=(80, 24)) as pilot:
         chart = await settle(pilot, 1)
         assert chart.plot_columns == 0
         assert chart.x_at(0) is None
-        assert chart.column_at(5) is None
-        assert chart.y_limits is None
         chart.show(grown(9), x_range=(2, 8), whole_x=True)
         await settle(pilot, 2)
         assert chart.window == (2, 8)
         assert chart.plot_columns == 72
         assert chart.x_at(0) == 2.0
         assert chart.x_at(71) == 8.0
-        assert chart.column_at(chart.x_at(36) or 0) in range(30, 42)
-        # several columns to an epoch: a step is an epoch all the same, and ends at the window's ends
-        assert [chart.x_beside(5.0, by) for by in (-10, -1, 1, 10)] == [2.0, 4.0, 6.0, 8.0]
-        chart.show(grown(9), x_range=(0, 7200), whole_x=True)
-        await settle(pilot, 3)
-        assert 50 <= chart.x_beside(3600, 1) - 3600 <= 151
-
-
-async def test_limits_that_are_given_back_pin_what_is_seen() -> None:
-    async with Charts().run_test(size=(80, 24)) as pilot:
-        chart = await settle(pilot, 1)
-        for draws, log in ((2, False), (4, True)):
-            chart.show(grown(50), x_range=(0, 100), log_y=log)
-            await settle(pilot, draws)
-            seen, limits = chart.rows(), chart.y_limits
-            assert limits is not None
-            chart.show(grown(50), x_range=(0, 100), log_y=log, y_range=limits)
-            await settle(pilot, draws + 1)
-            assert chart.rows() == seen
 
 
 async def test_the_mouse_picks_drags_and_zooms_within_the_plot() -> None:

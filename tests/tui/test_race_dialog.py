@@ -18,7 +18,7 @@ from tests.tui.fake_runs import HOSTILE
 from textual.widgets import Input
 
 from workflow_core.errors import WorkflowError
-from workflow_core.protocol import Adopt, LaneView, RaceView, StartRace, Update
+from workflow_core.protocol import Adopt, LaneView, RaceView, SetPace, StartRace, Update
 from workflow_core.specs import LINES, TrainSpec
 from workflow_tui import race_text, typeahead
 from workflow_tui.dialogs.lanes import LanesDialog
@@ -195,7 +195,8 @@ async def test_a_race_is_left_and_what_the_engine_refuses_is_said() -> None:
         await drive.until(lambda: isinstance(drive.app.screen, RaceDialog))
         await drive.press("down", "enter")
         await drive.sees("There are no rows.", "Make data first.")
-        (asked,) = drive.client.asked
+        pace, asked = drive.client.asked
+        assert pace == SetPace(pace=20.0), "the pace on the screen is not that of the race"
         assert isinstance(asked, StartRace)
         assert [lane.optimizer for lane in asked.lanes] == ["sgd", "adam", "rmsprop", "adagrad"]
 

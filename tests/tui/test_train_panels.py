@@ -19,6 +19,7 @@ from workflow_core.protocol import (
     Reply,
     Run,
     SeriesAnswer,
+    SetPace,
     SpeedAnswer,
     StartRace,
     Stop,
@@ -140,7 +141,7 @@ async def test_the_surface_shows_path_place_and_minimum(size: tuple[int, int]) -
         assert ("over weight →, bias ↑" if size[0] < 100 else "over weight → and bias ↑") in title(drive, "#fit")
         assert "here 0.0036 · least 0.0000" in drive.panel("#fit")
         before = len(drive.client.commands(ReadSurface))
-        await drive.tell(Update(training=training(state="paused", epoch=60)))
+        await drive.tell(Update(training=training(state="paused", epoch=101)))
         assert len(drive.client.commands(ReadSurface)) == before, "two numbers have one surface at all times"
 
 
@@ -249,6 +250,88 @@ async def test_a_race_is_one_chart_and_a_table_in_the_order_of_the_losses(size: 
         assert "A race is under way" in drive.status
         await drive.tell(Update(race=None))
         assert "Loss · MSE" in title(drive, "#loss")
+
+
+async def test_a_race_is_stopped_as_a_race_and_only_while_it_goes_on() -> None:
+    async with driving(steps=3, client=lanes_told) as drive:
+        await drive.tell(race())
+        await drive.press("S")
+        await drive.sees("Stop the race of 3 lanes?", "lr 0.001, lr 0.01, lr 2", "50 epochs of each lane are done")
+        await drive.tell(race("finished"))
+        await drive.tell(Update(race=None))
+        await drive.press("d")
+        assert drive.client.commands(Stop) == [], "the run below the race was discarded for it"
+        assert "It has ended meanwhile" in drive.status
+        await drive.tell(race("finished"))
+        await drive.press("S")
+        assert not drive.dialog
+        assert "The race is over" in drive.status
+        await drive.press("space")
+        assert "The race is over" in drive.status
+        assert drive.client.commands(Run) == []
+
+
+@pytest.mark.parametrize("key", ["/", "j", "left", "k", "l", "T", "m", "N", "e", "s", "'", "f", "tab", "z", "v", "A"])
+async def test_keys_of_a_single_run_leave_a_race_alone(key: str) -> None:
+    async with driving(steps=3, client=lanes_told) as drive:
+        await drive.tell(race())
+        before = [command for command in drive.client.asked if not isinstance(command, ReadSeries)]
+        await drive.press(key)
+        assert "a race is shown: S ends it" in drive.status
+        assert not drive.dialog
+        assert [command for command in drive.client.asked if not isinstance(command, ReadSeries)] == before
+
+
+async def test_a_race_zooms_and_has_the_room_whatever_was_full_screen_before() -> None:
+    async with driving(steps=3, client=lanes_told) as drive:
+        await drive.press("tab", "tab", "z")
+        await drive.tell(race())
+        chart = drive.app.screen.query_one("#loss", Chart)
+        assert chart.size.width > 20
+        assert drive.app.screen.query_one("#values").size.width > 20
+        await drive.press("up")
+        await drive.until(lambda: chart.spec.x_range == (24, 74))
+        await drive.press("escape")
+        await drive.until(lambda: chart.spec.x_range == (0, 100))
+        await drive.tell(Update(race=None))
+        assert chart.size.width == 0
+        assert drive.app.screen.query_one("#fit", Chart).size.width > 60
+
+
+async def test_the_pace_of_a_race_is_changed_and_leaving_it_asks() -> None:
+    async with driving(steps=3, client=lanes_told) as drive:
+        await drive.tell(Update(training=None))
+        await drive.tell(race())
+        await drive.press("+")
+        await drive.asks(SetPace(pace=50))
+        await drive.press("q")
+        await drive.sees("A race is running", "50 of 100 epochs of each of its 3 lanes are done", "the race goes on")
+        await drive.press("c")
+        await drive.tell(race("finished"))
+        await drive.press("q")
+        await drive.sees("A race is there", "its models only in the engine's memory")
+        await drive.press("c")
+        assert not drive.dialog
+
+
+async def test_enter_finds_the_settings_while_another_panel_has_all_the_room() -> None:
+    async with driving(steps=3, size=(80, 24)) as drive:
+        await drive.press("z", "enter")
+        await drive.until(lambda: drive.app.screen.focused is not None)
+        assert drive.app.screen.focused is not None
+        assert drive.app.screen.focused.size.width > 5
+
+
+async def test_escape_takes_back_one_thing_at_a_time() -> None:
+    async with driving(steps=3) as drive:
+        chart = drive.app.screen.query_one("#loss", Chart)
+        await drive.press("up")
+        zoomed = chart.spec.x_range
+        assert zoomed != (0, 100)
+        await drive.press("enter", "escape")
+        assert chart.spec.x_range == zoomed
+        await drive.press("escape")
+        assert chart.spec.x_range == (0, 100)
 
 
 async def test_a_lane_of_a_race_that_is_over_is_taken_on() -> None:

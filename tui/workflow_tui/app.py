@@ -197,14 +197,21 @@ class WorkflowApp(SturdyApp, OneKeyAtATime, GuardedApp[int]):
     @property
     def pace(self) -> float | None:
         """Epochs per second asked for; None is flat out."""
-        return self.state.training.pace if self.state.training is not None else self._wanted_pace
+        there = self.state.race or self.state.training
+        return there.pace if there is not None else self._wanted_pace
 
     def set_pace(self, pace: float | None) -> None:
         """Ask for a pace, now and for runs to come."""
         self._wanted_pace = pace
         self.redraw()
-        if self.state.training is not None:
+        if self.state.training is not None or self.state.race is not None:
             self.send(SetPace(pace=pace))
+
+    async def settle_pace(self) -> bool:
+        """Tell an engine that has no run yet which pace is wanted of the first; False where it could not be told."""
+        if self.state.training is not None or self.state.race is not None:
+            return True
+        return (await self.link.ask(SetPace(pace=self._wanted_pace)))[1]
 
     def run_training(self, command: Run | NextLine | None = None) -> None:
         """Run the training: to its end, or as far as `command` says."""
@@ -222,9 +229,8 @@ class WorkflowApp(SturdyApp, OneKeyAtATime, GuardedApp[int]):
         self.start_work(partial(self._run, command or Run()), "commands")
 
     async def _run(self, command: Run | NextLine) -> None:
-        if self.state.training is None and not (await self.link.ask(SetPace(pace=self._wanted_pace)))[1]:
-            return
-        await self.link.ask(command)
+        if await self.settle_pace():
+            await self.link.ask(command)
 
     async def train_first(self) -> None:
         """Go to the training and run it: what a later step needs and does not have."""

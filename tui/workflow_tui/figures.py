@@ -84,6 +84,11 @@ def epochs(count: int) -> str:
     return f"{whole(count)} epoch{'s' * (count != 1)}"
 
 
+def are(count: int) -> str:
+    """`is` or `are`, after so many things."""
+    return "is" if count == 1 else "are"
+
+
 def duration(seconds: float) -> str:
     """Minutes and seconds, with hours and days once there are any: `0:14`, `2:03:00`, `3d 04:00`."""
     if not math.isfinite(seconds) or seconds >= 100 * 86_400:

@@ -233,7 +233,7 @@ class Link:
         with contextlib.suppress(WorkflowError, TimeoutError):
             async with asyncio.timeout(LEAVING):
                 await self._connected.wait()
-                if self.state.running:
+                if self.state.busy:
                     await self.client.request(Pause())
                 answer = await self.client.request(Shutdown(if_idle=True))
                 return isinstance(answer, Ending) and not answer.ends

@@ -141,7 +141,7 @@ class RunFlows:
         state = self.app.state
         stable = state.model.reference.stable_lr if state.model is not None and state.steps.build == "done" else None
         lanes = await self.app.push_screen_wait(RaceDialog(state.train_spec, stable))
-        if lanes is not None:
+        if lanes is not None and await self.app.settle_pace():
             await self.app.link.ask(StartRace(lanes=lanes))
 
     def adopt(self) -> None:
@@ -205,10 +205,6 @@ class RunFlows:
         return answer.series if isinstance(answer, SeriesAnswer) else None
 
 
-def _is(count: int) -> str:
-    return "is" if count == 1 else "are"
-
-
 def _at_start(text: str) -> str:
     return text[:1].upper() + text[1:]
 
@@ -219,7 +215,7 @@ def _delete_question(runs: Sequence[RunView]) -> Dialog[bool]:
     text = Text(f"Settings, result and {epochs} of ").append(runs_text.titles(runs, SHOWN), "bold")
     text.append(" will be gone. Files that were exported stay.")
     if pinned:
-        text.append(f"\n\n{'It is pinned.' if len(runs) == 1 else f'{pinned} of them {_is(pinned)} pinned.'}")
+        text.append(f"\n\n{'It is pinned.' if len(runs) == 1 else f'{pinned} of them {figures.are(pinned)} pinned.'}")
     return Dialog(
         f"Delete {runs_text.title(runs[0], 30) if len(runs) == 1 else f'{len(runs)} runs'}?",
         text,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+from workflow_core.protocol import RaceView
 from workflow_tui import figures
 from workflow_tui.dialogs.base import Choice, Dialog
 from workflow_tui.state import State
@@ -13,7 +14,11 @@ Leaving = Literal["detach", "stop", "save", "cancel"]
 
 def leave_dialog(state: State, way_back: str) -> Dialog[Leaving] | None:
     """The dialog that fits `state`, or None where nothing would be lost by leaving."""
-    if state.connection != "connected" or state.training is None:
+    if state.connection != "connected":
+        return None
+    if state.race is not None and (state.race.state == "running" or state.race.epoch):
+        return race_dialog(state.race, way_back)
+    if state.training is None:
         return None
     if state.running:
         return Dialog(
@@ -42,3 +47,22 @@ def leave_dialog(state: State, way_back: str) -> Dialog[Leaving] | None:
             cancel="cancel",
         )
     return None
+
+
+def race_dialog(race: RaceView, way_back: str) -> Dialog[Leaving]:
+    """A race is there, and the models of its lanes are in no file: only a lane that was taken on can be saved."""
+    done = f"{figures.whole(race.epoch)} of {figures.epochs(race.epochs)} of each of its {len(race.lanes)} lanes"
+    running = race.state == "running"
+    return Dialog(
+        "A race is running" if running else "A race is there",
+        f"{done} {figures.are(race.epoch)} done. Its records are kept, its models only in the engine's memory; "
+        f"{way_back} brings you back to it.",
+        (
+            Choice("d", "detach: leave, the race goes on", "detach", "primary")
+            if running
+            else Choice("k", "leave; the engine keeps it for a day", "detach", "primary"),
+            Choice("s", "end the race and leave: its models are gone", "stop", "error"),
+            Choice("c", "cancel", "cancel"),
+        ),
+        cancel="cancel",
+    )

@@ -11,12 +11,14 @@ from workflow_core.protocol import (
     Extend,
     NextLine,
     Pause,
+    RaceView,
     Reset,
     Run,
     SetLearningRate,
     SetTraining,
     Stop,
 )
+from workflow_core.sanitize import sanitize
 from workflow_core.specs import MAX_EPOCHS, MAX_SEED
 from workflow_tui import figures, run_text
 from workflow_tui.commands import Command
@@ -52,10 +54,25 @@ def stop_dialog(run: int, epochs: int) -> Dialog[str]:
     """How shall the run end?"""
     return Dialog(
         f"Stop run {run}?",
-        f"{figures.epochs(epochs)} are done.",
+        f"{figures.epochs(epochs)} {figures.are(epochs)} done.",
         (
             Choice("k", "finish and keep it: it can be evaluated, saved and compared", "keep", "primary"),
             Choice("d", "discard it: the run and its record are gone", "discard", "error"),
+            Choice("c", "cancel: it goes on", "cancel"),
+        ),
+        cancel="cancel",
+    )
+
+
+def stop_race_dialog(race: RaceView) -> Dialog[str]:
+    """How shall the race end?"""
+    lanes = ", ".join(sanitize(lane.label, 40) for lane in race.lanes)
+    return Dialog(
+        f"Stop the race of {len(race.lanes)} lanes?",
+        f"{figures.epochs(race.epoch)} of each lane {figures.are(race.epoch)} done: {lanes}.",
+        (
+            Choice("k", "end it here and keep its lanes: one can be taken on, all compared", "keep", "primary"),
+            Choice("d", "discard it: every lane and its record are gone", "discard", "error"),
             Choice("c", "cancel: it goes on", "cancel"),
         ),
         cancel="cancel",
@@ -69,24 +86,30 @@ class ControlScreen(LookingScreen):
         """Run, or pause what runs."""
         if self.owner.state.busy or self.owner.link.waits_for(Run):
             self.owner.send(Pause())
+        elif self.owner.state.race is not None:
+            if self.owner.state.racing:
+                self.owner.run_training()
+            else:
+                self.owner.complain("The race is over: enter takes a lane on, r goes back to a single run")
         else:
             self.action_now()
             self.owner.run_training()
 
     def action_next_line(self) -> None:
         """One line of the loop."""
-        self.action_now()
-        self.owner.run_training(NextLine())
+        if not self.refuses_race():
+            self.action_now()
+            self.owner.run_training(NextLine())
 
     def action_one_epoch(self) -> None:
         """Train a single epoch."""
-        self.action_now()
-        self.owner.run_training(Run(epochs=1))
+        self._run_some(1)
 
     def action_one_step(self) -> None:
         """One step of the optimizer."""
-        self.action_now()
-        self.owner.run_training(Run(steps=1))
+        if not self.refuses_race():
+            self.action_now()
+            self.owner.run_training(Run(steps=1))
 
     def action_some_epochs(self) -> None:
         """Ask how many epochs, and train them."""
@@ -95,8 +118,16 @@ class ControlScreen(LookingScreen):
     async def _some_epochs(self) -> None:
         epochs = await self._count("Train some epochs", "Then it pauses.", 10)
         if epochs is not None:
+            self._run_some(epochs)
+
+    def _run_some(self, epochs: int) -> None:
+        race = self.owner.state.race
+        if race is not None and not self.owner.state.racing:
+            self.refuses_race()
+            return
+        if race is None:
             self.action_now()
-            self.owner.run_training(Run(epochs=epochs))
+        self.owner.run_training(Run(epochs=epochs))
 
     async def _count(self, title: str, text: str, value: int) -> int | None:
         dialog = NumberDialog(title, text, "epochs", value, low=1, high=MAX_EPOCHS, integer=True)
@@ -123,6 +154,8 @@ class ControlScreen(LookingScreen):
     def action_learning_rate(self) -> None:
         """Change the learning rate of the run that is there."""
         training = self.owner.state.training
+        if self.refuses_race():
+            return
         if training is None:
             self.owner.complain("There is no run yet: the learning rate of the next one is a setting, enter goes there")
         elif training.state in run_text.ENDED:
@@ -149,6 +182,8 @@ class ControlScreen(LookingScreen):
 
     def action_try_rate(self) -> None:
         """Train anew with the learning rate that is advised."""
+        if self.refuses_race():
+            return
         training = self.owner.state.training
         rate = training.try_lr if training is not None else None
         if training is None or rate is None:
@@ -163,24 +198,39 @@ class ControlScreen(LookingScreen):
                 return
 
     def action_stop(self) -> None:
-        """Ask how the run shall end."""
-        training = self.owner.state.training
-        if self.owner.state.race is None and (training is None or not training.epoch):
+        """Ask how the run shall end, or the race."""
+        training, race = self.owner.state.training, self.owner.state.race
+        if race is not None:
+            if self.owner.state.racing:
+                self.owner.start_work(self._stop, "dialogs", exclusive=True)
+            else:
+                self.owner.complain("The race is over and its lanes are kept: enter takes one on, u lists all runs")
+        elif training is None or not training.epoch:
             self.owner.complain("There is no run to stop")
-        elif self.owner.state.race is None and training is not None and training.state in run_text.ENDED:
+        elif training.state in run_text.ENDED:
             self.owner.complain("This run has ended already; u lists all runs")
         else:
             self.owner.start_work(self._stop, "dialogs", exclusive=True)
 
     async def _stop(self) -> None:
-        training = self.owner.state.training
-        run, epochs = (training.run, training.epoch) if training is not None else (0, 0)
-        answer = await self.app.push_screen_wait(stop_dialog(run, epochs))
-        if answer != "cancel":
+        training, race = self.owner.state.training, self.owner.state.race
+        if race is not None:
+            dialog, there = stop_race_dialog(race), race.race
+        elif training is not None:
+            dialog, there = stop_dialog(training.run, training.epoch), None
+        else:
+            return
+        answer = await self.app.push_screen_wait(dialog)
+        race = self.owner.state.race
+        if (None if race is None else race.race) != there:
+            self.owner.complain("It has ended meanwhile: nothing was stopped")
+        elif answer != "cancel":
             self.owner.send(Stop(keep=answer == "keep"))
 
     def action_extend(self) -> None:
         """Ask how many more epochs, and train them."""
+        if self.refuses_race():
+            return
         if self.owner.state.training is None:
             self.owner.complain("There is no run yet: space starts one")
         else:
@@ -201,6 +251,8 @@ class ControlScreen(LookingScreen):
 
     def action_new_seed(self) -> None:
         """Other initial weights."""
+        if self.refuses_race():
+            return
         model = self.owner.state.model_spec
         if model.init.kind != "seed":
             self.owner.complain(f"The initial weights are {model.init.kind}, not drawn by a seed: step 2 changes that")
@@ -211,6 +263,8 @@ class ControlScreen(LookingScreen):
 
     def action_experiment(self) -> None:
         """Take the loop apart."""
+        if self.refuses_race():
+            return
         if self.owner.state.train_spec.optimizer == "lbfgs":
             self.owner.complain("LBFGS runs the lines of the loop by itself: choose another optimizer to change them")
         else:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 from workflow_core.protocol import SpeedAnswer
 from workflow_core.sanitize import sanitize
 from workflow_tui import figures, run_text
@@ -78,7 +76,7 @@ def show_learning_rate(chart: Chart, scene: Scene) -> None:
         return
     show_over_epochs(chart, scene, [layers.Lines("prediction", "lr", scene.points("learning_rate"))])
     rate = scene.training.learning_rate if scene.past is None else scene.past.learning_rate
-    chart.border_subtitle = f"{at(scene)}lr {figures.figure(rate)}"
+    chart.border_subtitle = f"{at(scene)}lr {'…' if scene.asking else figures.figure(rate)}"
 
 
 def show_grad_norm(chart: Chart, scene: Scene) -> None:
@@ -92,7 +90,7 @@ def show_grad_norm(chart: Chart, scene: Scene) -> None:
         drawn.insert(0, layers.Horizontal("target", "clip", clip))
     show_over_epochs(chart, scene, drawn, log_y=True)
     norm = scene.training.grad_norm if scene.past is None else scene.past.grad_norm
-    chart.border_subtitle = f"{at(scene)}grad norm {figures.figure(norm)}"
+    chart.border_subtitle = f"{at(scene)}grad norm {'…' if scene.asking else figures.figure(norm)}"
 
 
 def at(scene: Scene) -> str:
@@ -110,12 +108,7 @@ def show_speed(chart: Chart, scene: Scene) -> None:
     points = list(zip(answer.seconds, answer.rates, strict=True))
     end = max(answer.seconds[-1], 1.0)
     chart.cursor = None
-    top = [rate for rate in answer.rates if math.isfinite(rate)]
-    chart.show(
-        [layers.Lines("prediction", "epochs/s", points), layers.Horizontal("target", "", max(top, default=0.0))],
-        x_range=(0.0, end),
-        x_label="s",
-    )
+    chart.show([layers.Lines("prediction", "epochs/s", points)], x_range=(0.0, end), x_label="s")
     chart.border_subtitle = speed_caption(answer, chart.size.width)
 
 

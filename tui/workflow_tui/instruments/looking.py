@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from textual import on
@@ -35,7 +36,7 @@ LOOKING = (
     Command("pan(0.5)", "greater_than_sign", ">", "pan on", "Show later epochs.", bar=False),
     Command("recent", "h", "h", "recent", "Show the recent epochs only, or all that are planned.", bar=False),
     Command("branch", "k", "k", "go on from here", "Go on from the epoch looked at, as a new run.", bar=False),
-    Command("now", "escape,backspace", "escape", "now", "Back to now and to all epochs.", bar=False),
+    Command("now", "backspace", "escape", "now", "Back to now and to all epochs.", bar=False),
 )
 KEYS = (
     ("← →", "look"),
@@ -56,9 +57,10 @@ class LookingScreen(StepScreen):
     def __init__(self) -> None:
         super().__init__()
         self.look = Look()
-        self._run: tuple[int, int] = (0, 0)
+        self._run: tuple[int, int, int] = (0, 0, 0)
+        """The race or the run that is shown, and its epochs."""
         self._past = Lookup(self, "the epoch")
-        self._detail = Lookup(self, "the window", fresh=0.5)
+        self._detail = Lookup(self, "the window", fresh=0.2)
 
     def columns(self) -> int:
         """Columns of data that the charts over epochs have."""
@@ -73,21 +75,29 @@ class LookingScreen(StepScreen):
 
     def follow_run(self, state: State) -> None:
         """Look at now where another run is there than was."""
-        training = state.training
-        if training is None or training.run != self._run[0] or training.epoch < self._run[1]:
+        race, training, now = state.race, state.training, (0, 0, 0)
+        if race is not None:
+            now = (race.race, 0, race.epoch)
+        elif training is not None:
+            now = (0, training.run, training.epoch)
+        if now[:2] != self._run[:2] or now[2] < self._run[2]:
             self.look = Look()
-            self._past.forget()
-            self._detail.forget()
-        self._run = (training.run, training.epoch) if training is not None else (0, 0)
+            self.forget()
+        self._run = now
+
+    def forget(self) -> None:
+        """Forget what was asked of another run."""
+        self._past.forget()
+        self._detail.forget()
 
     def past(self, state: State) -> PastView | None:
         """The run as it was after the epoch looked at, once the engine has said so."""
         training, epoch = state.training, self.look.epoch
-        if training is None or epoch is None:
+        if training is None or epoch is None or state.race is not None:
             return None
-        key = (training.run, epoch)
-        self._past.want(key, LookBack(epoch=epoch))
-        answer = self._past.answer(key, PastAnswer)
+        subject = (training.run, epoch)
+        self._past.want(subject, LookBack(epoch=epoch))
+        answer = self._past.latest(subject, PastAnswer)
         if isinstance(answer, str):
             self.owner.complain(answer)
             self._past.forget()
@@ -100,22 +110,27 @@ class LookingScreen(StepScreen):
         width = next((series.width for series in scene.state.history.series.values()), 1)
         if training is None or width == 1 or scene.look.window is None or (stop - start) >= width * COLUMNS:
             return None
-        key = (training.run, start, stop, min(scene.done, stop))
-        self._detail.want(key, ReadSeries(run=training.run, start=start, stop=stop, columns=COLUMNS))
-        answer = self._detail.answer(key, SeriesAnswer) or self._detail.last
-        fits = isinstance(answer, SeriesAnswer) and (answer.run, answer.start, answer.stop) == (
-            training.run,
-            start,
-            stop,
-        )
-        return answer if fits else None
+        subject = (training.run, start, stop)
+        question = ReadSeries(run=training.run, start=start, stop=stop, columns=COLUMNS)
+        self._detail.want(subject, question, moves=min(scene.done, stop))
+        answer = self._detail.latest(subject, SeriesAnswer)
+        return answer if isinstance(answer, SeriesAnswer) else None
 
     # --- keys -----------------------------------------------------------------------------------
 
     def _extent(self) -> tuple[int, int]:
         """Epochs planned and done."""
         scene = Scene(self.owner.state)
-        return scene.planned, scene.done
+        race = scene.state.race
+        return (scene.planned, scene.done) if race is None else (race.epochs, race.epoch)
+
+    def refuses_race(self) -> bool:
+        """Say so where a race is shown, and not the one run that a key is about."""
+        race = self.owner.state.race
+        if race is not None:
+            way = "S ends it" if self.owner.state.racing else "enter takes a lane on"
+            self.owner.complain(f"That is for a single run, and a race is shown: {way}")
+        return race is not None
 
     def _take(self, look: Look) -> None:
         if not self._extent()[1]:
@@ -125,29 +140,35 @@ class LookingScreen(StepScreen):
             self.look = look
             self.refresh_state()
 
+    def _look_at(self, look: Look) -> None:
+        """Look at an epoch, which only a single run lets one do."""
+        if not self.refuses_race():
+            self._take(look)
+
     def action_look(self) -> None:
-        """Look at the last epoch, or no longer."""
+        """Look at the last epoch, or no longer; what part of the epochs is shown stays."""
         planned, done = self._extent()
-        self._take(self.look.at(done - 1, planned, done) if self.look.epoch is None else Look())
+        there = self.look.epoch is not None
+        self._look_at(replace(self.look, epoch=None) if there else self.look.at(done - 1, planned, done))
 
     def action_look_by(self, columns: int) -> None:
         """Move the cursor by columns of the charts."""
-        self._take(self.look.moved(columns, self.columns(), *self._extent()))
+        self._look_at(self.look.moved(columns, self.columns(), *self._extent()))
 
     def action_look_epochs(self, by: int) -> None:
         """Move the cursor by single epochs."""
         planned, done = self._extent()
         at = done - 1 if self.look.epoch is None else self.look.epoch
-        self._take(self.look.at(at + by, planned, done))
+        self._look_at(self.look.at(at + by, planned, done))
 
     def action_look_first(self) -> None:
         """The first epoch."""
-        self._take(self.look.at(0, *self._extent()))
+        self._look_at(self.look.at(0, *self._extent()))
 
     def action_look_last(self) -> None:
         """The last epoch that is done."""
         planned, done = self._extent()
-        self._take(self.look.at(done - 1, planned, done))
+        self._look_at(self.look.at(done - 1, planned, done))
 
     def action_zoom(self, factor: float) -> None:
         """Show fewer or more epochs."""
@@ -168,13 +189,15 @@ class LookingScreen(StepScreen):
 
     def action_look_at(self) -> None:
         """Ask for an epoch."""
+        if self.refuses_race():
+            return
         if self._extent()[1]:
             self.owner.start_work(self._jump, "dialogs", exclusive=True)
         else:
             self.owner.complain("There is no epoch to look at yet: space trains")
 
     async def _jump(self) -> None:
-        planned, done = self._extent()
+        done = self._extent()[1]
         at = done - 1 if self.look.epoch is None else self.look.epoch
         epoch = await self.app.push_screen_wait(
             NumberDialog(
@@ -188,10 +211,12 @@ class LookingScreen(StepScreen):
             )
         )
         if epoch is not None:
-            self._take(self.look.at(int(epoch), planned, done))
+            self._look_at(self.look.at(int(epoch), *self._extent()))  # it may have gone on meanwhile
 
     def action_branch(self) -> None:
         """Go on from the epoch looked at."""
+        if self.refuses_race():
+            return
         if self.look.epoch is None:
             self.owner.complain("Look at an epoch first (/ and arrow keys): k goes on from there as a new run")
             return
@@ -201,7 +226,7 @@ class LookingScreen(StepScreen):
     def _picked(self, event: Chart.Picked) -> None:
         event.stop()
         if event.chart.spec.x_label == "epoch":
-            self._take(self.look.at(round(event.x), *self._extent()))
+            self._look_at(self.look.at(round(event.x), *self._extent()))
 
     @on(Chart.Zoomed)
     def _zoomed(self, event: Chart.Zoomed) -> None:

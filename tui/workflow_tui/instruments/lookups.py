@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Hashable
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -14,26 +15,30 @@ if TYPE_CHECKING:
 
 
 class Lookup:
-    """A question to the engine whose answer is shown as long as nothing newer is known.
+    """A question to the engine, whose answer is kept until a newer one comes.
 
-    `want` says what should be known now and may be called at every drawing: an answer to the same key is not asked for
-    again before it is `fresh` seconds old (0: never again). While one question is under way the next one waits.
+    `want` says what should be known now and may be called at every drawing. What a question is about has two parts:
+    its `subject`, and what `moves` under it, such as the epoch of a run that goes on; the same question is asked once.
+    While one is under way the next one waits, and so it does until `fresh` seconds after the last one was asked.
     """
 
     def __init__(self, screen: StepScreen, name: str, *, fresh: float = 0.0) -> None:
         self._screen = screen
         self._name = name
         self._fresh = fresh
-        self._key: Hashable = None
+        self._key: tuple[Hashable, Hashable] | None = None
         self._answer: Any = None
-        self._asked_at = 0.0
+        self._asked_at = -fresh
         self._asking = False
-        self._next: tuple[Hashable, Command] | None = None
+        self._forgotten = 0
+        self._next: tuple[tuple[Hashable, Hashable], Command] | None = None
 
-    def want(self, key: Hashable, command: Command) -> None:
-        """See to it that the answer for `key` is known, or will be."""
-        old = self._fresh > 0 and monotonic() - self._asked_at >= self._fresh
-        if key == self._key and not old:
+    def want(self, subject: Hashable, command: Command, *, moves: Hashable = None) -> None:
+        """See to it that the answer is known, or will be; of an engine that is gone the last answer stays."""
+        key = subject, moves
+        if self._screen.owner.state.lost:
+            return
+        if key == self._key:
             self._next = None
             return
         self._next = key, command
@@ -42,26 +47,35 @@ class Lookup:
             self._screen.owner.start_work(self._ask, f"look up {self._name}")
 
     def forget(self) -> None:
-        """Nothing is known, and nothing wanted."""
+        """Nothing is known, and nothing wanted, not even what is being asked."""
         self._key = self._answer = self._next = None
+        self._forgotten += 1
 
-    def answer(self, key: Hashable, kind: type[Any]) -> Any:
-        """The answer to `key` where it is known and of this kind, or the sentence why there is none; else None."""
-        if key != self._key:
-            return None
-        return self._answer if isinstance(self._answer, kind | str) else None
+    def answer(self, subject: Hashable, kind: type[Any], *, moves: Hashable = None) -> Any:
+        """The answer to this very question where it is of this kind, or the sentence why there is none; else None."""
+        return self.latest(subject, kind) if self._key == (subject, moves) else None
+
+    def latest(self, subject: Hashable, kind: type[Any]) -> Any:
+        """The newest answer about `subject`, whatever has moved since, or the sentence why there is none; else None."""
+        about = self._key is not None and self._key[0] == subject
+        return self._answer if about and isinstance(self._answer, kind | str) else None
 
     @property
-    def last(self) -> Any:
-        """The newest answer, whatever it is to."""
+    def newest(self) -> Any:
+        """The newest answer, whatever its subject."""
         return self._answer
 
     async def _ask(self) -> None:
         try:
             while self._next is not None:
-                key, command = self._next
+                if (rest := self._asked_at + self._fresh - monotonic()) > 0:
+                    await asyncio.sleep(rest)
+                    continue  # with the newest wish
+                (key, command), forgotten = self._next, self._forgotten
                 self._asked_at = monotonic()
                 answer = await self._screen.owner.link.look_up(command)
+                if forgotten != self._forgotten:
+                    continue
                 if self._next is not None and self._next[0] == key:
                     self._next = None
                 self._key = key

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 from rich.text import Text
@@ -160,7 +161,7 @@ def _several(parts: list[str]) -> str:
 def made_text(made: MadeView) -> str:
     """A tensor before and after a line, in one line: its shape, its first values, and by how much they changed."""
     label = sanitize(made.label, 60)
-    several = made.shape not in ((), (1,)) and _size(made.shape) > 1
+    several = made.shape not in ((), (1,)) and math.prod(made.shape) > 1
     name = f"{label} {figures.shape(made.shape)}" if several else label
     if made.before == made.after or (made.before is None and not label.endswith(".grad")):
         return f"{name} {_values(made.after, several)}"
@@ -175,13 +176,6 @@ def _values(values: tuple[float, ...] | None, several: bool) -> str:
         return "None"
     shown = " ".join(figures.figure(value) for value in values[:FEW])
     return f"{shown} …" if several and len(values) > FEW else shown
-
-
-def _size(shape: tuple[int, ...]) -> int:
-    size = 1
-    for length in shape:
-        size *= length
-    return size
 
 
 def loop_title(scene: Scene) -> str:

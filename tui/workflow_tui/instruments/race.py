@@ -20,6 +20,9 @@ from workflow_tui.widgets import chart as layers
 from workflow_tui.widgets.chart import Chart
 from workflow_tui.widgets.chart_layers import Layer
 
+LOSSES = ("train_loss", "val_loss")
+"""What is read of every lane."""
+
 
 def lane_role(index: int) -> Role:
     """The role that a lane has in chart and table."""
@@ -108,5 +111,5 @@ def race_status(widget: Widget, race: RaceView) -> Text:
         pace = "flat out" if race.pace is None else f"pace {figures.short(race.pace)}"
         return text.append(f"  {figures.rate(race.rate)} epochs/s each, {pace}")
     if race.state in ("finished", "diverged", "failed"):
-        return text.append("  over. enter takes a lane on, u compares the runs, r goes back to one run")
+        return text.append("  over. enter takes a lane on, u compares the runs, r goes back to a single run")
     return text.append("  paused. space runs it, S ends it")

@@ -50,6 +50,11 @@ class Scene:
         return self.state.training
 
     @property
+    def asking(self) -> bool:
+        """Is an epoch looked at of which nothing is known yet?"""
+        return self.look.epoch is not None and self.past is None
+
+    @property
     def begun(self) -> bool:
         """Is there an epoch to show?"""
         return self.training is not None and self.training.epoch > 0

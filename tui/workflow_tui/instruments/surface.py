@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Hashable
+
 from workflow_core.protocol import ReadSurface, SurfaceAnswer
 from workflow_core.sanitize import sanitize
 from workflow_tui import figures
@@ -24,10 +27,7 @@ def scalars(state: State) -> tuple[str, ...]:
     """The names of the model's first scalars, as the engine knows them: `weight`, `0.weight[3,1]`; 64 at most."""
     names: list[str] = []
     for tensor in state.model.parameters if state.model is not None else ():
-        size = 1
-        for length in tensor.shape:
-            size *= length
-        for flat in range(min(size, 64 - len(names))):
+        for flat in range(min(math.prod(tensor.shape), 64 - len(names))):
             names.append(tensor.name + _index(tensor.shape, flat))
     return tuple(names)
 
@@ -50,8 +50,8 @@ def chosen_axes(state: State, asked: Axes | None) -> Axes | None:
     return (names[0], names[1]) if len(names) > 1 else None
 
 
-def question(scene: Scene, axes: Axes, columns: int, rows: int) -> tuple[tuple[object, ...], ReadSurface]:
-    """What to ask for a chart of this size, and what its answer depends on.
+def question(scene: Scene, axes: Axes, columns: int, rows: int) -> tuple[Hashable, Hashable, ReadSurface]:
+    """What to ask for a chart of this size: what it is about, what moves under that, and the question.
 
     Where the model has other parameters than these two the map is another one at every epoch.
     """
@@ -60,9 +60,11 @@ def question(scene: Scene, axes: Axes, columns: int, rows: int) -> tuple[tuple[o
     only = model is not None and model.count <= 2
     epoch = None if only else scene.look.epoch
     columns, rows = min(columns, MOST[0]), min(rows, MOST[1])
-    moves = None if only or training is None else training.epoch if epoch is None else epoch
-    key = (run, scene.state.data_spec, scene.state.model_spec, axes, columns, rows, moves, scene.state.steps.train)
-    return key, ReadSurface(x=axes[0], y=axes[1], columns=columns, rows=rows, epoch=epoch)
+    moves = None if only or training is None or epoch is not None else training.epoch
+    state, spec = scene.state, training.spec if training is not None else scene.state.train_spec
+    loss = spec.loss, spec.delta, state.train_spec.loss, state.train_spec.delta
+    subject = (run, epoch, state.data_spec, state.model_spec, loss, axes, columns, rows, state.steps.train)
+    return subject, moves, ReadSurface(x=axes[0], y=axes[1], columns=columns, rows=rows, epoch=epoch)
 
 
 def show_surface(chart: Chart, scene: Scene, axes: Axes | None) -> None:
@@ -96,10 +98,8 @@ def caption(scene: Scene, answer: SurfaceAnswer, *, roomy: bool) -> str:
         here = scene.training.train_loss
     least = f"least {figures.figure(answer.minimum_loss)}"
     where = f" at {figures.figure(answer.minimum[0])}, {figures.figure(answer.minimum[1])}" if roomy else ""
-    how = {"closed form": "", "best point of the grid": " on this grid", "best point found": " found"}[
-        answer.minimum_is
-    ]
-    return f"{at(scene)}here {figures.figure(here)} · {least}{where}{how}"
+    there = "…" if scene.asking else figures.figure(here)
+    return f"{at(scene)}here {there} · {least}{where}{HOW[answer.minimum_is]}"
 
 
 def walked(scene: Scene, axes: Axes) -> Points:
@@ -116,5 +116,7 @@ def walked(scene: Scene, axes: Axes) -> Points:
 
 def place_of(scene: Scene, axes: Axes) -> tuple[float, float] | None:
     """Where the two parameters are, now or at the epoch looked at; None where they are not tracked."""
+    if scene.asking:
+        return None
     values = scene.past.parameters if scene.past is not None else scene.training.parameters if scene.training else {}
     return (values[axes[0]], values[axes[1]]) if axes[0] in values and axes[1] in values else None

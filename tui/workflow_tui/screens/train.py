@@ -17,6 +17,7 @@ from workflow_core.specs import TrainSpec
 from workflow_tui import figures, run_text, runs_text
 from workflow_tui.commands import Command
 from workflow_tui.dialogs.axes import AxesDialog
+from workflow_tui.earlier import difference
 from workflow_tui.instruments import curves, fit, loop, parameters, race, surface
 from workflow_tui.instruments.control import CONTROL, ControlScreen
 from workflow_tui.instruments.looking import KEYS, LOOKING
@@ -70,7 +71,7 @@ PANELS = (
 
 
 def when(scene: Scene) -> str:
-    """Which epoch a table is about."""
+    """Which epoch a table is about; until that one is known it shows what is."""
     return "now" if scene.past is None else f"after epoch {figures.whole(scene.past.epoch)}"
 
 
@@ -129,7 +130,10 @@ class TrainScreen(ControlScreen):
     def show(self, state: State) -> None:
         """Bring the panels up to `state`."""
         self.query_one(Form).show(values(state.train_spec))
-        self.set_class(state.race is not None, "-race")
+        if self.has_class("-race") != (state.race is not None):
+            self.set_class(state.race is not None, "-race")
+            self._mark()
+            self.call_after_refresh(self.refresh_state)  # what has another size now is drawn for it
         self.query_one(KeyBar).instead = () if self.look.epoch is None else KEYS
         scene = self._scene(state)
         old = state.steps.train == "stale"
@@ -164,26 +168,26 @@ class TrainScreen(ControlScreen):
         return replace(scene, surface=self._asked_surface(scene))
 
     def _asked_speed(self, state: State) -> SpeedAnswer | str | None:
-        if self._view(0) != "speed" or state.training is None:
+        if self._view(0) != "speed" or state.training is None or state.race is not None:
             return None
-        key = state.training.run
-        self._speed.want(key, ReadSpeed())
-        answer: SpeedAnswer | str | None = self._speed.answer(key, SpeedAnswer)
+        run = state.training.run
+        self._speed.want(run, ReadSpeed(), moves=(state.training.epoch, state.training.state))
+        answer: SpeedAnswer | str | None = self._speed.latest(run, SpeedAnswer)
         return answer
 
     def _asked_surface(self, scene: Scene) -> SurfaceAnswer | str | None:
         axes = surface.chosen_axes(scene.state, self.axes)
-        if self._view(2) != "surface" or axes is None or not scene.state.ready or scene.state.model is None:
+        if self._view(2) != "surface" or axes is None or scene.state.model is None or scene.state.race is not None:
             return None
         chart = self.query_one("#fit", Chart)
         columns, rows = chart.size.width - GUTTER - 1, chart.size.height - 3
         if columns < 2 or rows < 2:
             return None
-        key, command = surface.question(scene, axes, columns, rows)
-        self._surface.want(key, command)
+        subject, moves, command = surface.question(scene, axes, columns, rows)
+        self._surface.want(subject, command, moves=moves)
         # of a map that changes with every epoch the last one that is known stands until the next
-        answer = self._surface.answer(key, SurfaceAnswer) or self._surface.last
-        return answer if isinstance(answer, SurfaceAnswer | str) else None
+        answer: SurfaceAnswer | str | None = self._surface.latest(subject, SurfaceAnswer)
+        return answer
 
     def _kept(self, state: State) -> tuple[Earlier, ...]:
         """The earlier runs that lie below this one, with the losses that are known of them."""
@@ -191,7 +195,7 @@ class TrainScreen(ControlScreen):
             return ()
         earlier = self.owner.runs.earlier
         return tuple(
-            Earlier(run.run, runs_text.title(run, 16), {"train_loss": earlier.columns(run, "train_loss")})
+            Earlier(run.run, runs_text.title(run, 16) + difference(run, state), {"train_loss": earlier.columns(run)})
             for run in earlier.under(state)
         )
 
@@ -199,24 +203,23 @@ class TrainScreen(ControlScreen):
         """The lanes of the race, read again and again while it runs."""
         if state.race is None or not state.race.epoch:
             return ()
-        window = self.look.shown(state.race.epochs, state.race.epoch)
-        lanes = [(lane.run, lane.label) for lane in state.race.lanes]
-        return self._read(lanes, window, fresh=0.2, moves=state.race.epoch)
-
-    def _read(
-        self, runs: list[tuple[int, str]], window: tuple[int, int], *, fresh: float, moves: int = 0
-    ) -> tuple[Earlier, ...]:
+        start, stop = self.look.shown(state.race.epochs, state.race.epoch)
         found = []
-        for run, label in runs:
-            lookup = self._series.setdefault(run, Lookup(self, f"run {run}", fresh=fresh))
-            question = ReadSeries(
-                run=run, start=window[0], stop=window[1], columns=COLUMNS, names=("train_loss", "val_loss")
-            )
-            lookup.want((window, moves), question)
-            answer = lookup.last
-            if isinstance(answer, SeriesAnswer):
-                found.append(Earlier(run, label, answer.series))
+        for lane in state.race.lanes:
+            lookup = self._series.setdefault(lane.run, Lookup(self, f"run {lane.run}", fresh=0.2))
+            question = ReadSeries(run=lane.run, start=start, stop=stop, columns=COLUMNS, names=race.LOSSES)
+            lookup.want((start, stop), question, moves=(lane.epoch, lane.state))
+            # of another window until this one is known: the axis says which epochs are which
+            if isinstance(lookup.newest, SeriesAnswer):
+                found.append(Earlier(lane.run, lane.label, lookup.newest.series))
         return tuple(found)
+
+    def forget(self) -> None:
+        """Forget what was asked of another run."""
+        super().forget()
+        for lookup in (self._surface, self._speed, *self._series.values()):
+            lookup.forget()
+        self._series.clear()
 
     def _show_race(self, scene: Scene) -> None:
         state = scene.state
@@ -245,7 +248,8 @@ class TrainScreen(ControlScreen):
         if not table:
             return
         panel.border_subtitle = ""
-        panel.border_title = "Gradients, at the last step" if gradients else f"Parameters {when(scene)}"
+        asked = " now" if self.look.epoch is not None else ""
+        panel.border_title = f"Gradients{asked}, at the last step" if gradients else f"Parameters {when(scene)}"
         height = 0 if training is None else run_text.values_height(state, training)
         panel.styles.height = "1fr" if alone else height + 2
         text = parameters.gradients_text(panel, training) if gradients else self._values(panel, scene, low)
@@ -291,6 +295,8 @@ class TrainScreen(ControlScreen):
     def remark(self, state: State) -> str:
         """Why the run ended and what to try, what looks wrong, or that this is an experiment."""
         training = state.training
+        if state.race is not None:
+            return ""
         if training is None:
             return loop.experiment_text(state.train_spec)
         return (
@@ -334,6 +340,9 @@ class TrainScreen(ControlScreen):
                 self.owner.runs.adopt()
             return
         self.query_one(Form).display = True
+        if self.full_screen and self.marked != 3:
+            self.marked = 3
+            self._mark()
         super().action_settings()
 
     def action_runs(self) -> None:
@@ -351,7 +360,9 @@ class TrainScreen(ControlScreen):
             self.query_one(name).set_class(slot == self.marked, "-marked")
         self.query_one("#values").set_class(self.marked == 1, "-marked")
         for slot in range(len(SLOTS)):
-            self.set_class(self.full_screen and slot == self.marked, f"-full-{slot}")
+            alone = self.full_screen and slot == self.marked and not self.has_class("-race")
+            self.set_class(alone, f"-full-{slot}")
+        self.set_class(not self.full_screen, "-shared")
 
     def _changed(self) -> None:
         self._mark()
@@ -363,11 +374,15 @@ class TrainScreen(ControlScreen):
         if self.focused is not None:
             (self.focus_next if by > 0 else self.focus_previous)()
             return
+        if self.refuses_race():
+            return
         self.marked = (self.marked + by) % len(SLOTS)
         self._changed()
 
     def action_view(self, by: int) -> None:
         """Show something else in the marked panel."""
+        if self.refuses_race():
+            return
         slot = self.marked
         self.views[slot] = (self.views[slot] + by) % len(VIEWS[slot])
         self._changed()
@@ -375,13 +390,17 @@ class TrainScreen(ControlScreen):
 
     def action_full(self) -> None:
         """All the room for the marked panel."""
+        if self.refuses_race():
+            return
         self.full_screen = not self.full_screen
         self._changed()
 
     def action_values(self) -> None:
-        """Figures or curves."""
+        """Figures or curves; the figures where there were gradients."""
+        if self.refuses_race():
+            return
+        self.show_values = self.views[1] != 0 or self.query_one("#values").has_class("-hidden")
         self.views[1] = 0
-        self.show_values = self.query_one("#values").has_class("-hidden")
         self._changed()
 
     def action_log(self) -> None:
@@ -391,6 +410,8 @@ class TrainScreen(ControlScreen):
 
     def action_axes(self) -> None:
         """Choose what the surface is over."""
+        if self.refuses_race():
+            return
         if self.owner.state.model is None:
             self.owner.complain("There is no model yet: space makes one and trains it")
         else:

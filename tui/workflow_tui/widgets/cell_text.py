@@ -8,17 +8,20 @@ from rich.style import Style
 from rich.text import Text
 from textual.message import Message
 from textual.strip import Strip
-from textual.widget import Widget
 
-from workflow_tui.widgets.chart import changed
+from workflow_tui.widgets.chart_caption import Caption, Captioned
+from workflow_tui.widgets.chart_strips import changed
 
 Cells = list[tuple[str, Style]]
 
 
-class CellText(Widget):
+class CellText(Captioned):
     """Styled lines, each cut at the width; what does not change is not written again."""
 
     DEFAULT_CSS = "CellText { height: 1fr; }"
+
+    border_title = Caption("top")
+    border_subtitle = Caption("bottom")
 
     class Resized(Message):
         """It has another width or height: what was aligned for the last one is to be shown anew."""

@@ -6,15 +6,13 @@ from collections.abc import Sequence
 from time import monotonic
 
 from textual import events
-from textual.geometry import Region
 from textual.message import Message
 from textual.reactive import reactive
 from textual.strip import Strip
 from textual.timer import Timer
-from textual.widget import Widget
 
 from workflow_tui.theme import ascii_only
-from workflow_tui.widgets.chart_caption import Caption
+from workflow_tui.widgets.chart_caption import Caption, Captioned
 from workflow_tui.widgets.chart_cells import Row
 from workflow_tui.widgets.chart_cursor import with_cursor
 from workflow_tui.widgets.chart_frame import Frame, x_axis_of
@@ -40,7 +38,7 @@ ZOOM = 1.25
 """How much more a step of the mouse wheel shows, or less."""
 
 
-class Chart(Widget):
+class Chart(Captioned):
     """A chart of layers in data coordinates.
 
     `show` may be called as often as data comes; the chart draws at once when it has rested for a tenth of a second,
@@ -158,14 +156,6 @@ class Chart(Widget):
         return axis.low, axis.high
 
     @property
-    def y_limits(self) -> Range | None:
-        """The y axis from end to end in data units, as last drawn: as `y_range` it pins what is seen."""
-        axis = self.frame.y_axis if self.frame else None
-        if axis is None:
-            return None
-        return (10.0**axis.low, 10.0**axis.high) if axis.log else (axis.low, axis.high)
-
-    @property
     def plot_columns(self) -> int:
         """How many columns the plot has; 0 while there is none."""
         return self.frame.columns if self.frame else 0
@@ -173,23 +163,6 @@ class Chart(Widget):
     def x_at(self, column: int) -> float | None:
         """The x in the middle of a column of the plot, counted from 0, a whole number with `whole_x`."""
         return None if self.frame is None else self._rounded(self.frame.x_at(column))
-
-    def column_at(self, x: float) -> int | None:
-        """The column of the plot that an x falls on; None where it is not in sight."""
-        return None if self.frame is None else self.frame.column(x)
-
-    def x_beside(self, x: float, columns: int) -> float:
-        """The x so many columns to the right of `x` (to the left where negative), within the window.
-
-        With `whole_x` at least so many whole numbers away: where columns are finer than epochs, nothing stands still.
-        """
-        low, high = self.window
-        if self.frame is None or not columns:
-            return min(max(x, low), high)
-        moved = self._rounded(self.frame.x_at(self.frame.nearest_column(x) + columns))
-        if self.spec.whole_x and abs(moved - x) < abs(columns):
-            moved = round(x) + columns
-        return min(max(moved, low), high)
 
     def _rounded(self, x: float) -> float:
         return float(round(x)) if self.spec.whole_x else x
@@ -286,19 +259,6 @@ class Chart(Widget):
             self.refresh()
         elif regions := changed(before, rows):
             self.refresh(*regions)
-
-    def refresh_border(self, row: str, width: int) -> None:
-        """Repaint the `width` cells of the border's top or bottom row that its title may take."""
-        if not self.is_mounted:
-            self.refresh()
-            return
-        outer, styles = self.outer_size, self.styles
-        width = min(width + 4, outer.width)  # a corner, a dash and a blank; the blank at the other end
-        y, align = (0, styles.border_title_align) if row == "top" else (outer.height - 1, styles.border_subtitle_align)
-        if align == "center":
-            width = outer.width
-        x = outer.width - width if align == "right" else 0
-        self.refresh(Region(x, y, width, 1).translate(-self.content_offset))
 
     def render_line(self, y: int) -> Strip:
         width = self.content_size.width
