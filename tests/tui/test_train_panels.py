@@ -336,8 +336,11 @@ async def test_escape_takes_back_one_thing_at_a_time() -> None:
 
 async def test_a_lane_of_a_race_that_is_over_is_taken_on() -> None:
     async with driving(steps=3, client=lanes_told) as drive:
+        await drive.tell(race())
+        await drive.sees("one epoch each")
         await drive.tell(race("finished"))
         assert "enter takes a lane on" in drive.status
+        await drive.sees("take a lane on", "single run")
         await drive.press("enter")
         await drive.sees("The lanes of the race")
         await drive.press("down", "enter")

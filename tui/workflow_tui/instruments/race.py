@@ -24,6 +24,17 @@ LOSSES = ("train_loss", "val_loss")
 """What is read of every lane."""
 
 
+KEYS = (("space", "run/pause"), (".", "one epoch each"), ("+", "faster"), ("-", "slower"), ("S", "stop"))
+LAST_KEYS = (("enter", "take a lane on"), ("r", "single run"))
+COMMON_KEYS = (("↑ ↓", "zoom"), ("u", "runs"), ("?", "help"), ("q", "leave"))
+
+
+def keys(race: RaceView) -> tuple[tuple[str, str], ...]:
+    """What the key bar says while a race is shown, or what once it is over."""
+    over = race.state in ("finished", "diverged", "failed")
+    return (LAST_KEYS if over else KEYS) + COMMON_KEYS
+
+
 def lane_role(index: int) -> Role:
     """The role that a lane has in chart and table."""
     return TRACKED[index % len(TRACKED)]

@@ -134,7 +134,8 @@ class TrainScreen(ControlScreen):
             self.set_class(state.race is not None, "-race")
             self._mark()
             self.call_after_refresh(self.refresh_state)  # what has another size now is drawn for it
-        self.query_one(KeyBar).instead = () if self.look.epoch is None else KEYS
+        keys = race.keys(state.race) if state.race is not None else KEYS if self.look.epoch is not None else ()
+        self.query_one(KeyBar).instead = keys
         scene = self._scene(state)
         old = state.steps.train == "stale"
         if state.race is not None:
