@@ -10,8 +10,8 @@ import time
 from rich.style import Style
 
 from workflow_core.history import History
-from workflow_tui.plots import series_points
-from workflow_tui.theme import DARK_NAME
+from workflow_tui.plots import COLUMNS, column_points
+from workflow_tui.theme import DARK_NAME, Role
 from workflow_tui.widgets.chart import ChartSpec, Lines, changed
 from workflow_tui.widgets.chart_cells import Row
 from workflow_tui.widgets.chart_paint import Painter
@@ -55,11 +55,12 @@ class Contestant:
         epochs = self.history.epochs
         stop = epochs * (turn + 1) // DRAWS
         begun = time.process_time()
+        roles: tuple[tuple[Role, str, str], ...] = (("validation", "val", "val_loss"), ("train", "train", "train_loss"))
         layers = tuple(
-            Lines(role, label, series_points(self.history, name, 0, stop))
-            for role, label, name in (("validation", "val", "val_loss"), ("train", "train", "train_loss"))
+            Lines(role, label, column_points(self.history.series[name].columns(COLUMNS, 0, stop)))
+            for role, label, name in roles
         )
-        spec = ChartSpec(layers, (0, epochs), None, "epoch", log_y=True, whole_x=True)  # type: ignore[arg-type]
+        spec = ChartSpec(layers, (0, epochs), None, "epoch", log_y=True, whole_x=True)
         rows = self.painter.paint(spec, *self.size, use_ascii=False, hint="")
         spans = changed(self.rows or [(("", None),) * self.size[0]] * self.size[1], rows)
         for y in {region.y for region in spans}:

@@ -14,9 +14,10 @@ from torch import nn
 
 from workflow_core import devices
 from workflow_core.engine.inbox import Inbox
+from workflow_core.engine.library import Library
 from workflow_core.engine.runner import CHUNK, Runner
 from workflow_core.history import History
-from workflow_core.protocol import Epochs, encode
+from workflow_core.protocol import Epochs, Update, encode
 from workflow_core.specs import DataSpec, ModelSpec, TrainSpec
 from workflow_core.steps import build, data
 from workflow_core.steps.train import Trainer
@@ -60,7 +61,7 @@ def trained() -> float:
     return epochs + len(trainer.fetch()["train_loss"])
 
 
-def engine(store: Store) -> float:
+def engine(library: Library) -> float:
     """The same by the engine's own loop: flat out, every epoch handed to the store, folded and encoded for a screen.
 
     In the engine folding and encoding are another thread's work; both hold the interpreter's one lock all the same.
@@ -68,12 +69,14 @@ def engine(store: Store) -> float:
     trainer = Trainer(build.build(ModelSpec()), DATASET, TrainSpec(epochs=EPOCHS, device="cpu"))
     history = History()
 
-    def publish(epochs: Epochs) -> None:
-        history.extend(epochs.series)
-        encode(epochs)
+    def publish(event: Epochs | Update) -> None:
+        if isinstance(event, Epochs):
+            history.extend(event.series)
+        encode(event)
 
-    runner = Runner(trainer, DATASET, ModelSpec(), 1, None, publish)
-    runner.record(store)
+    number = library.number()
+    runner = Runner(trainer, DATASET, ModelSpec(), number, None, publish)
+    runner.record(library.record(number, DATASET.spec, ModelSpec()))
     runner.begin(None)
     runner.advance(Inbox())
     return history.epochs
@@ -85,15 +88,17 @@ def main(rounds: int = 30) -> None:
     devices.set_threads(len(DATASET.X))
     with tempfile.TemporaryDirectory() as folder:
         store = Store(Path(folder) / "workspace.sqlite")
+        library = Library(store, Path(folder))
         contestants = {
             "bare loop": lambda: bare(None),
             "bare loop, foreach=False": lambda: bare(False),
             "Trainer, everything recorded": trained,
-            ENGINE: lambda: engine(store),
+            ENGINE: lambda: engine(library),
         }
         try:
             results = compare(contestants, rounds)
         finally:
+            library.close()
             store.close()
     print(table("Epochs of the 2-parameter model, full batch", "epochs/s", results))
     promise(results, ENGINE, 1.0)
