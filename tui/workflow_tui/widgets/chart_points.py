@@ -120,9 +120,10 @@ def _whole(point: Dot) -> tuple[int, int]:
 def _clip(start: Dot, end: Dot, right: float, top: float) -> tuple[Dot, Dot] | None:
     """The part of a segment inside -0.5 <= x < right, -0.5 <= y < top (Liang and Barsky 1984), or None."""
     edge = 1e-6
-    if all(-0.5 <= x < right - edge and -0.5 <= y < top - edge for x, y in (start, end)):
+    (x, y), (to_x, to_y) = start, end
+    if -0.5 <= x < right - edge > to_x >= -0.5 and -0.5 <= y < top - edge > to_y >= -0.5:
         return start, end
-    (x, y), (dx, dy) = start, (end[0] - start[0], end[1] - start[1])
+    dx, dy = to_x - x, to_y - y
     enter, leave = 0.0, 1.0
     for step, room in ((-dx, x + 0.5), (dx, right - edge - x), (-dy, y + 0.5), (dy, top - edge - y)):
         if step == 0:
@@ -166,6 +167,10 @@ def dots_of(lines: list[list[Place]], *, thin: bool = False) -> Iterator[Place]:
     """The dots along lines between dots; with `thin` every second one: which, depends on their place alone."""
     for line in lines:
         for (x0, y0), (x1, y1) in zip(line, line[1:] or line, strict=False):
+            if x0 == x1 and not thin:
+                for y in range(min(y0, y1), max(y0, y1) + 1):  # most of what there is to draw where data is noisy
+                    yield x0, y
+                continue
             steps = max(abs(x1 - x0), abs(y1 - y0), 1)
             flat = abs(x1 - x0) >= abs(y1 - y0)
             across, up = (x1 - x0) / steps, (y1 - y0) / steps
