@@ -276,7 +276,7 @@ class SetTraining(msgspec.Struct, frozen=True, kw_only=True, tag="set_training")
 
 
 class SetLearningRate(msgspec.Struct, frozen=True, kw_only=True, tag="set_learning_rate"):
-    """Change the learning rate of the run that is there, running or not, from the next epoch that begins on."""
+    """Change the learning rate of the run that is there, from the next epoch that begins; refused once it has ended."""
 
     learning_rate: float
 

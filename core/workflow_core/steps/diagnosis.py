@@ -174,11 +174,14 @@ def _cycle(loop: Sequence[Line], first: Line) -> list[Line]:
 
 def _still(figures: Figures, known: Known, view: TrainingView) -> str:
     """That nothing changes any more though the loss is not at its least, and why."""
-    still = max(figures.same_loss, figures.same_weights)
-    if still < STILL or _converged(figures, known):
+    if max(figures.same_loss, figures.same_weights) < STILL or _converged(figures, known):
         return ""
     loss = figures.losses[-1]
-    stands = f"The loss has stayed at {loss:.4g} for {still:,} epochs"
+    stands = (
+        f"The loss has stayed at {loss:.4g} for {figures.same_loss:,} epochs"
+        if figures.same_loss >= STILL
+        else f"No parameter has moved for {figures.same_weights:,} epochs, and the loss is {loss:.4g}"
+    )
     if _constant(view):
         why = (
             "the ReLUs are probably dead, with no input above 0"

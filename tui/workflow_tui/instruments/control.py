@@ -40,7 +40,7 @@ CONTROL = (
     Command("faster", "plus,equals_sign", "+", "faster", "Raise the pace, up to flat out."),
     Command("slower", "minus", "-", "slower", "Lower the pace, down to 1 epoch a second."),
     Command("flat_out", "g", "g", "flat out", "As fast as it goes.", bar=False),
-    Command("learning_rate", "l", "l", "lr", "Change the learning rate of this run, from its next step on."),
+    Command("learning_rate", "l", "l", "lr", "Change the learning rate of this run, from the next epoch that begins."),
     Command("try_rate", "T", "T", "try the rate", "Reset, and train with the learning rate advised.", bar=False),
     Command("stop", "S", "S", "stop", "End the run: keep it as it stands, or discard it.", bar=False),
     Command("extend", "m", "m", "more epochs", "Give the run more epochs, and train them.", bar=False),
@@ -170,7 +170,8 @@ class ControlScreen(LookingScreen):
         rate = await self.app.push_screen_wait(
             NumberDialog(
                 "Learning rate of this run",
-                "It holds from the next step on; a schedule goes on from there. The settings of the next run stay.",
+                "It holds from the next epoch that begins; a schedule goes on from there. "
+                "The settings of the next run stay.",
                 "learning rate",
                 training.learning_rate or training.spec.learning_rate,
                 low=0,
