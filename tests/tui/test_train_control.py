@@ -54,6 +54,21 @@ async def test_a_stop_keeps_discards_or_goes_on(key: str, sent: list[Stop]) -> N
         assert drive.client.commands(Stop) == sent
 
 
+async def test_what_is_said_of_a_run_that_was_stopped_is_how_far_it_came() -> None:
+    async with driving(steps=3) as drive:
+        await paused(drive, state="finished", reason="stopped by hand", epoch=17)
+        await drive.press("space")
+        assert "This run has ended: 17 of 100 epochs are done" in drive.status
+
+
+async def test_a_paused_run_whose_settings_changed_is_not_said_to_go_on() -> None:
+    async with driving(steps=3) as drive:
+        await paused(drive)
+        assert "paused. space runs it" in drive.status
+        await drive.tell(Update(train_spec=TrainSpec(learning_rate=0.05)))
+        assert "The settings have changed: space starts a new run" in drive.status
+
+
 async def test_there_is_nothing_to_stop_before_a_run_and_after_it() -> None:
     async with driving(steps=2) as drive:
         await drive.press("3", "S")

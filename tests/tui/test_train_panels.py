@@ -196,8 +196,12 @@ async def test_the_gradients_are_figures_and_bars() -> None:
         bars = [row.count("━") for row in rows[2:4]]
         assert bars[0] == pytest.approx(2 * bars[1], abs=1)
         assert "L2 norm of all 0.5590" in drive.panel("#values")
-        await drive.tell(Update(training=training(gradients={})))
+        await drive.tell(Update(training=training(gradients={}, grad_norm=0.559)))
+        assert "L2 norm of all 0.5590." in drive.panel("#values")
+        assert "gradient norm 0.5590" in drive.panel("#loop"), "a run that was branched off lost its gradient"
+        await drive.tell(Update(training=training(gradients={}, grad_norm=0.0)))
         assert ".grad is None" in drive.panel("#values")
+        assert drive.panel("#loop").count(".grad is None") == 2
 
 
 def lane(run: int, rate: float, **changes: object) -> LaneView:
@@ -256,7 +260,7 @@ async def test_a_race_is_stopped_as_a_race_and_only_while_it_goes_on() -> None:
     async with driving(steps=3, client=lanes_told) as drive:
         await drive.tell(race())
         await drive.press("S")
-        await drive.sees("Stop the race of 3 lanes?", "lr 0.001, lr 0.01, lr 2", "50 epochs of each lane are done")
+        await drive.sees("Stop the race of 3 lanes?", "lr 0.001, lr 0.01, lr 2", "50 epochs of each lane were done")
         await drive.tell(race("finished"))
         await drive.tell(Update(race=None))
         await drive.press("d")
@@ -343,7 +347,7 @@ async def test_a_lane_of_a_race_that_is_over_is_taken_on() -> None:
         await drive.sees("take a lane on", "single run")
         await drive.press("enter")
         await drive.sees("The lanes of the race")
-        await drive.press("down", "enter")
+        await drive.press("enter")
         await drive.asks(Adopt(run=4))
 
 

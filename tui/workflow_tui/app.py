@@ -224,7 +224,10 @@ class WorkflowApp(SturdyApp, OneKeyAtATime, GuardedApp[int]):
             and self.state.race is None
             and not self.link.busy  # such as a reset, which would change all this
         ):
-            self.complain(f"All {training.spec.epochs:,} epochs are done: m trains more, r resets")
+            done = "All" if training.epoch >= training.spec.epochs else f"{training.epoch:,} of"
+            self.complain(
+                f"This run has ended: {done} {training.spec.epochs:,} epochs are done. m trains more, r resets"
+            )
             return
         self.start_work(partial(self._run, command or Run()), "commands")
 

@@ -234,6 +234,8 @@ def status_text(widget: Widget, state: State, training: TrainingView, pace: floa
 def _next(state: State, training: TrainingView, pace: float | None, *, narrow: bool) -> str:
     if state.steps.train == "stale":
         return "space starts a new run"
+    if training.spec != state.train_spec and training.state not in ENDED:
+        return f"{training.state}. The settings have changed: space starts a new run"
     if training.state == "finished":
         why = sanitize(training.reason.partition(":")[0], 40) or "finished"
         return f"{'finished' if training.reason in PLAIN_ENDS else why}. 4 or n: evaluate it"

@@ -15,6 +15,7 @@ from workflow_core.protocol import LaneView, RaceView
 from workflow_tui import figures
 from workflow_tui.commands import Command
 from workflow_tui.dialogs.following import FollowingDialog
+from workflow_tui.instruments.race import standing
 from workflow_tui.runs_table import Cell, Head, fit
 from workflow_tui.settings.train import LOSS_NAMES
 from workflow_tui.tables import Ink, fitted_start
@@ -84,14 +85,15 @@ def layout(race: RaceView, *, standardized: bool) -> tuple[tuple[Head, ...], dic
     """The columns of the table and a row for each lane, under the number of its run."""
     unit = LOSS_NAMES[race.lanes[0].spec.loss] + (" std." if standardized else "") if race.lanes else ""
     below = ("", "@ first bad", f"of {figures.whole(race.epochs)}", unit, unit, f"{unit} @ epoch")
-    texts = [_texts(lane) for lane in race.lanes]
+    lanes = [lane for _, lane in standing(race)]  # the best first: it is the one under the cursor
+    texts = [_texts(lane) for lane in lanes]
     heads = []
     for at, title in enumerate(TITLES):
         width = max(map(cell_len, (title, below[at], *(row[at] for row in texts))))
         heads.append(Head(title, (fit(title, width, right=at > 1), fit(below[at], width, right=at > 1)), width + 1))
     rows = {
         str(lane.run): tuple(_cell(row[at], heads[at], at, lane) for at in range(len(TITLES)))
-        for lane, row in zip(race.lanes, texts, strict=True)
+        for lane, row in zip(lanes, texts, strict=True)
     }
     return tuple(heads), rows
 

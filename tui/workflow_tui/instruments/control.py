@@ -54,7 +54,7 @@ def stop_dialog(run: int, epochs: int) -> Dialog[str]:
     """How shall the run end?"""
     return Dialog(
         f"Stop run {run}?",
-        f"{figures.epochs(epochs)} {figures.are(epochs)} done.",
+        f"{figures.epochs(epochs)} were done when this was asked; what runs goes on until it is answered.",
         (
             Choice("k", "finish and keep it: it can be evaluated, saved and compared", "keep", "primary"),
             Choice("d", "discard it: the run and its record are gone", "discard", "error"),
@@ -69,9 +69,10 @@ def stop_race_dialog(race: RaceView) -> Dialog[str]:
     lanes = ", ".join(sanitize(lane.label, 40) for lane in race.lanes)
     return Dialog(
         f"Stop the race of {len(race.lanes)} lanes?",
-        f"{figures.epochs(race.epoch)} of each lane {figures.are(race.epoch)} done: {lanes}.",
+        f"Its lanes: {lanes}.\n{figures.epochs(race.epoch)} of each lane were done when this was asked; "
+        "what runs goes on until it is answered.",
         (
-            Choice("k", "end it here and keep its lanes: one can be taken on, all compared", "keep", "primary"),
+            Choice("k", "end it here, keep its lanes: one can be taken on", "keep", "primary"),
             Choice("d", "discard it: every lane and its record are gone", "discard", "error"),
             Choice("c", "cancel: it goes on", "cancel"),
         ),

@@ -141,16 +141,17 @@ def _resting(scene: Scene) -> list[Row]:
             "forward": (f"y_pred {figures.shape((batch, 1))}",) if batch else (),
             "loss": (f"{name} {figures.figure(loss)}",),
             "zero_grad": (".grad is None",),
-            "backward": (_backward(gradients, past),),
+            "backward": (_backward(gradients, training.grad_norm if past is None else past.grad_norm, past),),
             "step": (_several(values),),
         }
     rows_shown = [Row(line, codes(spec)[line], "", False, made.get(line, ())) for line in spec.loop]
     return rows_shown + [_off(line, spec) for line in LINES if line not in spec.loop]
 
 
-def _backward(gradients: list[str], past: PastView | None) -> str:
-    if past is not None:
-        return f"gradient norm {figures.figure(past.grad_norm)}"
+def _backward(gradients: list[str], norm: float | None, past: PastView | None) -> str:
+    """What it made; of an epoch looked at, and of a run that was branched off and has no step of its own, the norm."""
+    if norm is not None and (past is not None or (norm > 0 and not gradients)):
+        return f"gradient norm {figures.figure(norm)}"
     return _several(gradients) or ".grad is None"
 
 

@@ -55,6 +55,9 @@ def gradients_text(widget: Widget, training: TrainingView | None) -> Text:
     if training is None or not training.epoch:
         return Text("∂loss/∂ each parameter, once it trains", ink("muted"))
     if not training.gradients:
+        if training.grad_norm:  # a run that was branched off, and has no step of its own yet
+            known = f"L2 norm of all {figures.figure(training.grad_norm)}.\nEach of them is shown after the next step."
+            return Text(known, ink("muted"))
         return Text("No gradient: .grad is None for every parameter.", ink("bad"))
     norms = not set(training.gradients) <= set(training.parameters)
     rows = max(widget.size.height - 2, 1)

@@ -291,7 +291,11 @@ class TrainScreen(ControlScreen):
             panel.border_subtitle = "s next line · enter settings" if scene.narrow else LOOP_KEYS
         else:
             panel.border_subtitle = form.sign
-        run.show(run_text.run_text(run, scene.state, settings=settings or both), stale=old)
+        state, training = scene.state, scene.training
+        if training is not None and self.look.epoch is not None:  # that of the epoch in the title
+            norm = None if scene.past is None else scene.past.grad_norm
+            state = replace(state, training=structs.replace(training, grad_norm=norm))
+        run.show(run_text.run_text(run, state, settings=settings or both), stale=old)
 
     def remark(self, state: State) -> str:
         """Why the run ended and what to try, what looks wrong, or that this is an experiment."""
