@@ -7,6 +7,7 @@ from itertools import pairwise
 
 from workflow_tui.widgets.chart import ChartSpec, Lines
 from workflow_tui.widgets.chart_axes import Axis
+from workflow_tui.widgets.chart_frame import x_axis_of as axis_of
 from workflow_tui.widgets.chart_paint import Painter
 
 EPOCHS = 2000
@@ -60,3 +61,10 @@ def test_points_beyond_a_window_do_not_set_its_axis() -> None:
     painter.paint(spec, 60, 16, use_ascii=False, hint="")
     assert painter.frame is not None
     assert (painter.frame.y_axis.low, painter.frame.y_axis.high) == (1.0, 2.0)
+
+
+def test_a_range_of_one_value_is_an_axis_however_large_it_is() -> None:
+    for value in (0.0, -3.5, 4503599627370498.0, 1e300):
+        found = axis_of((value, value))
+        assert found.low < value < found.high
+        Painter().paint(ChartSpec((Lines("train", "", ()),), (value, value)), 16, 5, use_ascii=False, hint="")

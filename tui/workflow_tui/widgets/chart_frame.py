@@ -52,7 +52,11 @@ def x_axis_of(x_range: Range) -> Axis:
     if low != low or high != high:
         low, high = 0.0, 1.0
     low, high = min(low, high), max(low, high)
-    return Axis(low, high) if high - low > 1e-12 * max(abs(low), abs(high)) else Axis(low - 0.5, low + 0.5)
+    least = 1e-12 * max(abs(low), abs(high))  # what floats tell apart well at this size
+    if high - low > least:
+        return Axis(low, high)
+    half = max(0.5, least)
+    return Axis(low - half, low + half)
 
 
 def with_targets(y_ticks: list[Tick], spec: ChartSpec, y_axis: Axis, rows: int) -> list[tuple[Tick, Role]]:
