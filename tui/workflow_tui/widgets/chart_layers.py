@@ -12,44 +12,36 @@ Range = tuple[float, float]
 
 
 @dataclass(frozen=True, slots=True)
-class Lines:
+class Pointed:
+    """What consists of (x, y) points, and has a name in the legend."""
+
+    role: Role
+    label: str
+    points: Points
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "points", tuple(self.points))
+
+
+@dataclass(frozen=True, slots=True)
+class Lines(Pointed):
     """A line through (x, y) points, y a function of x. A NaN or infinite y leaves a gap.
 
     Role target is dotted; role earlier is thin and below everything else. A `tag` of a few characters is written where
     the line ends.
     """
 
-    role: Role
-    label: str
-    points: Points
     tag: str = ""
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "points", tuple(self.points))
-
 
 @dataclass(frozen=True, slots=True)
-class Scatter:
+class Scatter(Pointed):
     """Single (x, y) points, each drawn as the role's marker."""
 
-    role: Role
-    label: str
-    points: Points
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "points", tuple(self.points))
-
 
 @dataclass(frozen=True, slots=True)
-class Path:
+class Path(Pointed):
     """A walk through (x, y) points in their order, wherever it leads. A point that is NaN or infinite interrupts it."""
-
-    role: Role
-    label: str
-    points: Points
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "points", tuple(self.points))
 
 
 @dataclass(frozen=True, slots=True)
