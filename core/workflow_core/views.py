@@ -173,9 +173,9 @@ class TrainingView(msgspec.Struct, frozen=True, kw_only=True):
     all parameters where there are at most 8 scalars (`weight`, or `weight[0]`, `weight[1]` ...), else norm and mean of
     each tensor. `coefficients` are the model's now, in the user's own units. `line` and `pairs` are the prediction now.
 
-    `train_loss` and `val_loss` are the criterion's; `loss_scale` times them are in the user's own units (None where the
-    loss does not scale). `best_epoch` had the least validation loss (without validation rows, training loss) so far,
-    counted from 0.
+    `train_loss` and `val_loss` are the criterion's; `loss_scale` times them are in the user's own units (None: not
+    known), of huber and smooth_l1 those whose delta is the target's standard deviation times as large. `best_epoch` had
+    the least validation loss (without validation rows, training loss) so far, counted from 0.
 
     `pace` is epochs per second asked for (None is flat out), `rate` those measured over the last second, `elapsed` the
     seconds spent training; `capacity` the epochs a second that the same training does flat out, as measured. `batch`

@@ -138,6 +138,9 @@ def test_losses_come_with_what_they_are_of() -> None:
         "MSE standardised: train 0.5000 · val 0.2500 · best val 0.1250 at epoch 99 of 0–99 · times 2464 in own units"
     )
     assert "own units" not in runs_text.losses_text(changed(run, loss_scale=None))
+    for loss, scale in (("huber", 9.0), ("smooth_l1", 3.0)):
+        robust = kept(1, data={"standardize": True}, train={"loss": loss, "delta": 2.0}, loss_scale=scale)
+        assert runs_text.losses_text(robust).endswith(f"times {scale:.4f} in own units, delta 6.0000")
 
 
 def test_without_validation_rows_the_best_epoch_is_of_the_training_and_says_so() -> None:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from workflow_core.errors import WorkflowError
 from workflow_core.history import Column
 from workflow_core.protocol import ReadSeries, RunView, SeriesAnswer
+from workflow_core.specs import LOSS_NAMES
 from workflow_tui.plots import COLUMNS
 from workflow_tui.runs_text import engaged
-from workflow_tui.settings.train import LOSS_NAMES
 
 if TYPE_CHECKING:
     from workflow_tui.app import WorkflowApp

@@ -8,9 +8,9 @@ from typing import Literal
 
 from msgspec.structs import replace
 
-from workflow_core.specs import OPTIMIZERS, Optimizer, TrainSpec
+from workflow_core.specs import LOSS_NAMES, OPTIMIZER_NAMES, OPTIMIZERS, Optimizer, TrainSpec
 from workflow_tui import figures
-from workflow_tui.settings.train import LOSS_NAMES, OPTIMIZER_NAMES, SCHEDULER_NAMES
+from workflow_tui.settings.train import SCHEDULER_NAMES
 from workflow_tui.widgets.number_input import parse
 
 Differs = Literal["learning rates", "optimizers"]

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 from rich.text import Text
 from textual.widget import Widget
 
-from workflow_core.protocol import TrainingView
+from workflow_core.protocol import RunView, TrainingView
 from workflow_core.sanitize import sanitize
-from workflow_core.specs import TrainSpec
+from workflow_core.specs import LOSS_NAMES, LOSS_USES, OPTIMIZER_NAMES, TrainSpec
 from workflow_tui import figures
-from workflow_tui.settings.train import LOSS_NAMES, OPTIMIZER_NAMES, SCHEDULER_NAMES
+from workflow_tui.settings.train import SCHEDULER_NAMES
 from workflow_tui.state import State
 from workflow_tui.tables import Ink, coefficients_text, gaps_text
 
@@ -51,8 +52,17 @@ def loss_text(training: TrainingView, *, roomy: bool) -> str:
     if training.val_loss is not None:
         text += f" · val {figures.figure(training.val_loss)}"
     if roomy and training.loss_scale not in (None, 1.0):
-        text += f" · times {figures.figure(training.loss_scale)} in own units"
+        text += f" · times {figures.figure(training.loss_scale)} in own units{own_delta(training)}"
     return text
+
+
+def own_delta(training: TrainingView | RunView) -> str:
+    """Which delta the loss in own units has, of a loss that has one: that of the settings is of standardised values."""
+    spec = training.spec if isinstance(training, TrainingView) else training.spec.train
+    if training.loss_scale is None or "delta" not in LOSS_USES[spec.loss]:
+        return ""
+    std = training.loss_scale if spec.loss == "smooth_l1" else math.sqrt(training.loss_scale)
+    return f", delta {figures.figure(std * spec.delta)}"
 
 
 def rate_text(training: TrainingView) -> str:
@@ -168,7 +178,7 @@ def values_text(widget: Widget, state: State, training: TrainingView, rows: int,
         if training.loss_scale is not None and training.train_loss is not None:
             loss = LOSS_NAMES[training.spec.loss]
             own = figures.figure(training.train_loss * training.loss_scale)
-            text.append(f"train {loss} {own} in your own units\n")
+            text.append(f"train {loss} {own} in your own units{own_delta(training)}\n")
         if own_only and training.coefficients:
             return text
         text.append("as the model holds them, standardised\n", ink("accent"))

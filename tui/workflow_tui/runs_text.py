@@ -9,10 +9,10 @@ from msgspec.structs import replace
 
 from workflow_core.protocol import LaneView, RunView, TrainingView
 from workflow_core.sanitize import sanitize
+from workflow_core.specs import LOSS_NAMES
 from workflow_tui import figures
 from workflow_tui.run_settings import Settings, summary_text
-from workflow_tui.run_text import PLAIN_ENDS
-from workflow_tui.settings.train import LOSS_NAMES
+from workflow_tui.run_text import PLAIN_ENDS, own_delta
 from workflow_tui.state import State
 
 NAME = 60
@@ -135,7 +135,7 @@ def losses_text(run: RunView) -> str:
         parts.append(f"best {which} {figures.figure(run.best_loss)} at epoch {among}")
     kind = LOSS_NAMES[run.spec.train.loss] + (" standardised" if run.spec.data.standardize else "")
     if run.spec.data.standardize and run.loss_scale is not None:
-        parts.append(f"times {figures.figure(run.loss_scale)} in own units")
+        parts.append(f"times {figures.figure(run.loss_scale)} in own units{own_delta(run)}")
     return f"{kind}: {' · '.join(parts)}"
 
 

@@ -6,25 +6,16 @@ from collections.abc import Callable, Sequence
 
 from workflow_core.specs import (
     LINES,
+    LOSS_NAMES,
     LOSS_USES,
+    OPTIMIZER_NAMES,
     OPTIMIZER_USES,
     SCHEDULER_USES,
     Line,
-    Loss,
-    Optimizer,
     Scheduler,
     TrainSpec,
 )
 
-OPTIMIZERS: dict[Optimizer, str] = {
-    "sgd": "SGD",
-    "adam": "Adam",
-    "adamw": "AdamW",
-    "rmsprop": "RMSprop",
-    "adagrad": "Adagrad",
-    "lbfgs": "LBFGS",
-}
-LOSSES: dict[Loss, str] = {"mse": "MSE", "l1": "L1", "huber": "Huber", "smooth_l1": "smooth L1"}
 SCHEDULERS: dict[Scheduler, str] = {
     "none": "no schedule",
     "step": "step schedule",
@@ -43,12 +34,12 @@ def _loop(loop: Sequence[Line]) -> str:
 
 
 _SAID: dict[str, Callable[[TrainSpec], str]] = {
-    "optimizer": lambda spec: OPTIMIZERS[spec.optimizer],
+    "optimizer": lambda spec: OPTIMIZER_NAMES[spec.optimizer],
     "learning_rate": lambda spec: f"lr {spec.learning_rate:g}",
     "momentum": lambda spec: f"momentum {spec.momentum:g}",
     "nesterov": lambda spec: "Nesterov" if spec.nesterov else "no Nesterov",
     "weight_decay": lambda spec: "own decay" if spec.weight_decay is None else f"decay {spec.weight_decay:g}",
-    "loss": lambda spec: LOSSES[spec.loss],
+    "loss": lambda spec: LOSS_NAMES[spec.loss],
     "delta": lambda spec: f"delta {spec.delta:g}",
     "batch_size": lambda spec: f"batches of {spec.batch_size:,}" if spec.batch_size else "all rows at once",
     "batch_seed": lambda spec: f"batch seed {spec.batch_seed}",
@@ -74,7 +65,7 @@ def labels(specs: Sequence[TrainSpec]) -> tuple[str, ...]:
     """
     differ = [name for name in _SAID if len({repr(getattr(spec, name)) for spec in specs}) > 1]
     found = [" ".join(_SAID[name](spec) for name in differ if _counts(name, spec)) for spec in specs]
-    found = [label or OPTIMIZERS[spec.optimizer] for label, spec in zip(found, specs, strict=True)]
+    found = [label or OPTIMIZER_NAMES[spec.optimizer] for label, spec in zip(found, specs, strict=True)]
     return tuple(
         f"{label} ({found[: at + 1].count(label)})" if found.count(label) > 1 else label
         for at, label in enumerate(found)

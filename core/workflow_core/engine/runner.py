@@ -26,7 +26,8 @@ from workflow_core.protocol import Epochs, LoopView, RunState, TrainingView, Upd
 from workflow_core.specs import ModelSpec, TrainSpec
 from workflow_core.steps import build, linear
 from workflow_core.steps.custom import explained
-from workflow_core.steps.data import Dataset, Scaling
+from workflow_core.steps.data import Dataset
+from workflow_core.steps.losses import loss_scale
 from workflow_core.steps.train import DIVERGED, EARLY_STOP, Trainer
 
 CHUNK = 0.05
@@ -130,7 +131,7 @@ class Runner:
             parameters=initial,
             learning_rate=self.trainer.learning_rate,
             batches=self.trainer.batches.count,
-            loss_scale=loss_scale(spec, self.dataset.scaling),
+            loss_scale=loss_scale(spec.loss, self.dataset.scaling),
             **self._prediction(),
         )
 
@@ -520,13 +521,6 @@ class Runner:
 
 def _tracked(figures: dict[str, float]) -> dict[str, float]:
     return {name: value for name, value in figures.items() if name not in RECORDED}
-
-
-def loss_scale(spec: TrainSpec, scaling: Scaling | None) -> float | None:
-    """What turns the criterion's loss into one of y in the user's own units; None where no factor does."""
-    if scaling is None:
-        return 1.0
-    return {"mse": scaling.y_std * scaling.y_std, "l1": scaling.y_std}.get(spec.loss)
 
 
 def _first_bad(series: dict[str, list[float]]) -> tuple[int, str] | None:

@@ -7,19 +7,11 @@ from textwrap import indent
 
 from workflow_core.scripts.data import splits
 from workflow_core.scripts.text import listed, number
-from workflow_core.specs import LINES, OPTIMIZER_USES, Line, Loss, Optimizer, TrainSpec, WorkflowSpec
+from workflow_core.specs import LINES, OPTIMIZER_NAMES, OPTIMIZER_USES, Line, Loss, TrainSpec, WorkflowSpec
 
 LrChanges = Sequence[tuple[int, float]]
 
 CRITERIA: dict[Loss, str] = {"mse": "MSELoss", "l1": "L1Loss", "huber": "HuberLoss", "smooth_l1": "SmoothL1Loss"}
-OPTIMIZERS: dict[Optimizer, str] = {
-    "sgd": "SGD",
-    "adam": "Adam",
-    "adamw": "AdamW",
-    "rmsprop": "RMSprop",
-    "adagrad": "Adagrad",
-    "lbfgs": "LBFGS",
-}
 
 BEST_DEVICE = """\
 device = (
@@ -162,7 +154,8 @@ def _optimizer(train: TrainSpec) -> str:
     if "weight_decay" in uses and train.weight_decay not in (None, default):
         settings.append(f"weight_decay={number(train.weight_decay or 0.0)}")
     return (
-        text + f"optimizer = torch.optim.{OPTIMIZERS[train.optimizer]}({whose}.parameters(), {', '.join(settings)})\n"
+        text
+        + f"optimizer = torch.optim.{OPTIMIZER_NAMES[train.optimizer]}({whose}.parameters(), {', '.join(settings)})\n"
     )
 
 

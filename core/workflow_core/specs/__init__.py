@@ -53,9 +53,11 @@ from workflow_core.specs.model import (
 )
 from workflow_core.specs.train import (
     LINES,
+    LOSS_NAMES,
     LOSS_USES,
     LOSSES,
     MAX_EPOCHS,
+    OPTIMIZER_NAMES,
     OPTIMIZER_OVER,
     OPTIMIZER_USES,
     OPTIMIZERS,
@@ -78,6 +80,7 @@ __all__ = [
     "INITS",
     "LINES",
     "LOSSES",
+    "LOSS_NAMES",
     "LOSS_USES",
     "MAX_DEGREE",
     "MAX_EPOCHS",
@@ -89,6 +92,7 @@ __all__ = [
     "MODEL_KINDS",
     "MODEL_USES",
     "OPTIMIZERS",
+    "OPTIMIZER_NAMES",
     "OPTIMIZER_OVER",
     "OPTIMIZER_USES",
     "RANGE",

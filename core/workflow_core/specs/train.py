@@ -23,6 +23,17 @@ LINES: tuple[Line, ...] = get_args(Line)
 """The five lines of the loop, in the order in which they belong."""
 OPTIMIZER_OVER: tuple[OptimizerOver, ...] = get_args(OptimizerOver)
 
+OPTIMIZER_NAMES: dict[Optimizer, str] = {
+    "sgd": "SGD",
+    "adam": "Adam",
+    "adamw": "AdamW",
+    "rmsprop": "RMSprop",
+    "adagrad": "Adagrad",
+    "lbfgs": "LBFGS",
+}
+"""Their classes in torch.optim, and what people call them."""
+LOSS_NAMES: dict[Loss, str] = {"mse": "MSE", "l1": "L1", "huber": "Huber", "smooth_l1": "Smooth L1"}
+
 OPTIMIZER_USES: dict[Optimizer, tuple[str, ...]] = {
     "sgd": ("momentum", "nesterov", "weight_decay"),
     "adam": ("weight_decay",),

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from workflow_core.specs import Loss, TrainSpec
+from workflow_core.steps.data import Scaling
 
 LOSSES: dict[Loss, Callable[..., nn.Module]] = {
     "mse": nn.MSELoss,
@@ -39,3 +40,14 @@ def make_lean_criterion(spec: TrainSpec) -> Callable[[Tensor, Tensor], Tensor]:
         return functools.partial(aten.smooth_l1_loss.default, beta=spec.delta)
     plain: Callable[[Tensor, Tensor], Tensor] = aten.mse_loss.default if spec.loss == "mse" else aten.l1_loss.default
     return plain
+
+
+def loss_scale(loss: Loss, scaling: Scaling | None) -> float:
+    """What turns the criterion's loss of standardised y into the loss of y in the user's own units.
+
+    With s the standard deviation of y, an error in own units is s times that of the model: mse and huber are s² times
+    as large, l1 and smooth_l1 s times. That of huber is then huber's of delta · s, and that of smooth_l1 of beta · s.
+    """
+    if scaling is None:
+        return 1.0
+    return scaling.y_std**2 if loss in ("mse", "huber") else scaling.y_std

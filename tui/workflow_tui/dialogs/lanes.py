@@ -12,12 +12,12 @@ from textual.containers import Vertical
 from textual.widgets import Static
 
 from workflow_core.protocol import LaneView, RaceView
+from workflow_core.specs import LOSS_NAMES
 from workflow_tui import figures
 from workflow_tui.commands import Command
 from workflow_tui.dialogs.following import FollowingDialog
 from workflow_tui.instruments.race import standing
 from workflow_tui.runs_table import Cell, Head, fit
-from workflow_tui.settings.train import LOSS_NAMES
 from workflow_tui.tables import Ink, fitted_start
 from workflow_tui.theme import ROLES
 from workflow_tui.widgets.calm_table import CalmTable

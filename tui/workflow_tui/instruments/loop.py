@@ -11,10 +11,9 @@ from textual.widget import Widget
 from workflow_core.protocol import LoopView, MadeView, PastView
 from workflow_core.sanitize import sanitize
 from workflow_core.scripts.train import codes
-from workflow_core.specs import LINES, Line, TrainSpec
+from workflow_core.specs import LINES, LOSS_NAMES, Line, TrainSpec
 from workflow_tui import figures
 from workflow_tui.instruments.scene import Scene
-from workflow_tui.settings.train import LOSS_NAMES
 from workflow_tui.tables import Ink
 
 INDENT = 3

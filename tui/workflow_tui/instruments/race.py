@@ -9,11 +9,11 @@ from textual.widget import Widget
 
 from workflow_core.protocol import LaneView, RaceView
 from workflow_core.sanitize import sanitize
+from workflow_core.specs import LOSS_NAMES
 from workflow_tui import figures
 from workflow_tui.instruments.curves import nothing_yet
 from workflow_tui.instruments.scene import Scene
 from workflow_tui.plots import column_points
-from workflow_tui.settings.train import LOSS_NAMES
 from workflow_tui.tables import Ink, fitted_start
 from workflow_tui.theme import TRACKED, Role, role_marker
 from workflow_tui.widgets import chart as layers

@@ -7,11 +7,11 @@ from collections.abc import Hashable
 
 from workflow_core.protocol import ReadSurface, SurfaceAnswer
 from workflow_core.sanitize import sanitize
+from workflow_core.specs import LOSS_NAMES
 from workflow_tui import figures
 from workflow_tui.instruments.curves import at, nothing_yet
 from workflow_tui.instruments.scene import Points, Scene
 from workflow_tui.plots import path_points, surface_layers
-from workflow_tui.settings.train import LOSS_NAMES
 from workflow_tui.state import State
 from workflow_tui.widgets.chart import Chart
 

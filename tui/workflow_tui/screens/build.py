@@ -15,7 +15,7 @@ from workflow_core.protocol import BuildModel, ModelView, Reference
 from workflow_core.protocol import Command as EngineCommand
 from workflow_core.sanitize import sanitize
 from workflow_core.scripts import lines
-from workflow_core.specs import ModelSpec
+from workflow_core.specs import LOSS_NAMES, ModelSpec
 from workflow_tui import figures
 from workflow_tui.commands import Command
 from workflow_tui.dialogs.files import PYTHON
@@ -24,7 +24,6 @@ from workflow_tui.plots import data_layers, data_range, pair_layers
 from workflow_tui.screens.base import StepScreen
 from workflow_tui.settings import whole_path
 from workflow_tui.settings.build import DRAWN, FIELDS, classes_in, spec_of, values
-from workflow_tui.settings.train import LOSS_NAMES
 from workflow_tui.state import State
 from workflow_tui.tables import fitted, parameters_text, waiting
 from workflow_tui.widgets.chart import Chart, Lines

@@ -6,32 +6,23 @@ from collections.abc import Callable
 from typing import Any
 
 from workflow_core.specs import (
+    LOSS_NAMES,
     LOSS_USES,
     LOSSES,
     MAX_EPOCHS,
     MAX_ROWS,
     MAX_SEED,
+    OPTIMIZER_NAMES,
     OPTIMIZER_USES,
     OPTIMIZERS,
     SCHEDULER_USES,
     SCHEDULERS,
-    Loss,
-    Optimizer,
     Scheduler,
     TrainSpec,
 )
 from workflow_tui.settings import convert, uses
 from workflow_tui.widgets.field import Field, Value, Values
 
-LOSS_NAMES: dict[Loss, str] = {"mse": "MSE", "l1": "L1", "huber": "Huber", "smooth_l1": "Smooth L1"}
-OPTIMIZER_NAMES: dict[Optimizer, str] = {
-    "sgd": "SGD",
-    "adam": "Adam",
-    "adamw": "AdamW",
-    "rmsprop": "RMSprop",
-    "adagrad": "Adagrad",
-    "lbfgs": "LBFGS",
-}
 SCHEDULER_NAMES: dict[Scheduler, str] = {
     "none": "constant",
     "step": "steps",
