@@ -313,3 +313,20 @@ def test_a_model_of_a_persons_own_is_compared_by_its_file_and_arguments() -> Non
 def test_begun_is_of_the_zone_of_the_screen() -> None:
     assert compared(kept(0), kept(1))["begun"].values == ("yesterday 22:13", "yesterday 22:14")
     assert BEGUN == 1_700_000_000.0
+
+
+def test_a_branch_says_whose_weights_it_began_with() -> None:
+    lines = compared(kept(2, parent=1, parent_epoch=92), kept(1))
+    assert lines["goes on from"].values == ("run 1, epoch 91", "–")
+    assert "goes on from" not in compared(kept(1), kept(3))
+
+
+def test_an_experiment_is_called_one_even_where_all_runs_are_it() -> None:
+    run = kept(1, train={"loop": ("forward", "loss", "backward", "step")})
+    usual = common([settings_of(run.spec)])
+    assert "without zero_grad" in special_text(settings_of(run.spec), usual)
+
+
+def test_a_run_that_was_ended_by_hand_is_not_called_finished() -> None:
+    assert runs_text.state_text(kept(1, reason="stopped by hand")) == "stopped"
+    assert runs_text.state_text(kept(1, reason="epochs")) == runs_text.state_text(kept(1)) == "finished"

@@ -65,9 +65,15 @@ def _results(runs: Sequence[RunView], now: datetime) -> list[Line]:
     for name in dict.fromkeys(name for run in runs for name in run.parameters):
         values = tuple(figures.figure(run.parameters.get(name)) for run in runs)
         found.append(Line("result", sanitize(name, 60), values))
+    if any(run.parent for run in runs):
+        found.append(Line("result", "goes on from", tuple(map(_parent, runs))))
     found.append(Line("result", "time (m:ss)", tuple(figures.duration(run.elapsed) for run in runs)))
     found.append(Line("result", "begun", tuple(runs_text.when_text(run.begun, now) for run in runs)))
     return found
+
+
+def _parent(run: RunView) -> str:
+    return f"run {run.parent}, epoch {figures.whole(run.parent_epoch - 1)}" if run.parent else NOTHING
 
 
 def _whole(value: int | None) -> str:

@@ -150,7 +150,8 @@ def _preferring(counter: Counter[str], own: str) -> Callable[[str], tuple[int, b
 
 
 def _special(settings: Settings, usual: Mapping[str, str]) -> list[str]:
-    return [key for key, setting in settings.items() if setting.used and usual.get(key) != setting.value]
+    # a loop that is not the textbook's is said however many have it
+    return [key for key, it in settings.items() if it.used and (key == LOOP or usual.get(key) != it.value)]
 
 
 def special_text(settings: Settings, usual: Mapping[str, str], lr_changes: Sequence[tuple[int, float]] = ()) -> str:

@@ -79,8 +79,8 @@ def titles(runs: Sequence[RunView], most: int) -> str:
 
 def state_text(run: RunView) -> str:
     """How it stands or ended, in a word or two."""
-    if run.state == "finished" and run.reason.startswith("stopped early"):
-        return "stopped early"
+    if run.state == "finished" and run.reason not in PLAIN_ENDS:
+        return "stopped early" if run.reason.startswith("stopped early") else "stopped"
     return STATES.get(run.state, sanitize(run.state, 20))
 
 

@@ -40,11 +40,11 @@ LOOKING = (
 )
 KEYS = (
     ("← →", "look"),
+    ("k", "go on from here"),
     (", ;", "±1 epoch"),
     ("↑ ↓", "zoom"),
     ("< >", "pan"),
     ("j", "jump"),
-    ("k", "go on from here"),
     ("?", "help"),
     ("escape", "now"),
 )

@@ -24,7 +24,7 @@ LOSSES = ("train_loss", "val_loss")
 """What is read of every lane."""
 
 
-KEYS = (("space", "run/pause"), (".", "one epoch each"), ("+", "faster"), ("-", "slower"), ("S", "stop"))
+KEYS = (("space", "run/pause"), ("S", "stop"), (".", "one epoch each"), ("+", "faster"), ("-", "slower"))
 LAST_KEYS = (("enter", "take a lane on"), ("r", "single run"))
 COMMON_KEYS = (("↑ ↓", "zoom"), ("u", "runs"), ("?", "help"), ("q", "leave"))
 
