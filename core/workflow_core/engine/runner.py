@@ -13,6 +13,7 @@ from msgspec.structs import replace
 
 from workflow_core import devices
 from workflow_core.engine.faults import explain
+from workflow_core.engine.held import Held
 from workflow_core.engine.inbox import Inbox
 from workflow_core.engine.pace import Capacity, Meter, Pace
 from workflow_core.engine.record import Record
@@ -28,7 +29,7 @@ from workflow_core.steps import build, linear
 from workflow_core.steps.custom import explained
 from workflow_core.steps.data import Dataset
 from workflow_core.steps.losses import loss_scale
-from workflow_core.steps.train import DIVERGED, EARLY_STOP, Trainer
+from workflow_core.steps.train import DIVERGED, Trainer
 
 CHUNK = 0.05
 """Seconds of training between two fetches of its figures."""
@@ -70,10 +71,7 @@ class Runner:
         self._last = 0
         self._steps: int | None = None
         self._pending = 0
-        # of the epoch whose weights the model holds: after an early stop or a divergence that is not the last one
-        self._held: tuple[int, dict[str, float]] = trainer.held_epochs, {}
-        self._best_figures: dict[str, float] = {}
-        self._last_figures: dict[str, float] = {}
+        self._held = Held(trainer.held_epochs)
         self._clock = 0.0
         self._flush_at = 0.0
         self.speed = Speed(trainer.done)
@@ -94,8 +92,7 @@ class Runner:
         runner = cls(trainer, other.dataset, other.model_spec, run, other.view.pace, publish)
         epoch, best = trainer.done, trainer.best
         runner.kept = other.kept.until(epoch)
-        runner._held = epoch, figures
-        runner._last_figures = figures
+        runner._held = Held(epoch, figures)
         runner.view = replace(
             runner.view,
             state="paused" if epoch < trainer.spec.epochs else "finished",
@@ -147,9 +144,7 @@ class Runner:
     @property
     def subject(self) -> Subject:
         """The model as it is now, with all that it was made from."""
-        epoch, figures = self._held
-        if self.trainer.batch:
-            figures = {}
+        epoch, figures = self._held.epoch, {} if self.trainer.batch else self._held.figures
         return Subject(
             model=self.trainer.model,
             model_spec=self.model_spec,
@@ -439,7 +434,7 @@ class Runner:
         epoch = start + len(series["train_loss"])
         best = self.trainer.best
         self._measure()
-        self._hold(start, series)
+        self._held.note(self.trainer, start, series)
         self.view = replace(
             self.view,
             epoch=epoch,
@@ -463,23 +458,6 @@ class Runner:
         # one of an epoch under way would be that of another place than its number says
         if not self.trainer.ended and not self.trainer.under_way:
             self.kept.offer(self.trainer.done, self.trainer.state)
-
-    def _hold(self, start: int, series: dict[str, list[float]]) -> None:
-        """Remember the figures of the last epoch that is behind the weights which the model holds now."""
-        last = start + len(series["train_loss"])
-
-        def figures(epoch: int) -> dict[str, float]:
-            if epoch < start:
-                return self._last_figures if epoch == start - 1 else {}
-            return {name: column[epoch - start] for name, column in series.items()}
-
-        trainer = self.trainer
-        if trainer.best is not None and (found := figures(trainer.best[0] + trainer.validates - 1)):
-            self._best_figures = found
-        held = trainer.held_epochs
-        stopped = trainer.ended == EARLY_STOP
-        self._held = held, self._best_figures if stopped else figures(held - 1)
-        self._last_figures = figures(last - 1)
 
     def _see_whether_it_ends(self, start: int, series: dict[str, list[float]]) -> None:
         epoch = self.view.epoch
