@@ -119,7 +119,7 @@ async def test_runs_are_kept_over_the_life_of_engines(workspace: Workspace, atta
     await ui.request(Run(), timeout=60)
     again = await ui.until_state("finished")
     assert (again.run, again.parameters) == (3, first.parameters)
-    assert list(listed(ui)) == [3, 1]
+    await ui.until(lambda: list(listed(ui)) == [3, 1])  # the list may come a frame after the state
 
 
 async def test_what_is_asked_of_kept_runs_waits_for_no_command(engine: Workspace, attach: Attach) -> None:
@@ -149,6 +149,6 @@ async def test_what_is_asked_of_kept_runs_waits_for_no_command(engine: Workspace
     await ui.until(lambda: listed(ui)[run].state == "paused")
     assert listed(ui)[run].epochs == ui.training.epoch
     await ui.request(Reset())
-    assert listed(ui)[run].state == "stopped"
+    await ui.until(lambda: listed(ui)[run].state == "stopped")
     await ui.request(DeleteRuns(runs=(run,)))
     assert run not in listed(ui)
