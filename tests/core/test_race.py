@@ -338,6 +338,8 @@ def test_it_keeps_its_pace_and_tells_of_itself_seldom(bench: Bench) -> None:
     taken = time.monotonic() - begun
     assert 0.38 < taken < 1.5
     assert ended.elapsed == pytest.approx(taken, abs=0.05)
+    for lane in ended.lanes:
+        assert bench.library.find(lane.run).elapsed == pytest.approx(taken, abs=0.1), "as if it ran alone"
     told = [event.race for event in bench.events if isinstance(event, Update) and isinstance(event.race, RaceView)]
     assert 4 < len(told) <= taken * 20 + 3
     assert told[len(told) // 2].rate == pytest.approx(100, rel=0.3)

@@ -15,10 +15,10 @@ from workflow_core import devices
 from workflow_core.engine.faults import explain
 from workflow_core.engine.held import Held
 from workflow_core.engine.inbox import Inbox
-from workflow_core.engine.pace import Capacity, Meter, Pace
 from workflow_core.engine.record import Record
 from workflow_core.engine.speed import Speed
 from workflow_core.engine.subject import Subject
+from workflow_core.engine.timing import Timing
 from workflow_core.engine.travel import Kept
 from workflow_core.engine.watch import Watch
 from workflow_core.errors import WorkflowError
@@ -62,19 +62,13 @@ class Runner:
         self.view = self._first_view(run, pace)
         self._publish = publish
         self._record: Record | None = None
-        self._pace = Pace(pace)
-        self._meter = Meter()
-        self._capacity = Capacity()
-        self._worked = 0.0
-        self._counted = float(trainer.done)
+        self._timing = Timing(pace, trainer.done)
         self.loop: LoopView | None = None
         self._last = 0
         self._steps: int | None = None
         self._pending = 0
         self._held = Held(trainer.held_epochs)
-        self._clock = 0.0
         self._flush_at = 0.0
-        self.speed = Speed(trainer.done)
         self.watch = Watch(trainer, dataset, model_spec)
         self.kept = Kept()
         self.kept.offer(trainer.done, trainer.state)
@@ -210,6 +204,11 @@ class Runner:
         return {name: column[0] for name, column in columns.items() if len(column)}
 
     @property
+    def speed(self) -> Speed:
+        """Its epochs a second over the seconds that it trained."""
+        return self._timing.speed
+
+    @property
     def running(self) -> bool:
         """Is it to go on by itself?"""
         return self.view.state == "running"
@@ -226,9 +225,7 @@ class Runner:
         self._steps = steps
         self.loop = None
         if not self.running:
-            now = time.monotonic()
-            self._pace.start(now)
-            self._meter.restart(now, self._position)
+            self._timing.start(self._position)
             self._change("running")
 
     def extend(self, spec: TrainSpec) -> None:
@@ -243,7 +240,7 @@ class Runner:
 
     def set_pace(self, pace: float | None) -> None:
         """Epochs per second from now on."""
-        self._pace.change(pace, time.monotonic())
+        self._timing.pace.change(pace, time.monotonic())
         self.view = replace(self.view, pace=pace)
 
     def set_learning_rate(self, learning_rate: float) -> None:
@@ -297,7 +294,7 @@ class Runner:
         self._change("paused")
         with self._guarded():
             self.trainer.next_line()
-            self._counted = self._position  # what is looked at says nothing of how fast it could be
+            self._timing.leave_out(self._position)
             self._pending = self.trainer.done - self.view.epoch
             self._flush()
             self._look()
@@ -306,15 +303,15 @@ class Runner:
     def take_turn(self, inbox: Inbox) -> bool:
         """Train to the end of an epoch at no pace, as a lane of a race does; less far where something waits in `inbox`.
 
-        What there is to show waits for `flush`, but for the end of the run. Says whether the epoch is over.
+        What there is to show waits for `flush`, but for the end of the run. Says whether the epoch is over. The time
+        until its next turn is spent on it, too: as that in which another run waits for its pace.
         """
         # others take their turns in between, and may have batches of another size
         devices.set_threads(self.view.spec.batch_size or len(self.dataset.X))
         over = True
-        with self._guarded():
-            begun = time.monotonic()
-            over = self.trainer.advance(lambda: inbox.waiting)
-            self._worked += time.monotonic() - begun
+        with self._guarded(turns=True):
+            with self._timing.work():
+                over = self.trainer.advance(lambda: inbox.waiting)
             self._pending += over
             if self.trainer.ended or self.view.epoch + self._pending >= self._last:
                 self._flush()
@@ -322,16 +319,17 @@ class Runner:
 
     def flush(self) -> None:
         """Fetch and publish what the turns so far have come to."""
-        with self._guarded():
+        with self._guarded(turns=True):
             self._flush()
             if self.trainer.batch != self.view.batch:
                 self._look()
 
     @contextlib.contextmanager
-    def _guarded(self) -> Iterator[None]:
-        """Count the time of what is done within; whatever goes wrong ends the run with one sentence."""
-        self._clock = time.monotonic()
-        self._flush_at = max(self._flush_at, self._clock)
+    def _guarded(self, *, turns: bool = False) -> Iterator[None]:
+        """Count the time of what is done within, and of a run that takes `turns` with others that since the last one;
+        whatever goes wrong ends the run with one sentence."""
+        now = time.monotonic() if turns and self.running else self._timing.enter()
+        self._flush_at = max(self._flush_at, now)
         try:
             with explained():
                 yield
@@ -342,7 +340,8 @@ class Runner:
             log.exception("run %d failed", self.view.run)
             self._save_what_was_done()
             self.fail(explain(error))
-        self._count_time()
+        self._timing.count()
+        self.view = replace(self.view, elapsed=self._timing.elapsed)
 
     def _save_what_was_done(self) -> None:
         """Publish the epochs that were complete before something broke, as far as the device still gives them."""
@@ -356,17 +355,16 @@ class Runner:
     def _next(self, inbox: Inbox, until: float = math.inf) -> None:
         """An epoch or a part of it, or a wait for it to be due."""
         begun = time.monotonic()
-        delay = 0.0 if self.trainer.batch else self._pace.wait(begun)
+        delay = 0.0 if self.trainer.batch else self._timing.pace.wait(begun)
         if delay > 0:
             if self._pending:
                 delay = min(delay, self._flush_at - begun)
             if delay > 0:
                 inbox.wait(min(delay, until - begun))
-            now = time.monotonic()
         else:
-            self._train(inbox)
-            now = time.monotonic()
-            self._worked += now - begun
+            with self._timing.work():
+                self._train(inbox)
+        now = time.monotonic()
         if self._pending:
             last = self.trainer.ended or self.view.epoch + self._pending >= self._last or self._steps == 0
             if last or self.view.batch or now >= self._flush_at:
@@ -391,14 +389,13 @@ class Runner:
         if self._steps is not None:
             self._steps -= (trainer.batches.count if over else trainer.batch) - before
         if over:
-            self._pace.count()
+            self._timing.pace.count()
             self._pending += 1
 
     def _look(self) -> None:
         """See what the model is now, perhaps in the middle of an epoch."""
-        begun = time.monotonic()
-        parameters = self.trainer.tracked.read()  # an accelerator does first what it was given to do
-        self._worked += time.monotonic() - begun
+        with self._timing.work():
+            parameters = self.trainer.tracked.read()  # an accelerator does first what it was given to do
         self._measure()
         self.view = replace(
             self.view,
@@ -410,12 +407,8 @@ class Runner:
 
     def _measure(self) -> None:
         """See how fast the training is, and how fast it could be."""
-        now, position = self._count_time(), self._position
-        rate = self._meter.mark(now, position) if self.running else 0.0
-        capacity = self._capacity.mark(self._worked, position - self._counted)
-        self.speed.note(self.view.elapsed, position)
-        self.view = replace(self.view, rate=rate, capacity=capacity)
-        self._worked, self._counted = 0.0, position
+        rate, capacity = self._timing.measure(self._position, running=self.running)
+        self.view = replace(self.view, elapsed=self._timing.elapsed, rate=rate, capacity=capacity)
 
     @property
     def _position(self) -> float:
@@ -426,9 +419,8 @@ class Runner:
         """Fetch the figures of the epochs since the last time, see whether the run goes on, and publish."""
         if not self._pending:
             return
-        begun = time.monotonic()
-        series = self.trainer.fetch()
-        self._worked += time.monotonic() - begun
+        with self._timing.work():
+            series = self.trainer.fetch()
         start, self._pending = self.view.epoch, 0
         latest = {name: column[-1] for name, column in series.items()}
         epoch = start + len(series["train_loss"])
@@ -484,12 +476,6 @@ class Runner:
         after = f"after {held:,} epoch{'s' * (held != 1)}"
         kept = f"; the weights are the best, those of epoch {best:,}, {after}" if best is not None else ""
         return f"stopped early: the {which} loss has not fallen{by} for {spec.early_stop:,} epochs{kept}"
-
-    def _count_time(self) -> float:
-        now = time.monotonic()
-        self.view = replace(self.view, elapsed=self.view.elapsed + now - self._clock)
-        self._clock = now
-        return now
 
     def _change(self, state: RunState, reason: str = "") -> None:
         self.view = replace(self.view, state=state, reason=reason, rate=self.view.rate if state == "running" else 0.0)
