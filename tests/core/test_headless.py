@@ -627,10 +627,14 @@ def test_a_signal_that_is_ignored_stays_ignored() -> None:
 
 
 def test_a_second_signal_ends_the_program_at_once() -> None:
-    with Stopping() as stopping:
-        signal.raise_signal(signal.SIGTERM)
-        assert stopping.asked == signal.SIGTERM
-        assert signal.getsignal(signal.SIGINT) is signal.SIG_DFL
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored, where tests run in the background
+    try:
+        with Stopping() as stopping:
+            signal.raise_signal(signal.SIGTERM)
+            assert stopping.asked == signal.SIGTERM
+            assert signal.getsignal(signal.SIGINT) is signal.SIG_DFL
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_a_closed_pipe_ends_it_silently(endless: subprocess.Popen[str], tmp_path: Path) -> None:
