@@ -61,12 +61,39 @@ async def test_what_is_said_of_a_run_that_was_stopped_is_how_far_it_came() -> No
         assert "This run has ended: 17 of 100 epochs are done" in drive.status
 
 
-async def test_a_paused_run_whose_settings_changed_is_not_said_to_go_on() -> None:
+async def test_a_paused_run_whose_settings_changed_gives_way_only_after_a_question() -> None:
     async with driving(steps=3) as drive:
         await paused(drive)
         assert "paused. space runs it" in drive.status
         await drive.tell(Update(train_spec=TrainSpec(learning_rate=0.05)))
-        assert "The settings have changed: space starts a new run" in drive.status
+        assert "The settings have changed: space asks" in drive.status
+        for key, asked in (
+            ("escape", []),
+            ("n", [Run()]),
+            ("g", [SetTraining(spec=TrainSpec()), Run()]),
+        ):
+            drive.client.asked.clear()
+            await drive.press("space")
+            await drive.sees("A new run, or on with this one?", "learning rate 0.01 → 0.05", "paused after 50 of 100")
+            await drive.press(key)
+            assert drive.client.asked == asked
+            await drive.tell(Update(train_spec=TrainSpec(learning_rate=0.05)))
+            await paused(drive)
+        await drive.press(".")
+        await drive.sees("A new run, or on with this one?")
+        await drive.press("n")
+        assert drive.client.asked[-1] == Run(epochs=1)
+
+
+async def test_a_run_that_went_on_behind_the_question_is_not_given_up() -> None:
+    async with driving(steps=3) as drive:
+        await paused(drive)
+        await drive.tell(Update(train_spec=TrainSpec(learning_rate=0.05)))
+        await drive.press("space")
+        await paused(drive, state="running")
+        await drive.press("n")
+        assert drive.client.commands(Run) == []
+        assert "not paused any more: nothing was done" in drive.status
 
 
 async def test_there_is_nothing_to_stop_before_a_run_and_after_it() -> None:

@@ -27,6 +27,7 @@ from workflow_core.protocol import (
     Predictions,
     Run,
     SetPace,
+    SetTraining,
     Source,
     StepName,
 )
@@ -36,6 +37,7 @@ from workflow_core.workspace import Workspace
 from workflow_tui.dialogs.base import error_dialog
 from workflow_tui.dialogs.help import HelpDialog
 from workflow_tui.dialogs.leave import leave_dialog
+from workflow_tui.dialogs.paused import given_up, paused_dialog
 from workflow_tui.file_flows import FileFlows
 from workflow_tui.link import Link, MakeClient
 from workflow_tui.output import OutputGuard
@@ -229,11 +231,27 @@ class WorkflowApp(SturdyApp, OneKeyAtATime, GuardedApp[int]):
                 f"This run has ended: {done} {training.spec.epochs:,} epochs are done. m trains more, r resets"
             )
             return
-        self.start_work(partial(self._run, command or Run()), "commands")
+        if given_up(self.state) is not None:
+            self.start_work(partial(self._run_after_question, command or Run()), "dialogs", exclusive=True)
+        else:
+            self.start_work(partial(self._run, command or Run()), "commands")
 
     async def _run(self, command: Run | NextLine) -> None:
         if await self.settle_pace():
             await self.link.ask(command)
+
+    async def _run_after_question(self, command: Run | NextLine) -> None:
+        run = given_up(self.state)
+        if run is None:
+            return
+        answer = await self.push_screen_wait(paused_dialog(self.state))
+        training = self.state.training
+        if answer == "cancel":
+            return
+        if training is None or given_up(self.state) != run:
+            self.complain(f"Run {run} is not paused any more: nothing was done")
+        elif answer == "new" or (await self.link.ask(SetTraining(spec=training.spec)))[1]:
+            await self._run(command)
 
     async def train_first(self) -> None:
         """Go to the training and run it: what a later step needs and does not have."""

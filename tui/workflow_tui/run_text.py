@@ -25,6 +25,7 @@ NARROWEST = 36
 ENDED = ("finished", "diverged", "failed")
 """States of a run that has ended by itself."""
 CHANGED = "settings have changed: space starts a new run"
+CHANGED_MEANWHILE = "settings have changed since: space asks"
 PLAIN_ENDS = ("", "epochs")
 """Why a run ended, where nothing needs to be said of it."""
 
@@ -108,7 +109,7 @@ def run_text(widget: Widget, state: State, *, settings: bool) -> Text:
     text.append(spec_text(training.spec, rate_text(training)) + "\n")
     changed = training.spec != state.train_spec
     if not settings and changed:
-        return text.append(CHANGED, ink("muted"))
+        return text.append(CHANGED if training.state in ENDED else CHANGED_MEANWHILE, ink("muted"))
     text.append(progress_text(training, max(widget.size.width, NARROWEST)) + "\n")
     if settings:
         text.append("changed: space starts a new run with" if changed else "settings of the next run", ink("muted"))
@@ -245,7 +246,7 @@ def _next(state: State, training: TrainingView, pace: float | None, *, narrow: b
     if state.steps.train == "stale":
         return "space starts a new run"
     if training.spec != state.train_spec and training.state not in ENDED:
-        return f"{training.state}. The settings have changed: space starts a new run"
+        return f"{training.state}. The settings have changed: space asks whether a new run begins"
     if training.state == "finished":
         why = sanitize(training.reason.partition(":")[0], 40) or "finished"
         return f"{'finished' if training.reason in PLAIN_ENDS else why}. 4 or n: evaluate it"

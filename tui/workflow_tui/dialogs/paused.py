@@ -1,0 +1,49 @@
+"""The question before a run that is paused gives way to one with other settings."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from msgspec.structs import replace
+from rich.text import Text
+
+from workflow_tui import figures, run_settings
+from workflow_tui.dialogs.base import SHOWN, Choice, Dialog
+from workflow_tui.state import State
+from workflow_tui.tables import fitted_start
+
+Answer = Literal["new", "on", "cancel"]
+
+
+def given_up(state: State) -> int | None:
+    """The run that would be given up if a training began now: one that is paused, and has other settings."""
+    training = state.training
+    if training is None or training.state != "paused" or not training.epoch or state.race is not None:
+        return None
+    return training.run if training.spec != state.train_spec and state.steps.train != "stale" else None
+
+
+def paused_dialog(state: State) -> Dialog[Answer]:
+    """Begin a new run, or go on with the one that is paused?"""
+    training = state.training
+    assert training is not None
+    changed = run_settings.changes(replace(state.spec, train=training.spec), state.spec)
+    changed = [fitted_start(text, 68) for text in changed]
+    more = f"\nand {len(changed) - SHOWN} more" if len(changed) > SHOWN else ""
+    done = f"{figures.whole(training.epoch)} of {figures.epochs(training.spec.epochs)}"
+    text = Text(f"Run {training.run} is paused after {done}, and the settings have changed since it began:\n\n")
+    text.append("\n".join(changed[:SHOWN]) + more, "bold")
+    text.append(
+        f"\n\nA new run begins at epoch 0. Run {training.run} then stays in the table (u) as it is, "
+        "without its weights: it cannot go on."
+    )
+    return Dialog(
+        "A new run, or on with this one?",
+        text,
+        (
+            Choice("n", "new run with the settings as they are now", "new", "primary"),
+            Choice("g", f"go on with run {training.run}: its settings come back", "on"),
+            Choice("c", "cancel: nothing changes", "cancel"),
+        ),
+        cancel="cancel",
+    )
