@@ -106,6 +106,22 @@ async def test_between_passes_the_lines_tell_of_the_last_epoch() -> None:
         assert ".grad is None" in drive.panel("#loop")
 
 
+async def test_at_80x24_the_lines_tell_of_the_last_epoch_in_a_few_figures() -> None:
+    async with driving(steps=3, size=(80, 24)) as drive:
+        await drive.tell(Update(training=training(gradients={"weight": -0.0406, "bias": -0.0569})))
+        panel = squeeze(drive.panel("#loop"))
+        for seen in (
+            "y_pred = model(X_train) [35, 1]",
+            "optimizer.zero_grad() .grad None",
+            "loss.backward() -0.0406 -0.0569",
+            "optimizer.step() 0.4398 0.3607",
+        ):
+            assert seen in panel
+        await drive.tell(Update(loop=stepped(5)))
+        panel = squeeze(drive.panel("#loop"))
+        assert "loss.backward() -0.2301 -0.5894" in panel
+
+
 def test_a_tensor_in_one_line() -> None:
     assert made_text(made("0.weight.grad", None, (0.1, 0.2, 0.3, 0.4, 0.5), (8, 3))) == (
         "0.weight.grad [8, 3] None → 0.1000 0.2000 0.3000 0.4000 …"

@@ -28,6 +28,7 @@ from workflow_core.protocol import (
 )
 from workflow_core.specs import TrainSpec
 from workflow_tui.dialogs.axes import AxesDialog
+from workflow_tui.instruments.race import short_labels
 from workflow_tui.screens.train import VIEWS
 from workflow_tui.widgets.chart import Chart, Heat, Lines
 
@@ -214,6 +215,15 @@ def race(state: str = "running", **changes: object) -> Update:
     lanes = (lane(3, 0.001), lane(4, 0.01), lane(5, 2.0, state="diverged", first_bad=21, val_loss=None, best_loss=None))
     fields = {"race": 1, "state": state, "lanes": lanes, "epochs": 100, "epoch": 50, "pace": 20.0, "rate": 19.9}
     return Update(race=RaceView(**{**fields, **changes}))  # type: ignore[arg-type]
+
+
+def test_labels_of_lanes_lose_what_they_all_begin_with_where_there_is_no_room() -> None:
+    labels = ["lr 0.1", "lr 0.01", "lr 0.001"]
+    assert short_labels(labels, 60) == labels
+    assert short_labels(labels, 30) == ["0.1", "0.01", "0.001"]
+    assert short_labels(["Adam lr 0.1", "Adam lr 0.2"], 20) == ["lr 0.1", "lr 0.2"]
+    assert short_labels(["Adam lr 0.1", "Adam lr 0.2"], 5) == ["0.1", "0.2"]
+    assert short_labels(["Adam", "SGD lr 1"], 5) == ["Adam", "SGD lr 1"]
 
 
 def lanes_told(client: ReplayClient) -> None:

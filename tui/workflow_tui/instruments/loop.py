@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from rich.text import Text
 from textual.widget import Widget
 
-from workflow_core.protocol import LoopView, MadeView, PastView
+from workflow_core.protocol import LoopView, MadeView, PastView, TrainingView
 from workflow_core.sanitize import sanitize
 from workflow_core.scripts.train import codes
 from workflow_core.specs import LINES, LOSS_NAMES, Line, TrainSpec
@@ -24,13 +25,17 @@ FEW = 4
 
 @dataclass(frozen=True)
 class Row:
-    """A line of the loop as it is shown: `made` are lines below it, most important first."""
+    """A line of the loop as it is shown: `made` are lines below it, most important first.
+
+    `brief` is what it made in a few characters, to stand beside it where there is no room for more.
+    """
 
     line: Line
     code: str
     mark: str
     lit: bool
     made: tuple[str, ...] = ()
+    brief: str = ""
 
 
 def loop_text(widget: Widget, scene: Scene) -> Text:
@@ -53,9 +58,9 @@ def loop_text(widget: Widget, scene: Scene) -> Text:
         text.append("– " if off else f"{number} ", ink("muted"))
         style = ink("muted", "strike") if off else "bold" if row.lit else ""
         text.append(row.code, style)
-        beside = row.made[0] if row.made and not share else ""
         free = width - INDENT - len(row.code) - 2
-        if beside and len(beside) <= free:
+        beside = next((told for told in (*row.made[:1], row.brief) if told and len(told) <= free), "")
+        if beside and not share:
             text.append(f"  {beside:>{free}}", ink("foreground" if row.lit else "muted"))
         text.append("\n")
         for made in row.made[:share]:
@@ -112,7 +117,8 @@ def _stepped(loop: LoopView, spec: TrainSpec) -> list[Row]:
     for index, view in enumerate(loop.lines):
         mark = "next" if index == loop.next and not loop.fault else "done" if view.done else ""
         made = tuple(made_text(one) for one in view.made) if view.done else ()
-        rows.append(Row(view.line, sanitize(view.code, 200), mark, index == last, made))
+        brief = _brief(view.line, view.made) if view.done else ""
+        rows.append(Row(view.line, sanitize(view.code, 200), mark, index == last, made, brief))
     return rows + [_off(line, spec) for line in loop.off]
 
 
@@ -124,6 +130,7 @@ def _resting(scene: Scene) -> list[Row]:
     """The lines with what is known of the last epoch, or of the one looked at."""
     training, past, spec = scene.training, scene.past, spec_of(scene)
     made: dict[Line, tuple[str, ...]] = {}
+    brief: dict[Line, str] = {}
     if training is not None and training.epoch:
         name = LOSS_NAMES[spec.loss]
         rows = (
@@ -143,7 +150,15 @@ def _resting(scene: Scene) -> list[Row]:
             "backward": (_backward(gradients, training.grad_norm if past is None else past.grad_norm, past),),
             "step": (_several(values),),
         }
-    rows_shown = [Row(line, codes(spec)[line], "", False, made.get(line, ())) for line in spec.loop]
+        brief = {
+            "forward": figures.shape((batch, 1)) if batch else "",
+            "zero_grad": ".grad None",
+            "backward": _brief_backward(training, past),
+            "step": " ".join(figures.figure(value) for value in now.values()),
+        }
+    rows_shown = [
+        Row(line, codes(spec)[line], "", False, made.get(line, ()), brief.get(line, "")) for line in spec.loop
+    ]
     return rows_shown + [_off(line, spec) for line in LINES if line not in spec.loop]
 
 
@@ -152,6 +167,25 @@ def _backward(gradients: list[str], norm: float | None, past: PastView | None) -
     if norm is not None and (past is not None or (norm > 0 and not gradients)):
         return f"gradient norm {figures.figure(norm)}"
     return _several(gradients) or ".grad is None"
+
+
+def _brief_backward(training: TrainingView, past: PastView | None) -> str:
+    if past is None and training.gradients:
+        return " ".join(map(figures.figure, training.gradients.values()))
+    norm = training.grad_norm if past is None else past.grad_norm
+    return "" if norm is None else f"norm {figures.figure(norm)}"
+
+
+def _brief(line: Line, made: Sequence[MadeView]) -> str:
+    """What a line made, in a few characters: the shape of predictions, or single numbers as they are after it."""
+    if line == "forward":
+        return figures.shape(made[0].shape) if made else ""
+    if line == "step":  # which tells of the gradients that it clips, and of how often it searched, too
+        made = [one for one in made if one.before is not None and ".grad" not in one.label]
+    single = [one.after for one in made if math.prod(one.shape) == 1]
+    if not made or len(single) < len(made) or line == "loss":
+        return ""
+    return " ".join("None" if after is None else figures.figure(after[0]) for after in single)
 
 
 def _several(parts: list[str]) -> str:

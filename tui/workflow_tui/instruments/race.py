@@ -62,14 +62,26 @@ def show_race(chart: Chart, scene: Scene) -> None:
         nothing_yet(chart, "space runs the race: a line a lane")
         return
     drawn: list[Layer] = []
+    names = short_labels([sanitize(lane.label, 24) for lane in race.lanes], chart.size.width)
     for index, lane in enumerate(race.lanes):
         columns = next((one.series.get(name) for one in scene.lanes if one.run == lane.run), None)
         if columns:
-            drawn.append(layers.Lines(lane_role(index), sanitize(lane.label, 24), column_points(columns)))
+            drawn.append(layers.Lines(lane_role(index), names[index], column_points(columns)))
     start, stop = scene.look.shown(race.epochs, race.epoch)
     chart.show(drawn, x_range=(start, stop), x_label="epoch", log_y=scene.log_loss, whole_x=True)
     chart.cursor = None
     chart.border_subtitle = f"{figures.whole(race.epoch)} of {figures.epochs(race.epochs)}"
+
+
+def short_labels(labels: list[str], width: int) -> list[str]:
+    """Labels of lanes for a legend `width` columns wide; where it is too narrow, without words they all begin with."""
+    words = [label.split(" ") for label in labels]
+    while sum(map(len, labels)) + 4 * len(labels) > width and all(
+        len(rest) > 1 and rest[0] == words[0][0] for rest in words
+    ):
+        words = [rest[1:] for rest in words]
+        labels = [" ".join(rest) for rest in words]
+    return labels
 
 
 def standing(race: RaceView) -> list[tuple[int, LaneView]]:

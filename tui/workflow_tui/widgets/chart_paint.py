@@ -141,7 +141,7 @@ class Painter:
         plot.ylim(0, 4 * rows - 1)
         for stroke in strokes:
             xs, ys = stroke.coordinates(columns, rows)
-            plot.scatter(xs, ys, marker=list(stroke.signs), color=ROLES.index(stroke.role))
+            plot.scatter(xs, ys, marker=list(stroke.cells.values()), color=ROLES.index(stroke.role))
         # not plot_size: that clamps to the terminal, whatever the widget's size
         monitor.set_size([columns, rows])
         monitor.build_plot()

@@ -1,0 +1,94 @@
+"""What lies on a chart hides nothing else on it: lines and points take turns in the cells that they share."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from workflow_tui.theme import Role
+from workflow_tui.widgets.chart_axes import Axis
+from workflow_tui.widgets.chart_frame import Frame
+from workflow_tui.widgets.chart_layers import ChartSpec, Lines, Scatter
+from workflow_tui.widgets.chart_strokes import Sketch, Stroke, share
+
+PLACES = st.tuples(st.integers(0, 12), st.integers(0, 3))
+LINE = st.dictionaries(PLACES, st.integers(1, 255).map(lambda mask: chr(0x2800 + mask)), max_size=30)
+POINTS = st.sets(PLACES, max_size=30).map(lambda places: dict.fromkeys(places, "●"))
+ROLES: tuple[Role, ...] = ("weight", "bias", "train", "validation")
+
+
+@st.composite
+def strokes(draw: st.DrawFn) -> list[Stroke]:
+    """Some points that share no cell with each other, and lines over them."""
+    points, free = draw(st.lists(POINTS, max_size=2)), set[tuple[int, int]]()
+    single = []
+    for role, cells in zip(ROLES, points, strict=False):
+        single.append(Stroke(role, {place: sign for place, sign in cells.items() if place not in free}, single=True))
+        free |= cells.keys()
+    lines = [Stroke(role, cells) for role, cells in zip(ROLES, draw(st.lists(LINE, max_size=4)), strict=False)]
+    return single + lines
+
+
+def masks(found: list[Stroke], place: tuple[int, int]) -> int:
+    dots = 0
+    for stroke in found:
+        if not stroke.single and place in stroke.cells:
+            dots |= ord(stroke.cells[place]) - 0x2800
+    return dots
+
+
+@given(strokes())
+def test_every_cell_shows_one_thing_and_no_dot_is_lost(before: list[Stroke]) -> None:
+    after = share(before)
+    assert [(stroke.role, stroke.single) for stroke in after] == [(stroke.role, stroke.single) for stroke in before]
+    shown = [place for stroke in after for place in stroke.cells]
+    assert len(shown) == len(set(shown))
+    assert set(shown) == {place for stroke in before for place in stroke.cells}
+    for stroke in after:
+        for place in stroke.cells:
+            if not stroke.single:
+                assert masks(after, place) == masks(before, place)
+
+
+@given(strokes())
+def test_a_point_gives_way_only_beside_one_that_stays(before: list[Stroke]) -> None:
+    for old, new in zip(before, share(before), strict=True):
+        if old.single:
+            for column, row in old.cells.keys() - new.cells.keys():
+                assert (column - 1, row) in new.cells
+                assert any((column, row) in other.cells for other in before if not other.single)
+
+
+@given(st.integers(2, 5), st.integers(4, 40))
+def test_lines_that_run_along_each_other_are_all_seen(count: int, columns: int) -> None:
+    cells = {(column, 1): "⣀" for column in range(columns)}
+    after = share([Stroke("weight", dict(cells)) for _ in range(count)])
+    assert max(len(stroke.cells) for stroke in after) - min(len(stroke.cells) for stroke in after) <= 1
+
+
+@pytest.mark.parametrize("use_ascii", [False, True])
+def test_a_model_on_its_data_and_a_loss_on_another_are_seen(use_ascii: bool) -> None:
+    points = [(x / 10, 1.0) for x in range(11)]
+    frame = Frame(Axis(0, 1), Axis(0, 2), 11, 5, 6, 1)
+    spec = ChartSpec((Scatter("train", "train", points), Lines("prediction", "model", points)), (0, 1))
+    sketch = Sketch()
+    data, model = sketch.strokes(spec, sketch.runs(spec, frame), frame, use_ascii)
+    assert (sorted(column for column, _ in data.cells), sorted(column for column, _ in model.cells)) == (
+        [0, 2, 4, 6, 8, 10],
+        [1, 3, 5, 7, 9],
+    )
+
+
+@given(st.lists(st.floats(-3, 3), min_size=30, max_size=400), st.lists(st.floats(-3, 3), min_size=30, max_size=400))
+def test_markers_stand_on_their_lines(first: list[float], second: list[float]) -> None:
+    spec = ChartSpec((Lines("train", "train", list(enumerate(first))), Lines("bias", "b", list(enumerate(second)))))
+    frame = Frame(Axis(0, max(len(first), len(second))), Axis(-3, 3), 60, 12, 6, 1)
+    sketch = Sketch()
+    alone = [
+        {place for stroke in sketch.strokes(one, sketch.runs(one, frame), frame, False) for place in stroke.cells}
+        for one in (ChartSpec((layer,)) for layer in spec.layers)
+    ]
+    *_, train, bias = sketch.strokes(spec, sketch.runs(spec, frame), frame, False)
+    assert train.cells.keys() <= alone[0]
+    assert bias.cells.keys() <= alone[1]
