@@ -18,6 +18,7 @@ from textual.driver import Driver
 from workflow_core import __version__
 from workflow_core.sanitize import sanitize
 from workflow_tui.terminal.driver import guarded
+from workflow_tui.terminal.garbage import look_seldom
 from workflow_tui.terminal.guard import Guard
 
 LOG_LIMIT = 1024 * 1024
@@ -53,6 +54,7 @@ def run_app(make_app: Callable[[type[Driver]], GuardedApp[Any]], log: Path) -> i
     with Guard() as guard:
         try:
             app = make_app(guarded(guard))
+            look_seldom()
             app.run()
         except Exception as error:
             crash = error
