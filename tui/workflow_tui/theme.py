@@ -103,19 +103,19 @@ _SPOTS: dict[SpotKind, tuple[str, str]] = {
     "best": ("★", "*"),
 }
 
-# From the least to the greatest value of a map: lightness moves one way only (CIELAB L* 5 to 55, and 100 to 55), which
-# is what colour-blind eyes and a grey screen see; the least is the background, and what is written on any of them in
-# white (on the light theme in black) has a contrast of at least 3.7.
+# From the least to the greatest value of a map: greys that turn into one blue, whose lightness moves one way only
+# (CIELAB L* 5 to 55, and 100 to 55): what colour-blind eyes and a grey screen see. The least is the background,
+# and what is written on any of them in white (on the light theme in black) has a contrast of at least 3.7.
 _HEAT_DARK = (
     "#121212",
     "#1c1c1c",
     "#262626",
     "#303030",
     "#3a3a3a",
-    "#005f5f",
+    "#4e4e4e",
     "#005f87",
-    "#5f5f87",
-    "#5f5faf",
+    "#005faf",
+    "#0087af",
     "#5f87af",
 )
 _HEAT_LIGHT = (
@@ -123,11 +123,11 @@ _HEAT_LIGHT = (
     "#eeeeee",
     "#e4e4e4",
     "#dadada",
-    "#afd7d7",
-    "#afafff",
-    "#afafd7",
+    "#afd7ff",
+    "#87d7ff",
     "#87afd7",
-    "#8787d7",
+    "#5fafd7",
+    "#5f87d7",
     "#5f87af",
 )
 HEAT_LEVELS = len(_HEAT_DARK)
