@@ -685,3 +685,12 @@ async def test_nothing_trained_nothing_saved() -> None:
         await drive.press("3", "space")
         await drive.asks(Run())
         assert msgspec.structs.asdict(drive.app.state.steps)["train"] == "done"
+
+
+async def test_what_is_said_about_a_key_goes_with_the_next_one() -> None:
+    async with driving(steps=3) as drive:
+        await drive.press("a")
+        assert "The engine is alive" in drive.status
+        await drive.press("left")
+        assert "The engine is alive" not in drive.status
+        assert "looking at epoch" in drive.status

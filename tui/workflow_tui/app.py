@@ -12,6 +12,7 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from rich.text import Text
+from textual import events
 from textual.app import SystemCommand
 from textual.driver import Driver
 from textual.filter import LineFilter
@@ -292,6 +293,11 @@ class WorkflowApp(SturdyApp, OneKeyAtATime, GuardedApp[int]):
         ):
             self._dirty = False
             self.screen_stack[0].refresh_state()
+
+    async def _let_through(self, key: events.Key) -> None:
+        if len(self.screen_stack) == 1:  # what is told while a dialog is open waits for its end
+            self.forget_complaint()  # it was about an earlier key
+        await super()._let_through(key)
 
     # --- saying things ---------------------------------------------------------------------------
 

@@ -134,5 +134,5 @@ def race_status(widget: Widget, race: RaceView) -> Text:
         pace = "flat out" if race.pace is None else f"pace {figures.short(race.pace)}"
         return text.append(f"  {figures.rate(race.rate)} epochs/s each, {pace}")
     if race.state in ("finished", "diverged", "failed"):
-        return text.append("  over. enter takes a lane on, u compares the runs, r goes back to a single run")
+        return text.append("  over. enter takes a lane on, u compares the runs")
     return text.append("  paused. space runs it, S ends it")
