@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import msgspec
-import pytest
 from tests.tui.driving import Drive, driving, training
 
 from workflow_core.errors import WorkflowError
@@ -41,17 +40,16 @@ async def test_m_extends_by_200_epochs_unless_another_number_is_given() -> None:
         await drive.asks(Extend(epochs=200))
 
 
-@pytest.mark.parametrize(
-    ("key", "sent"), [("k", [Stop(keep=True)]), ("d", [Stop(keep=False)]), ("c", []), ("escape", [])]
-)
-async def test_a_stop_keeps_discards_or_goes_on(key: str, sent: list[Stop]) -> None:
+async def test_a_stop_keeps_discards_or_goes_on() -> None:
     async with driving(steps=3) as drive:
-        await paused(drive, state="running")
-        await drive.press("S")
-        assert isinstance(drive.app.screen, Dialog)
-        await drive.sees("finish and keep", "discard it", "it goes on")
-        await drive.press(key)
-        assert drive.client.commands(Stop) == sent
+        for key, sent in (("c", []), ("escape", []), ("k", [Stop(keep=True)]), ("d", [Stop(keep=False)])):
+            drive.client.asked.clear()
+            await paused(drive, state="running")
+            await drive.press("S")
+            assert isinstance(drive.app.screen, Dialog)
+            await drive.sees("finish and keep", "discard it", "it goes on")
+            await drive.press(key)
+            assert drive.client.commands(Stop) == sent, key
 
 
 async def test_what_is_said_of_a_run_that_was_stopped_is_how_far_it_came() -> None:

@@ -85,6 +85,7 @@ class TrainScreen(ControlScreen):
 
     def __init__(self) -> None:
         super().__init__()
+        self.add_class("-shared", update=False)
         self.log_loss = True  # a plain axis shows the first epochs and nothing of the rest
         self.show_values: bool | None = None
         self.views = [0, 0, 0, 0]
@@ -100,7 +101,7 @@ class TrainScreen(ControlScreen):
         """Loss and fit on the left, parameters, loop and settings on the right."""
         with Horizontal(id="train-columns"):
             with Vertical(id="train-left"):
-                yield Chart(id="loss", classes="panel")
+                yield Chart(id="loss", classes="panel -marked")
                 yield Chart(id="fit", classes="panel")
             with Vertical(id="train-right"):
                 yield Chart(id="parameters", classes="panel")
@@ -111,9 +112,8 @@ class TrainScreen(ControlScreen):
                     yield Form(FIELDS, values(TrainSpec()), id="train-form", title="")
 
     def on_mount(self) -> None:
-        """Mark the first panel."""
+        """Remember the charts; the first panel is the marked one."""
         self._charts = list(self.query(Chart))
-        self._mark()
 
     @classmethod
     def sections(cls) -> tuple[tuple[str, tuple[Command, ...]], ...]:
@@ -361,9 +361,13 @@ class TrainScreen(ControlScreen):
     # --- panels ---------------------------------------------------------------------------------
 
     def _mark(self) -> None:
-        for slot, name in enumerate(SLOTS):
-            self.query_one(name).set_class(slot == self.marked, "-marked")
-        self.query_one("#values").set_class(self.marked == 1, "-marked")
+        marked = {name: slot == self.marked for slot, name in enumerate(SLOTS)} | {"#values": self.marked == 1}
+        for name, on in marked.items():
+            panel = self.query_one(name)
+            if panel.has_class("-marked") != on:
+                # its border alone: what is in it, all the settings for one, has the same styles
+                panel.set_class(on, "-marked", update=False)
+                self.app.stylesheet.update_nodes([panel])
         for slot in range(len(SLOTS)):
             alone = self.full_screen and slot == self.marked and not self.has_class("-race")
             self.set_class(alone, f"-full-{slot}")
