@@ -127,6 +127,10 @@ class Workspace:
             return None
         return number if number > 0 and start and started(number) == start else None
 
+    def left_behind(self) -> bool:
+        """Is there what only a live engine has, though none is alive? Then the last one did not end in order."""
+        return self.pid_file.exists() and self.engine_pid() is None
+
     def sweep(self) -> None:
         """Remove what only a live engine has: its socket and its pid."""
         for path in (self.socket, self.pid_file):

@@ -38,10 +38,11 @@ def main() -> NoReturn:
         # the folder it was started in is the user's, who may want to remove or unmount it
         os.chdir(workspace.path)
         if _take(workspace) is not None:
+            crashed = workspace.left_behind()
             workspace.write_pid()
             # its own files are private by now; those that the user saves are as open as any other of the user's
             os.umask(umask)
-            _serve(workspace, options.idle_timeout)
+            _serve(workspace, options.idle_timeout, crashed)
         status = 0
     except WorkflowError as error:
         print(f"workflow-tui engine: {error}", file=sys.stderr)
@@ -113,10 +114,12 @@ def _take(workspace: Workspace) -> int | None:
     return lock
 
 
-def _serve(workspace: Workspace, idle_timeout: float) -> None:
+def _serve(workspace: Workspace, idle_timeout: float, crashed: bool) -> None:
     log.info("workflow-tui %s, engine pid %d, Python %s", __version__, os.getpid(), sys.version.split()[0])
+    if crashed:
+        log.warning("the engine before this one did not end in order")
     try:
-        asyncio.run(_run(workspace, idle_timeout))
+        asyncio.run(_run(workspace, idle_timeout, crashed))
     except OSError:
         log.exception("cannot serve %s", workspace.path)
         raise
@@ -126,8 +129,8 @@ def _serve(workspace: Workspace, idle_timeout: float) -> None:
     log.info("ended")
 
 
-async def _run(workspace: Workspace, idle_timeout: float) -> None:
-    server = Server(workspace, idle_timeout)
+async def _run(workspace: Workspace, idle_timeout: float, crashed: bool) -> None:
+    server = Server(workspace, idle_timeout, crashed=crashed)
     asked = False
 
     def terminate(name: str) -> None:

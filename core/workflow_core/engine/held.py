@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from workflow_core.steps.train import EARLY_STOP, Trainer
 
 
@@ -17,6 +19,13 @@ class Held:
         self.figures = figures or {}
         self._best: dict[str, float] = {}
         self._last = self.figures
+
+    def come_back(self, trainer: Trainer, recorded: Callable[[int], dict[str, float]]) -> None:
+        """Those of a training that goes on: `recorded` gives the figures of an epoch, empty where it has none."""
+        self.epoch = trainer.held_epochs
+        self.figures = recorded(self.epoch - 1)
+        self._last = recorded(trainer.done - 1)
+        self._best = recorded(trainer.best[0] + trainer.validates - 1) if trainer.best is not None else {}
 
     def note(self, trainer: Trainer, start: int, series: dict[str, list[float]]) -> None:
         """Take the figures of the epochs from `start` on that `trainer` has done since the last time."""

@@ -46,6 +46,11 @@ class Record:
             self._store.append(view, start, series)
         self._library.put(view)
 
+    def come_back(self, view: RunView) -> None:
+        """An earlier engine has kept the run so far: `view` is what it left. Epochs beyond those of the next `keep`
+        are taken back by it."""
+        self._view = view
+
     def go_on(self, names: Sequence[str], training: TrainingView) -> None:
         """The run has the first epochs of its parent, and none of its own yet; `names` are its series."""
         view = self._stands(training, training.state)

@@ -64,6 +64,7 @@ class Runner:
         self._record: Record | None = None
         self._timing = Timing(pace, trainer.done)
         self.loop: LoopView | None = None
+        self._keep: Callable[[], None] = lambda: None
         self._last = 0
         self._steps: int | None = None
         self._pending = 0
@@ -102,6 +103,43 @@ class Runner:
             best_loss=best[1] if best is not None else None,
             parent=other.view.run,
             parent_epoch=epoch,
+        )
+        return runner
+
+    @classmethod
+    def restored(
+        cls,
+        trainer: Trainer,
+        dataset: Dataset,
+        model_spec: ModelSpec,
+        view: TrainingView,
+        history: HistoryData,
+        record: Record,
+        first: dict[str, Any],
+        publish: Callable[[Epochs | Update], None],
+    ) -> Runner:
+        """A run that an earlier engine has left: as `view`, with the epochs of `history`, which `record` has.
+
+        `trainer` stands where it stood, `first` is the state of one like it before the first epoch. A run that was
+        going on is paused.
+        """
+        runner = cls(trainer, dataset, model_spec, view.run, view.pace, publish)
+        runner._record = record
+        runner._timing = Timing(view.pace, trainer.done, view.elapsed)
+        runner._held.come_back(trainer, runner.recorded)
+        runner.kept = Kept()
+        runner.kept.put(0, first)
+        if trainer.done and not trainer.under_way:
+            runner.kept.put(trainer.done, trainer.state())
+        if trainer.best is not None:
+            at_best = runner.recorded(trainer.best[0]).get("train_loss", math.nan)
+            runner.watch.go_on(history, view.initial, trainer.best, at_best)
+        runner.view = replace(
+            view,
+            device=str(trainer.device),
+            state="paused" if view.state == "running" else view.state,
+            rate=0.0,
+            **runner._prediction(),
         )
         return runner
 
@@ -189,6 +227,10 @@ class Runner:
         """Another run takes the place of this one."""
         if self._record is not None:
             self._record.leave(self.view)
+
+    def keep_by(self, keep: Callable[[], None]) -> None:
+        """Let `keep` be called whenever `view` and `trainer` stand at the same epoch and batch while it trains."""
+        self._keep = keep
 
     def publish_to(self, publish: Callable[[Epochs | Update], None]) -> None:
         """Let another one get what is published from now on."""
@@ -373,6 +415,7 @@ class Runner:
             self._look()
             self._flush_at = now + CHUNK
             self._publish(Update(training=self.view))
+            self._keep()
         if self._steps == 0:
             self.pause()
 
@@ -450,6 +493,7 @@ class Runner:
         # one of an epoch under way would be that of another place than its number says
         if not self.trainer.ended and not self.trainer.under_way:
             self.kept.offer(self.trainer.done, self.trainer.state)
+        self._keep()
 
     def _see_whether_it_ends(self, start: int, series: dict[str, list[float]]) -> None:
         epoch = self.view.epoch

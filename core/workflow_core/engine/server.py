@@ -14,6 +14,7 @@ from collections.abc import Callable
 from workflow_core import sockets
 from workflow_core.engine.board import Board
 from workflow_core.engine.inbox import Inbox, Job
+from workflow_core.engine.keeper import Keeper
 from workflow_core.engine.library import KEPT, Library
 from workflow_core.engine.peer import Peer
 from workflow_core.engine.worker import Worker
@@ -47,13 +48,16 @@ FLUSH_GRACE = 0.2
 UNSAVED_TIMEOUT = 24 * 3600.0
 """Seconds an engine that nobody looks at keeps a training that is not saved."""
 
+CHECKPOINT = "run.pt"
+"""The file of the run that is there, in the folder of checkpoints."""
+
 log = logging.getLogger(__name__)
 
 
 class Server:
     """One engine on one workspace. Everything here belongs to the event loop's thread but `_post`."""
 
-    def __init__(self, workspace: Workspace, idle_timeout: float) -> None:
+    def __init__(self, workspace: Workspace, idle_timeout: float, *, crashed: bool = False) -> None:
         self._workspace = workspace
         self._idle_timeout = idle_timeout
         self._peers: dict[Peer, asyncio.Task[None] | None] = {}
@@ -67,14 +71,27 @@ class Server:
         view = EngineView(pid=os.getpid(), log=str(workspace.log))
         self._board = Board(view)
         self._problems: list[Problem] = []
+        self._news: list[Problem] = []
         self._store = self._open_store()
         self._runs_at = 0.0
         self._runs_due: asyncio.TimerHandle | None = None
         self._library = Library(
             self._store, workspace.checkpoints, functools.partial(self._post, self._runs_have_changed)
         )
+        self._keeper = Keeper(
+            workspace.checkpoints / CHECKPOINT,
+            self._store.flush if self._store is not None else lambda timeout: True,
+            functools.partial(self._post, self._tell),
+        )
         self._worker = Worker(
-            self._inbox, view, functools.partial(self._post, self._publish), workspace.checkpoints, self._library
+            self._inbox,
+            view,
+            functools.partial(self._post, self._publish),
+            workspace.checkpoints,
+            self._library,
+            self._keeper,
+            functools.partial(self._post, self._tell_soon),
+            crashed=crashed,
         )
 
     def _open_store(self) -> Store | None:
@@ -95,6 +112,13 @@ class Server:
                 )
             )
             return None
+
+    def _tell_soon(self, problem: Problem) -> None:
+        """Tell those that are there, or the first one that comes."""
+        if self._attached():
+            self._tell(problem)
+        else:
+            self._news.append(problem)
 
     def _tell(self, problem: Problem) -> None:
         for peer in self._attached():
@@ -174,8 +198,9 @@ class Server:
 
     def _attach(self, peer: Peer) -> None:
         log.info("%s attached", peer.name)
-        for problem in self._problems:
+        for problem in (*self._problems, *self._news):
             peer.note(Notice(problem=problem))
+        self._news.clear()
 
     def _attached(self) -> list[Peer]:
         return [peer for peer in self._peers if peer.attached]
@@ -254,6 +279,7 @@ class Server:
         self._library.close()
         if self._board.engine.state == "ready":
             await self._loop.run_in_executor(None, self._worker.join, GRACE)
+        await self._loop.run_in_executor(None, self._keeper.close, STORE_GRACE)  # which waits for the store
         if self._store is not None:
             await self._loop.run_in_executor(None, self._store.close, STORE_GRACE)
         self._refuse_unanswered()

@@ -15,6 +15,7 @@ from msgspec.structs import replace
 from torch import nn
 
 from workflow_core.engine.inbox import Inbox
+from workflow_core.engine.keeper import Keeper
 from workflow_core.engine.lane_labels import labels
 from workflow_core.engine.library import Library
 from workflow_core.engine.material import Made
@@ -78,8 +79,10 @@ BEGINNING = (Run, NextLine, Reset, MakeData, BuildModel, Extend, Branch, StartRa
 class Session(Workflow):
     """A workflow with what lies beside it: races, looking back, and what shows how a training goes."""
 
-    def __init__(self, publish: Callable[[Update | Epochs], None], files: Path, library: Library) -> None:
-        super().__init__(publish, files, library)
+    def __init__(
+        self, publish: Callable[[Update | Epochs], None], files: Path, library: Library, keeper: Keeper | None = None
+    ) -> None:
+        super().__init__(publish, files, library, keeper)
         self._race: Race | None = None
         self._race_made: Made | None = None
         self._surfaces = Surfaces()
@@ -247,7 +250,9 @@ class Session(Workflow):
         if lane.view.state in ("finished", "diverged", "failed"):
             self._progress.done("train", lane.view.reason)
         self._progress.outdate(RESULTS, "a lane of the race was taken on")
+        self._keep_while_training(lane)
         self._show(Update(race=None, training=lane.view, history=history.to_data(), loop=None))
+        self._keep()
 
     # looking
 
@@ -314,5 +319,7 @@ class Session(Workflow):
         if runner.view.state == "finished":
             self._progress.done("train", runner.view.reason)
         self._progress.outdate(RESULTS, "a new run was begun")
+        self._keep_while_training(runner)
         self._show(Update(training=runner.view, history=history, loop=None))
         self._set_training(trainer.spec)
+        self._keep()

@@ -13,13 +13,14 @@ from workflow_core.engine.speed import Speed
 class Timing:
     """Seconds by time.monotonic(); a `position` is epochs done, the part of the one under way with them.
 
-    `elapsed` are the seconds spent on the training: all between `enter` and `count`, waits for the pace with them.
+    `elapsed` are the seconds spent on the training: all between `enter` and `count`, waits for the pace with them, and
+    those of an earlier engine before them.
     """
 
-    def __init__(self, pace: float | None, position: float) -> None:
+    def __init__(self, pace: float | None, position: float, elapsed: float = 0.0) -> None:
         self.pace = Pace(pace)
         self.speed = Speed(int(position))
-        self.elapsed = 0.0
+        self.elapsed = self._before = elapsed
         self._meter = Meter()
         self._capacity = Capacity()
         self._worked = 0.0
@@ -59,6 +60,6 @@ class Timing:
         """Epochs a second over the last second (0 where it is not running), and those that it could do flat out."""
         rate = self._meter.mark(self.count(), position)
         capacity = self._capacity.mark(self._worked, position - self._counted)
-        self.speed.note(self.elapsed, position)
+        self.speed.note(self.elapsed - self._before, position)
         self._worked, self._counted = 0.0, position
         return (rate if running else 0.0), capacity

@@ -66,6 +66,11 @@ class Kept:
         while len(self._epochs) > 2 and (len(self._epochs) > self._most or sum(self._sizes) > self._budget):
             self._thin_out()
 
+    def put(self, epoch: int, state: State) -> None:
+        """Keep a state, whenever the last one was kept."""
+        self._not_before = -math.inf
+        self.offer(epoch, lambda: state)
+
     def _thin_out(self) -> None:
         self._apart = max(2 * self._apart, (self._epochs[-1] - self._epochs[0]) // len(self._epochs) * 2)
         for kept in (self._epochs, self._states, self._sizes):

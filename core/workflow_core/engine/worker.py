@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from msgspec.structs import replace
 
 from workflow_core.engine.inbox import Inbox, Job
+from workflow_core.engine.keeper import Keeper
 from workflow_core.engine.library import Library
 from workflow_core.engine.slow import Slow
 from workflow_core.errors import Problem, WorkflowError
@@ -39,7 +40,8 @@ class Worker(threading.Thread):
     """Carries out what comes through `inbox` until that is closed; `publish` is called from this thread.
 
     A command that goes wrong is answered, and the thread lives on. Where torch cannot be loaded the engine's state
-    becomes `failed` and every command is answered with that.
+    becomes `failed` and every command is answered with that. The run that `keeper` has of an earlier engine is there
+    again; `tell` gets a Problem where it cannot be, and where that engine had `crashed`.
     """
 
     def __init__(
@@ -49,6 +51,10 @@ class Worker(threading.Thread):
         publish: Callable[[Update | Epochs], None],
         files: Path,
         library: Library,
+        keeper: Keeper | None = None,
+        tell: Callable[[Problem], None] = lambda problem: None,
+        *,
+        crashed: bool = False,
     ) -> None:
         super().__init__(name="worker", daemon=True)
         self.session: Session | None = None
@@ -57,6 +63,9 @@ class Worker(threading.Thread):
         self._publish = publish
         self._files = files
         self._library = library
+        self._keeper = keeper
+        self._tell = tell
+        self._crashed = crashed
         self._slow: list[tuple[Job, Slow]] = []
         self._faults: Callable[[str], contextlib.AbstractContextManager[None]]
 
@@ -89,17 +98,46 @@ class Worker(threading.Thread):
                 self._work_slowly()
             if session.running:
                 self._advance(session)
+        if self.session is not None:
+            self._close(self.session)
 
     def _load(self) -> None:
         begun = time.monotonic()
         module = importlib.import_module("workflow_core.engine.session")
         self._faults = importlib.import_module("workflow_core.engine.faults").mended
-        self.session = module.Session(self._publish, self._files, self._library)
+        self.session = module.Session(self._publish, self._files, self._library, self._keeper)
+        self._restore(self.session)
         view = module.describe(self._view)
         self._publish(Update(engine=replace(view, load_seconds=time.monotonic() - begun)))
         log.info("torch %s loaded in %.1f s", view.torch_version, time.monotonic() - begun)
         # in a thread of its own: the first commands need not wait for what only the first run needs
         threading.Thread(target=module.warm_up, name="warm-up", daemon=True).start()
+
+    def _restore(self, session: Session) -> None:
+        """Bring the run back that an earlier engine has kept."""
+        if self._keeper is None:
+            return
+        checkpoint = importlib.import_module("workflow_core.engine.checkpoint")
+        try:
+            found = checkpoint.read(self._keeper.path)
+            if found is not None:
+                with self._faults("the last run"):
+                    session.restore(found)
+                if self._crashed:
+                    view = found.kept.view
+                    recorded = self._library.find(view.run).epochs if view.epoch else 0
+                    self._tell(checkpoint.crash(view, recorded))
+        except WorkflowError as error:
+            self._tell(error.problem)
+        except Exception as error:
+            log.exception("the last run cannot be brought back")
+            self._tell(self._fault(error))
+
+    def _close(self, session: Session) -> None:
+        try:
+            session.close()
+        except Exception:
+            log.exception("the run cannot be kept")
 
     def _begin(self, session: Session, job: Job) -> None:
         """Carry out a command and reply, or put it among the slow ones."""

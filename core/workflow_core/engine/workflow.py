@@ -7,6 +7,7 @@ everything there is to show.
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import math
 from collections.abc import Callable, Iterator
@@ -16,10 +17,13 @@ from typing import TypeVar
 import msgspec
 from msgspec.structs import replace
 
-from workflow_core.engine import results
+from workflow_core.engine import checkpoint, results
+from workflow_core.engine.back import bring_back
+from workflow_core.engine.checkpoint import Checkpoint
 from workflow_core.engine.faults import mended
 from workflow_core.engine.files import absolute
 from workflow_core.engine.inbox import Inbox
+from workflow_core.engine.keeper import Keeper
 from workflow_core.engine.library import Library
 from workflow_core.engine.material import Made, Material
 from workflow_core.engine.progress import RESULTS, Progress
@@ -72,10 +76,13 @@ class Workflow:
     Relative names of files mean `files`; every run goes to `library`.
     """
 
-    def __init__(self, publish: Callable[[Update | Epochs], None], files: Path, library: Library) -> None:
+    def __init__(
+        self, publish: Callable[[Update | Epochs], None], files: Path, library: Library, keeper: Keeper | None = None
+    ) -> None:
         self._publish = publish
         self._files = files
         self._library = library
+        self._keeper = keeper
         self._progress = Progress()
         self._version = 0
         self._material = Material()
@@ -104,6 +111,8 @@ class Workflow:
         with self._trained_further(runner):
             runner.advance(inbox, until)
         self._show(Update(training=runner.view) if not runner.running else Update())
+        if not runner.running:
+            self._keep()
 
     @contextlib.contextmanager
     def _trained_further(self, runner: Runner) -> Iterator[None]:
@@ -114,6 +123,37 @@ class Workflow:
             self._progress.outdate(RESULTS, "the model was trained further")
         if runner.view.state in ("finished", "diverged"):
             self._progress.done("train", runner.view.reason)
+
+    # what outlives the engine
+
+    def close(self) -> None:
+        """The engine ends: what runs is paused where it is, and kept."""
+        self._pause()
+        self._keep()
+
+    def _keep(self, *, only_when_due: bool = False) -> None:
+        """Keep the run that is there, for an engine to come."""
+        if self._keeper is not None and self._runner is not None and (self._keeper.due or not only_when_due):
+            self._keeper.put(functools.partial(checkpoint.of, self._runner, self._train_spec))
+
+    def _keep_while_training(self, runner: Runner) -> None:
+        runner.keep_by(functools.partial(self._keep, only_when_due=True))
+
+    def restore(self, found: Checkpoint) -> None:
+        """Bring the run back that an earlier engine has kept, with its data, its model and its record.
+
+        Raises WorkflowError where that cannot be; nothing has changed then.
+        """
+        back = bring_back(found, self._library, self._publish_progress)
+        runner = self._runner = back.runner
+        self._material, self._runner_made = back.material, back.material.made
+        self._train_spec, self._pace = found.kept.settings, runner.view.pace
+        self._keep_while_training(runner)
+        self._progress.done("data")
+        self._progress.done("build")
+        if runner.view.state in ("finished", "diverged", "failed"):
+            self._progress.done("train", runner.view.reason)
+        self._show(back.update)
 
     def abandon(self) -> None:
         """Stop the run after a fault."""
@@ -253,6 +293,7 @@ class Workflow:
             )
         self._runner.set_learning_rate(learning_rate)
         self._show(Update(training=self._runner.view))
+        self._keep()
 
     def _run(self, epochs: int | None, steps: int | None) -> None:
         check_count(epochs, "epochs")
@@ -262,6 +303,7 @@ class Workflow:
         assert self._runner is not None
         self._runner.begin(epochs, steps)
         self._show(Update(training=self._runner.view, loop=None))
+        self._keep()
 
     def _next_line(self) -> None:
         if not self.running:
@@ -271,6 +313,7 @@ class Workflow:
         with self._trained_further(runner):
             runner.next_line()
         self._show(Update(training=runner.view, loop=runner.loop))
+        self._keep(only_when_due=True)
 
     def _prepare_run(self) -> None:
         """See to it that there is a run that can go on: the one there is, or a new one."""
@@ -306,6 +349,7 @@ class Workflow:
         self._number = number = self._number or self._library.number()
         runner = Runner(trainer, dataset, spec, number, self._pace, self._publish_progress)
         runner.record(self._library.record(number, dataset.spec, spec))
+        self._keep_while_training(runner)
         if old is not None:
             old.leave()
         update = self._material.take_fresh(fresh)
@@ -313,6 +357,7 @@ class Workflow:
         self._progress.reopen("train")
         self._progress.outdate(RESULTS, "a new run was begun")
         self._show(replace(update, training=runner.view, history=NO_EPOCHS, loop=None))
+        self._keep()
 
     def _publish_progress(self, event: Epochs | Update) -> None:
         self._publish(event)
@@ -323,6 +368,7 @@ class Workflow:
         if self._runner is not None and self._runner.running:
             self._runner.pause()
             self._show(Update(training=self._runner.view))
+            self._keep()
 
     def _stop(self, keep: bool) -> None:
         runner = self._begun_run("stop")
@@ -335,6 +381,7 @@ class Workflow:
         if not self._stale:
             self._progress.done("train", runner.view.reason)
         self._show(Update(training=runner.view))
+        self._keep()
 
     def _discard(self) -> None:
         """The run and its record are gone; what is there is the untrained model."""
@@ -345,6 +392,8 @@ class Workflow:
         runner.discard()
         update = self._material.take_fresh(fresh) if fresh is not None else Update()
         self._runner = self._runner_made = None
+        if self._keeper is not None:
+            self._keeper.drop()
         self._progress.reopen("train")
         self._progress.outdate(RESULTS, "the run was discarded")
         self._show(replace(update, training=None, history=None, loop=None))
@@ -369,6 +418,7 @@ class Workflow:
         self._progress.reopen("train")
         runner.begin(None)
         self._show(Update(training=runner.view, train_spec=self._train_spec))
+        self._keep()
 
     def _begun_run(self, what: str) -> Runner:
         """The run that is there. Raises WorkflowError where there is none that has begun, or it is stale."""

@@ -1,0 +1,140 @@
+"""Writes the checkpoint of the run that is there by a thread of its own: training waits for no disk."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from workflow_core import atomic
+from workflow_core.engine.checkpoint import Checkpoint
+from workflow_core.errors import Problem, WorkflowError
+
+INTERVAL = 30.0
+"""Seconds of training between two checkpoints."""
+SHARE = 50
+"""Making one may take this part of the time: one in so many."""
+RETRY = 5.0
+"""Seconds until a disk that took none is tried again."""
+RECORD_PATIENCE = 5.0
+"""Seconds to wait for the record to be on disk: a checkpoint must not be ahead of it."""
+
+log = logging.getLogger(__name__)
+
+
+class Keeper:
+    """Keeps the newest checkpoint in the file `path`, whole at any moment.
+
+    `record` waits so many seconds until all epochs told so far are on disk, and says whether they are. `tell` gets a
+    Problem, called by the thread, when the disk takes none, once each time. All but that returns at once.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        record: Callable[[float], bool] = lambda timeout: True,
+        tell: Callable[[Problem], None] = lambda problem: None,
+    ) -> None:
+        self.path = path
+        self._record = record
+        self._tell = tell
+        self._changed = threading.Condition()
+        self._waiting: Callable[[], bytes] | None = None
+        self._asked = self._done = 0
+        self._failed = False
+        self._closing = False
+        self._due = -math.inf
+        self._thread = threading.Thread(target=self._run, name="checkpoint", daemon=True)
+        self._thread.start()
+
+    @property
+    def due(self) -> bool:
+        """Is it time for another one?"""
+        return time.monotonic() >= self._due
+
+    @property
+    def kept(self) -> bool:
+        """Is what was put last on disk?"""
+        with self._changed:
+            return self._done >= self._asked and not self._failed
+
+    def put(self, make: Callable[[], Checkpoint]) -> None:
+        """Keep what `make` gives at once, in place of what was kept before. Raises what `make` does."""
+        begun = time.monotonic()
+        checkpoint = make()
+        now = time.monotonic()
+        self._due = now + max(INTERVAL, SHARE * (now - begun))
+        self._ask(checkpoint.packed)
+
+    def drop(self) -> None:
+        """There is nothing to come back to."""
+        self._due = -math.inf
+        self._ask(lambda: b"")
+
+    def _ask(self, pack: Callable[[], bytes]) -> None:
+        with self._changed:
+            self._waiting = pack
+            self._asked += 1
+            self._changed.notify_all()
+
+    def flush(self, timeout: float) -> bool:
+        """Wait until what was put last is on disk; False where it is not by then."""
+        with self._changed:
+            asked = self._asked
+            return self._changed.wait_for(lambda: self._done >= asked, timeout) and not self._failed
+
+    def close(self, timeout: float) -> None:
+        """Write what waits, and end."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify_all()
+        self._thread.join(timeout)
+
+    def _run(self) -> None:
+        pack: Callable[[], bytes] | None = None
+        while True:
+            with self._changed:
+                # what a disk did not take is tried again, until there is something newer
+                self._changed.wait_for(lambda: self._waiting is not None or self._closing, RETRY if pack else None)
+                pack, self._waiting, asked = self._waiting or pack, None, self._asked
+                closing = self._closing
+            if pack is not None:
+                self._failed = not self._write(pack)
+                if not self._failed:
+                    pack = None
+            with self._changed:
+                self._done = asked
+                self._changed.notify_all()
+            if closing:
+                return
+
+    def _write(self, pack: Callable[[], bytes]) -> bool:
+        try:
+            data = pack()
+            if not data:
+                with contextlib.suppress(FileNotFoundError):
+                    self.path.unlink()
+                return True
+            if not self._record(RECORD_PATIENCE):
+                raise WorkflowError("Not kept", "the epochs before it are not on disk.")
+            atomic.write(self.path, data, overwrite=True)
+        except (WorkflowError, OSError, MemoryError) as error:
+            log.warning("no checkpoint: %s", error)
+            if not self._failed:
+                reason = error.problem.message if isinstance(error, WorkflowError) else str(error)
+                self._say(reason.rstrip("."))
+            return False
+        return True
+
+    def _say(self, reason: str) -> None:
+        self._tell(
+            Problem(
+                title="The run is not being kept",
+                message=f"no checkpoint of it can be written: {reason}. The training goes on.",
+                advice="Make room on the disk, or see to it: what is not kept is gone if the engine is killed.",
+            )
+        )
