@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 from tests.e2e.processes import processes_of, until_no_processes_of
-from tests.e2e.program import READY, engine_pid, epoch, go, start, train
+from tests.e2e.program import READY, engine_pid, epoch, go, start
 from tests.e2e.terminal import Terminal
 
 NOTICE_LIMIT = 1.0
@@ -46,8 +46,12 @@ def test_a_killed_engine_is_noticed_within_a_second_and_can_be_started_again(wor
         terminal.press("a")
         screen = terminal.until(READY, timeout=30)
         assert engine_pid(workspace) != first
-        terminal.until(lambda screen: LOST not in screen)
-        train(terminal)
+        # what it had done is told, and goes on
+        screen = terminal.until("The engine was ended from outside")
+        assert "while run 1 was training" in screen
+        terminal.press("enter", "3")
+        terminal.until("paused")
+        terminal.press(" ", "g")
         terminal.until("train 0.0036 · val 0.0189")
         leave_without_saving(terminal)
     until_no_processes_of(workspace)

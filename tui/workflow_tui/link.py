@@ -37,6 +37,7 @@ from workflow_core.protocol import (
     Update,
 )
 from workflow_core.sanitize import sanitize
+from workflow_tui import figures
 from workflow_tui.state import State, reduce
 
 if TYPE_CHECKING:
@@ -198,7 +199,8 @@ class Link:
             self._connected.set()
 
     async def restart(self) -> None:
-        """Start the engine again, with the settings that are on the screen unless another screen was quicker."""
+        """Start the engine again: with the run that it had kept, or with the settings that are on the screen unless
+        another screen was quicker."""
         before = self.state
         self._begun = monotonic()
         self._heard.clear()
@@ -211,12 +213,17 @@ class Link:
         if self.state.data is not None or self.state.training is not None:
             self.app.complain("Another screen has started the engine again; this is what it is doing")
             return
+        await self.ask(SetTraining(spec=before.train_spec))  # which is answered once what was kept is back
+        training = self.state.training
+        if training is not None and before.training is not None and training.run == before.training.run:
+            done = figures.epochs(training.epoch)
+            self.app.complain(f"The engine runs again, and run {training.run} is back as it was after {done}")
+            return
         await self._restore(before)
         if before.trained and self.state.training is None and not self.busy:  # nobody was quicker than these words
             self.app.complain("The engine runs again. What it had trained is gone: space trains anew")
 
     async def _restore(self, before: State) -> None:
-        await self.ask(SetTraining(spec=before.train_spec))
         if before.data is not None:
             _, made = await self.ask(MakeData(spec=before.data_spec))
             if made and before.model is not None:
