@@ -89,6 +89,16 @@ class EngineClient:
                 relaunch = time.monotonic() + _RELAUNCH
             await asyncio.sleep(_RETRY)
 
+    async def find(self, timeout: float = 1.0) -> Hello | None:
+        """Connect to the engine that is there; None where there is none, or it does not answer in time.
+
+        Raises WorkflowError as `connect` does.
+        """
+        assert self._writer is None, "already connected"
+        with contextlib.suppress(OSError, EOFError, TimeoutError):
+            return await self._attach(time.monotonic() + timeout)
+        return None
+
     async def request(self, command: Command, timeout: float | None = None) -> Answer:
         """Send a command and wait for its reply: the value it carries, or None.
 

@@ -261,6 +261,8 @@ def _add_output(group: Group) -> None:
         metavar="KIND",
     )
     group.add("--overwrite", "overwrite", "let --save replace a file that is there", action="store_true")
+    group.add("--detach", "detach", "train in the engine of a workspace, and return at once", action="store_true")
+    group.add("--workspace", "workspace", "which one, with --detach (default: default)", metavar="NAME|DIR")
     group.add("--json", "json", "JSON lines: started, epoch (with --every) and finished", action="store_true")
     group.add("--every", "every", "report every Nth epoch and the last", type=_positive, metavar="N")
     group.add("--print-spec", "print_spec", "print all settings as TOML, and end", action="store_true")

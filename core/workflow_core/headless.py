@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from workflow_core import atomic
+from workflow_core import atomic, remote_commands
 from workflow_core.errors import WorkflowError
 from workflow_core.options import Options, PredictOptions, TrainOptions, parse
-from workflow_core.report import JsonReport, OutputError, PlainReport, Result, only_ours, prediction_line, say
+from workflow_core.report import JsonReport, PlainReport, Result, prediction_line
 from workflow_core.sanitize import sanitize
+from workflow_core.saying import OutputError, only_ours, say
 from workflow_core.specs import Dtype, ModelSpec, TrainSpec, WorkflowSpec
 from workflow_core.stopping import Stopping
 
@@ -84,6 +85,8 @@ def _run(options: Options) -> int:
         atomic.check(options.save, overwrite=options.overwrite)
     if options.spec is not None:
         _check_files(options.spec)
+    if isinstance(options, TrainOptions) and options.detach:
+        return remote_commands.detach(options)
     _load_torch()
     with only_ours():
         return _predict(options) if isinstance(options, PredictOptions) else _train(options)

@@ -42,7 +42,10 @@ Uses = Mapping[Any, tuple[str, ...]]
 
 @dataclass(frozen=True)
 class TrainOptions:
-    """What `train` was asked for. `every` is None where the report is to choose; `print_spec` asks for nothing else."""
+    """What `train` was asked for. `every` is None where the report is to choose; `print_spec` asks for nothing else.
+
+    `detach` asks for a training by the engine of `workspace` (None: the default one).
+    """
 
     spec: WorkflowSpec
     save: str | None
@@ -51,6 +54,8 @@ class TrainOptions:
     json: bool
     every: int | None
     print_spec: bool = False
+    detach: bool = False
+    workspace: str | None = None
 
 
 @dataclass(frozen=True)
@@ -89,6 +94,13 @@ def parse(argv: Sequence[str]) -> Options:
         spec = _Given(given, train.flags).over(base)
     except ValueError as error:
         train.error(str(error))
+    detach = given.get("detach", False)
+    if detach and "save" in given:
+        train.error("--save does not go with --detach: attach to the training, and save it there (w).")
+    if detach and "every" in given:
+        train.error("--every does not go with --detach: every epoch is recorded there.")
+    if "workspace" in given and not detach:
+        train.error("--workspace goes with --detach only.")
     return TrainOptions(
         spec=spec,
         save=given.get("save"),
@@ -97,6 +109,8 @@ def parse(argv: Sequence[str]) -> Options:
         json=given.get("json", False),
         every=given.get("every"),
         print_spec=given.get("print_spec", False),
+        detach=detach,
+        workspace=given.get("workspace"),
     )
 
 

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import json as jsonlib
 import math
 import re
-import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from textwrap import wrap
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from workflow_core.protocol import Metrics
 from workflow_core.sanitize import sanitize
+from workflow_core.saying import say
 from workflow_core.specs import Dtype, TrainSpec, WorkflowSpec
 
 if TYPE_CHECKING:
@@ -39,14 +38,6 @@ Numbers = float | list[Any]
 
 _SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹", "0123456789")
 _SIGNS = str.maketrans({"·": "*", "π": "*pi", "−": "-", "…": "..."})
-
-
-class OutputError(Exception):
-    """Standard output took no more: `error` is the OSError with which it said so."""
-
-    def __init__(self, error: OSError) -> None:
-        self.error = error
-        super().__init__(str(error))
 
 
 @dataclass(frozen=True)
@@ -282,28 +273,6 @@ def ascii_formula(text: str) -> str:
     """A formula in characters that every terminal and log file has: `x²` is `x^2`."""
     powers = re.sub("[⁰¹²³⁴⁵⁶⁷⁸⁹]+", lambda found: f"^{found.group().translate(_SUPERSCRIPTS)}", text)
     return powers.translate(_SIGNS)
-
-
-@contextlib.contextmanager
-def only_ours() -> Iterator[None]:
-    """Let standard output carry the lines of `say` alone: what a class of the user's own prints goes to the other."""
-    _ours.append(sys.stdout)
-    try:
-        with contextlib.redirect_stdout(sys.stderr):
-            yield
-    finally:
-        _ours.pop()
-
-
-_ours: list[TextIO] = []
-
-
-def say(line: str) -> None:
-    """Write a line to standard output at once. Raises OutputError."""
-    try:
-        print(line, file=_ours[-1] if _ours else sys.stdout, flush=True)
-    except OSError as error:
-        raise OutputError(error) from error
 
 
 def _training(train: TrainSpec) -> str:

@@ -55,6 +55,31 @@ class Workspace:
             raise _unusable(path, f"it cannot be made or used: {reason}") from error
         return workspace
 
+    @classmethod
+    def find(cls, path_or_name: str | Path) -> Workspace:
+        """The workspace that is there already, by a name or in a folder; nothing is made. Raises WorkflowError."""
+        path = _locate(path_or_name)
+        workspace = cls(path)
+        try:
+            theirs = path.lstat().st_uid != os.geteuid() or not _ours(workspace.lock_file)
+        except (OSError, ValueError):
+            theirs = True
+        if theirs:
+            name = sanitize(str(path_or_name), 200)
+            raise WorkflowError(
+                "No such workspace", f"there is no workspace {name}.", f"`{APP} ls` lists those that there are."
+            )
+        return workspace
+
+    @classmethod
+    def all(cls) -> list[Workspace]:
+        """Those that have a name, in the order of their names."""
+        try:
+            folders = sorted(_folder().iterdir())
+        except (OSError, RuntimeError):
+            return []
+        return [cls(path) for path in folders if _ours(path / "engine.lock")]
+
     def _make_private(self) -> None:
         """Let nobody but this user into the folder, unless it may be meant for others. Raises WorkflowError, OSError.
 
@@ -196,16 +221,21 @@ def _locate(path_or_name: str | Path | None) -> Path:
 def _named(path_or_name: str | Path | None) -> Path:
     """Raises WorkflowError, RuntimeError or OSError."""
     if path_or_name is None or (isinstance(path_or_name, str) and not _is_path(path_or_name)):
-        from platformdirs import user_state_path  # costs 13 ms, and a path that is given needs none of it
-
         name = path_or_name or "default"
         if not name.isprintable() or len(name.encode()) > 100:
             raise WorkflowError("No such workspace", "a workspace's name is up to 100 printable characters.", _ADVICE)
-        folder = Path(user_state_path(APP))
-        if not folder.is_absolute():
-            raise RuntimeError("there is no home folder")
-        return folder / name
+        return _folder() / name
     return Path(path_or_name).expanduser().absolute()
+
+
+def _folder() -> Path:
+    """Where the workspaces are that have a name. Raises RuntimeError where this user has no home."""
+    from platformdirs import user_state_path  # costs 13 ms, and a path that is given needs none of it
+
+    folder = Path(user_state_path(APP))
+    if not folder.is_absolute():
+        raise RuntimeError("there is no home folder")
+    return folder
 
 
 def _is_path(text: str) -> bool:

@@ -16,7 +16,11 @@ PROGRAM = "workflow-tui"
 COMMANDS = {
     "train": "train without the app: plain lines or JSON, for scripts and pipes",
     "predict": "load a saved file and predict",
+    "ls": "list workspaces and what runs in them",
+    "attach": "open the app on a workspace that is there",
+    "stop": "finish the epoch, keep the run, end the engine of a workspace",
 }
+HEADLESS = ("train", "predict")
 OPTIONS = ["--help", "--version", "--workspace", "--device", "--theme"]
 MIN_COLUMNS, MIN_ROWS = 20, 5
 FAILURE, USAGE, INTERRUPTED = 1, 2, 130
@@ -41,10 +45,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     0 is done, 1 a failure, 2 bad usage or no terminal, 128 + N an app that signal N ended.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
-    if arguments and arguments[0] in COMMANDS:
+    if arguments and arguments[0] in HEADLESS:
         _headless(arguments)
+    if arguments and arguments[0] in ("ls", "stop"):
+        from workflow_core import remote_commands
+
+        return remote_commands.main(arguments)
     try:
-        given = _parse(arguments)
+        given = _attach(arguments[1:]) if arguments and arguments[0] == "attach" else _parse(arguments)
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else 0
     if (refusal := _terminal_problem()) is not None:
@@ -80,10 +88,27 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     given, rest = parser.parse_known_args(arguments)
     if rest:
         parser.error(_unknown(rest[0]))
+    given.exists = False
     if given.theme is not None and given.theme not in ("dark", "light"):
         parser.error(f"the theme {given.theme!r} is not known; choose dark or light.")
     if given.device is not None and (refusal := _device_problem(given.device)) is not None:
         parser.error(f"{refusal}.")
+    return given
+
+
+def _attach(arguments: list[str]) -> argparse.Namespace:
+    parser = _Parser(
+        prog=f"{PROGRAM} attach", description="Open the app on a workspace that is there.", allow_abbrev=False
+    )
+    parser.add_argument("workspace", metavar="NAME|DIR", help="which one; `ls` lists them")
+    parser.add_argument("--theme", metavar="THEME", help="dark or light (default: dark)")
+    given, rest = parser.parse_known_args(arguments)
+    if rest:
+        parser.error(_unknown(rest[0]))
+    if given.theme is not None and given.theme not in ("dark", "light"):
+        parser.error(f"the theme {given.theme!r} is not known; choose dark or light.")
+    given.device = None
+    given.exists = True
     return given
 
 
@@ -158,6 +183,8 @@ def _run(given: argparse.Namespace) -> int:
     except OSError:
         return _refuse("The current folder has been removed; go to one that exists and start again.", FAILURE)
     try:
+        if given.exists:
+            Workspace.find(given.workspace)
         workspace = Workspace.open(given.workspace)
         # torch takes seconds to load: the engine starts now, and loads it while textual is imported here
         launch(workspace)

@@ -1,0 +1,273 @@
+"""What runs in which workspace, from outside: list it, end it, start it. Without torch and without a UI."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+import sqlite3
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from typing import Literal, TypeVar
+
+import msgspec
+from msgspec import UNSET
+from msgspec.structs import replace
+
+from workflow_core.client import EngineClient
+from workflow_core.errors import WorkflowError
+from workflow_core.protocol import (
+    BuildModel,
+    Epochs,
+    Event,
+    MakeData,
+    Pause,
+    RaceView,
+    Reset,
+    Run,
+    SetTraining,
+    Shutdown,
+    TrainingView,
+    Update,
+)
+from workflow_core.specs import DataSpec, ModelSpec, WorkflowSpec
+from workflow_core.store import schema
+from workflow_core.views import RunView
+from workflow_core.workspace import Workspace
+
+ANSWER = 2.0
+"""Seconds that an engine has to say what it is doing."""
+LOADING = 120.0
+"""Seconds that an engine may take to load torch and what it had kept."""
+ENDING = 10.0
+"""Seconds that an engine may take to end once its training stands still."""
+
+Spec = TypeVar("Spec", DataSpec, ModelSpec)
+EngineState = Literal["live", "busy", "crashed", "none"]
+
+
+class Standing(msgspec.Struct, frozen=True, kw_only=True):
+    """A workspace and the last run in it.
+
+    `engine` is live; busy, where it is alive and does not answer; crashed, where the last one did not end in order; or
+    none. `state` is that of the run: running, paused, finished, diverged, failed, stopped, interrupted, or "" where
+    there was none. `rate` is epochs a second now.
+    """
+
+    name: str
+    path: str
+    engine: EngineState
+    pid: int | None = None
+    state: str = ""
+    run: int | None = None
+    race: int | None = None
+    epoch: int | None = None
+    epochs: int | None = None
+    train_loss: float | None = None
+    val_loss: float | None = None
+    rate: float | None = None
+    reason: str = ""
+
+
+class Watched:
+    """The state of an engine as far as it has been told."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self.client = EngineClient(workspace, self._take, self._lose)
+        self.training: TrainingView | None = None
+        self.race: RaceView | None = None
+        self.ready = False
+        self.failed = ""
+        self.told = False
+        self.lost = False
+        self._changed = asyncio.Event()
+
+    def _take(self, event: Event) -> None:
+        if isinstance(event, Epochs):
+            self.training = event.training
+        elif isinstance(event, Update):
+            self.told = True
+            if event.training is not UNSET:
+                self.training = event.training
+            if event.race is not UNSET:
+                self.race = event.race
+            if event.engine is not UNSET and event.engine is not None:
+                self.ready = event.engine.state == "ready"
+                self.failed = event.engine.problem.line() if event.engine.problem is not None else ""
+        self._changed.set()
+
+    def _lose(self, reason: str) -> None:
+        self.lost = True
+        self._changed.set()
+
+    async def until(self, seconds: float | None, *names: str) -> bool:
+        """Wait until one of these attributes is true; False where none is in time."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while not any(getattr(self, name) for name in names):
+                    self._changed.clear()
+                    await self._changed.wait()
+                return True
+        return False
+
+    @property
+    def running(self) -> bool:
+        """Is a training or a race under way?"""
+        return any(each is not None and each.state == "running" for each in (self.training, self.race))
+
+    @property
+    def resting(self) -> bool:
+        """Is none?"""
+        return not self.running
+
+
+@contextlib.asynccontextmanager
+async def watching(workspace: Workspace) -> AsyncIterator[Watched | None]:
+    """What the engine that is there says; None where there is none that answers. Raises WorkflowError."""
+    watched = Watched(workspace)
+    try:
+        hello = await watched.client.find(ANSWER)
+        yield watched if hello is not None and await watched.until(ANSWER, "told", "lost") else None
+    finally:
+        await watched.client.close()
+
+
+async def survey(workspaces: Sequence[Workspace]) -> list[Standing]:
+    """How each of `workspaces` stands; all are asked at once."""
+    return list(await asyncio.gather(*map(_standing, workspaces)))
+
+
+async def _standing(workspace: Workspace) -> Standing:
+    name, path = workspace.path.name, str(workspace.path)
+    try:
+        async with watching(workspace) as watched:
+            if watched is not None:
+                pid = watched.client.engine.pid if watched.client.engine is not None else None
+                return _live(Standing(name=name, path=path, engine="live", pid=pid), watched)
+    except WorkflowError as error:  # another version's engine, or no engine at all
+        return Standing(name=name, path=path, engine="busy", pid=workspace.engine_pid(), reason=error.problem.message)
+    pid = workspace.engine_pid()
+    engine: EngineState = "busy" if pid is not None else "crashed" if workspace.left_behind() else "none"
+    return _recorded(Standing(name=name, path=path, engine=engine, pid=pid), workspace)
+
+
+def _live(standing: Standing, watched: Watched) -> Standing:
+    race, training = watched.race, watched.training
+    if race is not None:
+        best = min(race.lanes, key=lambda lane: math.inf if lane.best_loss is None else lane.best_loss)
+        return replace(
+            standing,
+            state=race.state,
+            race=race.race,
+            epoch=race.epoch,
+            epochs=race.epochs,
+            train_loss=best.train_loss,
+            val_loss=best.val_loss,
+            rate=race.rate,
+        )
+    if training is None:
+        return standing
+    return replace(
+        standing,
+        state=training.state,
+        run=training.run,
+        epoch=training.epoch,
+        epochs=training.spec.epochs,
+        train_loss=training.train_loss,
+        val_loss=training.val_loss,
+        rate=training.rate if training.state == "running" else None,
+        reason=training.reason,
+    )
+
+
+def _recorded(standing: Standing, workspace: Workspace) -> Standing:
+    run = _newest(workspace)
+    if run is None:
+        return standing
+    return replace(
+        standing,
+        state="interrupted" if run.state == "running" else run.state,
+        run=run.run,
+        epoch=run.epochs,
+        epochs=run.spec.train.epochs,
+        train_loss=run.train_loss,
+        val_loss=run.val_loss,
+        reason=run.reason,
+    )
+
+
+def _newest(workspace: Workspace) -> RunView | None:
+    with contextlib.suppress(sqlite3.Error, OSError), contextlib.closing(schema.connect_to_read(workspace.store)) as db:
+        found = schema.select(db, "id = (SELECT max(id) FROM runs)", ())
+        return found[0] if found else None
+    return None
+
+
+async def stop(workspace: Workspace) -> Standing:
+    """Let the epoch under way come to its end, keep the run and end the engine; how it stood then.
+
+    Raises WorkflowError where there is no engine, or it does not end.
+    """
+    async with watching(workspace) as watched:
+        if watched is None:
+            raise WorkflowError(
+                "No engine", f"no engine runs in {workspace.path}.", "There is nothing to stop; its runs are kept."
+            )
+        if watched.running:
+            # of what runs the epoch under way is the one that is asked for
+            await watched.client.request(Run(epochs=1) if watched.race is None else Pause())
+            await watched.until(None, "resting", "lost")
+        standing = _live(Standing(name=workspace.path.name, path=str(workspace.path), engine="none"), watched)
+        with contextlib.suppress(WorkflowError):  # it may be gone before its answer
+            await watched.client.request(Shutdown(), timeout=ENDING)
+        if not await watched.until(ENDING, "lost"):
+            raise WorkflowError("Still there", f"the engine of {workspace.path} has not ended.", "Try again.")
+    return standing
+
+
+async def start(workspace: Workspace, spec: WorkflowSpec) -> Standing:
+    """Begin a training in the workspace, whose engine is started where there is none, and leave it to itself.
+
+    Raises WorkflowError where that cannot be, also where a training is there that would be given up for it.
+    """
+    watched = Watched(workspace)
+    try:
+        hello = await watched.client.connect()
+        if not await watched.until(LOADING, "ready", "failed", "lost") or not watched.ready:
+            why = watched.failed or "it has ended, or takes too long to load PyTorch"
+            raise WorkflowError("The engine is not ready", f"{why.rstrip('.')}.", f"Look at {workspace.log}.")
+        _refuse_to_give_up(workspace, watched)
+        await watched.client.request(MakeData(spec=_placed(spec.data)))
+        await watched.client.request(BuildModel(spec=_placed(spec.model)))
+        await watched.client.request(SetTraining(spec=spec.train))
+        if watched.training is not None:
+            await watched.client.request(Reset())
+        await watched.client.request(Run())
+        await watched.until(ANSWER, "training")
+        return _live(
+            Standing(name=workspace.path.name, path=str(workspace.path), engine="live", pid=hello.pid), watched
+        )
+    finally:
+        await watched.client.close()
+
+
+def _refuse_to_give_up(workspace: Workspace, watched: Watched) -> None:
+    training = watched.training
+    if watched.race is not None and watched.race.state in ("running", "paused"):
+        what = "a race"
+    elif training is not None and training.state in ("running", "paused") and training.epoch:
+        what = f"run {training.run}, after {training.epoch:,} of {training.spec.epochs:,} epochs,"
+    else:
+        return
+    raise WorkflowError(
+        "Something trains there already",
+        f"{what} is {'running' if watched.running else 'paused'} in {workspace.path}.",
+        "Attach to it, or name another --workspace.",
+    )
+
+
+def _placed(spec: Spec) -> Spec:
+    """`spec` with the whole path of the file that it names: the engine is in another folder."""
+    if spec.kind not in ("table", "custom"):
+        return spec
+    return replace(spec, file=str(Path(spec.file).expanduser().absolute()))

@@ -1,0 +1,151 @@
+"""`workflow-tui ls`, `workflow-tui stop` and `workflow-tui train --detach`: what they take and what they say."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import shlex
+import sys
+from collections.abc import Sequence
+
+import msgspec
+
+from workflow_core import remote
+from workflow_core.errors import WorkflowError
+from workflow_core.flags import Parser
+from workflow_core.options import TrainOptions
+from workflow_core.remote import Standing
+from workflow_core.sanitize import sanitize
+from workflow_core.saying import OutputError, say
+from workflow_core.workspace import Workspace
+
+PROGRAM = "workflow-tui"
+HEADS = ("workspace", "engine", "run", "state", "epoch", "train", "val", "epochs/s")
+NUMBERS = ("epoch", "train", "val", "epochs/s")
+"""Columns that are set to the right."""
+LONGEST = 40
+"""Characters of a name."""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Do `ls` or `stop`, and return the exit status: 0 is done, 1 a failure, 2 bad usage."""
+    try:
+        return _ls(argv[1:]) if argv[0] == "ls" else _stop(argv[1:])
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else 0
+    except WorkflowError as error:
+        print(f"{PROGRAM}: {error.problem.line()}", file=sys.stderr)
+        return 1
+    except OutputError as stop:
+        print(f"{PROGRAM}: the output cannot be written: {stop.error.strerror}.", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _ls(argv: Sequence[str]) -> int:
+    parser = Parser(prog=f"{PROGRAM} ls", description="List workspaces and what runs in them.")
+    parser.add_argument(
+        "workspaces", metavar="NAME|DIR", nargs="*", default=[], help="these only (default: all that have a name)"
+    )
+    parser.add_argument("--json", action="store_true", default=False, help="one JSON object a line")
+    given = parser.parse_args(argv)
+    found = [Workspace.find(each) for each in given.workspaces] or Workspace.all()
+    standings = asyncio.run(remote.survey(found))
+    if given.json:
+        for standing in standings:
+            say(_json(standing))
+    elif standings:
+        for line in table(standings):
+            say(line)
+    else:
+        say(f"There is no workspace yet; `{PROGRAM}` makes the first one.")
+    return 0
+
+
+def _stop(argv: Sequence[str]) -> int:
+    parser = Parser(
+        prog=f"{PROGRAM} stop",
+        description="Finish the epoch under way, keep the run, and end the engine of a workspace.",
+    )
+    parser.add_argument("workspace", metavar="NAME|DIR", help="which one")
+    parser.add_argument("--json", action="store_true", default=False, help="say how it stood as a JSON object")
+    given = parser.parse_args(argv)
+    standing = asyncio.run(remote.stop(Workspace.find(given.workspace)))
+    if given.json:
+        say(_json(standing))
+        return 0
+    what = "There was no run"
+    if standing.race is not None:
+        what = f"Race {standing.race} is {standing.state} after {_epochs(standing)}"
+    elif standing.run is not None:
+        what = f"Run {standing.run} is {standing.state} after {_epochs(standing)}"
+    say(f"The engine of {sanitize(standing.name, LONGEST)} has ended. {what}.")
+    if standing.run is not None:
+        say(f"The run is kept; {PROGRAM} attach {_quoted(given.workspace)} goes on with it.")
+    return 0
+
+
+def detach(options: TrainOptions) -> int:
+    """Begin a training in the engine of a workspace, and say how to come back to it."""
+    workspace = Workspace.open(options.workspace)
+    standing = asyncio.run(remote.start(workspace, options.spec))
+    if options.json:
+        say(_json(standing))
+        return 0
+    name = _quoted(options.workspace or "default")
+    epochs = options.spec.train.epochs
+    say(f"Run {standing.run} trains {epochs:,} epochs in workspace {sanitize(standing.name, LONGEST)}.")
+    say(f"{PROGRAM} attach {name} looks at it, {PROGRAM} stop {name} ends it.")
+    return 0
+
+
+def table(standings: Sequence[Standing]) -> list[str]:
+    """The lines of a table, its heads first."""
+    rows = [HEADS, *map(_row, standings)]
+    widths = [max(len(row[at]) for row in rows) for at in range(len(HEADS))]
+    return [
+        "  ".join(
+            text.rjust(width) if head in NUMBERS else text.ljust(width)
+            for text, width, head in zip(row, widths, HEADS, strict=True)
+        ).rstrip()
+        for row in rows
+    ]
+
+
+def _row(standing: Standing) -> tuple[str, ...]:
+    run = "" if standing.run is None else f"run {standing.run}"
+    if standing.race is not None:
+        run = f"race {standing.race}"
+    epoch = "" if standing.epoch is None else f"{standing.epoch:,} / {standing.epochs:,}"
+    return (
+        sanitize(standing.name, LONGEST),
+        standing.engine,
+        run,
+        standing.state or "-",
+        epoch,
+        _figure(standing.train_loss),
+        _figure(standing.val_loss),
+        "" if standing.rate is None else f"{standing.rate:,.0f}" if standing.rate >= 10 else f"{standing.rate:.2g}",
+    )
+
+
+def _figure(value: float | None) -> str:
+    return "" if value is None else f"{value:.4g}"
+
+
+def _epochs(standing: Standing) -> str:
+    return f"{standing.epoch or 0:,} of {standing.epochs or 0:,} epochs"
+
+
+def _quoted(name: str) -> str:
+    return shlex.quote(sanitize(name, 4096))
+
+
+def _json(standing: Standing) -> str:
+    """One line; what is NaN or infinite is null, for JSON has neither."""
+    fields = {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value
+        for name, value in msgspec.structs.asdict(standing).items()
+    }
+    return msgspec.json.encode(fields).decode()
