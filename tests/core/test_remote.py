@@ -1,0 +1,189 @@
+"""What runs in which workspace is told, ended and begun from outside, in words and for scripts."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.core.conftest import end_engine
+
+from workflow_core import remote, remote_commands
+from workflow_core.errors import WorkflowError
+from workflow_core.headless import main as headless
+from workflow_core.launcher import child_of
+from workflow_core.protocol import StartRace
+from workflow_core.remote import Standing
+from workflow_core.remote_commands import table
+from workflow_core.specs import TrainSpec, WorkflowSpec
+from workflow_core.workspace import Workspace
+
+Attach = Callable[[Workspace], Any]
+LONG = WorkflowSpec(train=TrainSpec(epochs=1_000_000, device="cpu"))
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Workspaces by name lie here; engines in them are ended."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    yield tmp_path
+    for workspace in Workspace.all():
+        end_engine(workspace)
+
+
+async def standing(name: str) -> Standing:
+    (found,) = await remote.survey([Workspace.find(name)])
+    return found
+
+
+def said(capsys: pytest.CaptureFixture[str]) -> tuple[list[str], str]:
+    out, error = capsys.readouterr()
+    return out.splitlines(), error
+
+
+async def test_a_training_is_begun_told_of_and_ended(home: Path, attach: Attach) -> None:
+    begun = await remote.start(Workspace.open("gpu"), LONG)
+    assert (begun.engine, begun.run, begun.epochs) == ("live", 1, 1_000_000)
+    with pytest.raises(WorkflowError, match="is running in"):
+        await remote.start(Workspace.open("gpu"), LONG)
+    ui = await attach(Workspace.open("gpu"))
+    await ui.until(lambda: ui.history.epochs > 500)
+    now = await standing("gpu")
+    assert (now.engine, now.state, now.run) == ("live", "running", 1)
+    assert (now.epoch or 0) > 500
+    assert (now.rate or 0) > 0
+    ended = await remote.stop(Workspace.find("gpu"))
+    assert (ended.engine, ended.state) == ("none", "paused")
+    await ui.until(lambda: ui.lost)
+    after = await standing("gpu")
+    assert (after.engine, after.state, after.epoch, after.train_loss) == (
+        *("none", "paused", ended.epoch),
+        ended.train_loss,
+    )
+    with pytest.raises(WorkflowError, match="no engine runs in"):
+        await remote.stop(Workspace.find("gpu"))
+    # the next engine has the run, and nothing is begun over it
+    with pytest.raises(WorkflowError, match="is paused in"):
+        await remote.start(Workspace.open("gpu"), LONG)
+    assert (await standing("gpu")).epoch == ended.epoch
+
+
+async def test_an_engine_that_was_killed_is_told_of(home: Path) -> None:
+    workspace = Workspace.open("box")
+    await remote.start(workspace, LONG)
+    child = child_of(workspace)
+    assert child is not None
+    async with asyncio.timeout(20):
+        while not (await standing("box")).epoch:
+            await asyncio.sleep(0.05)
+        await asyncio.sleep(0.6)  # until the store has it
+    os.kill(child.pid, signal.SIGKILL)
+    child.wait(10)
+    found = await standing("box")
+    assert (found.engine, found.state, found.run) == ("crashed", "interrupted", 1)
+    assert (found.epoch or 0) > 0
+
+
+async def test_a_race_is_told_of_and_ended(home: Path, attach: Attach) -> None:
+    ui = await attach(Workspace.open("race"))
+    spec = TrainSpec(epochs=1_000_000, device="cpu")
+    await ui.request(StartRace(lanes=(spec, TrainSpec(epochs=1_000_000, device="cpu", learning_rate=0.1))), timeout=60)
+    await ui.until(lambda: ui.state.get("race") and ui.state["race"].epoch > 10)
+    now = await standing("race")
+    assert (now.race, now.state, now.run) == (1, "running", None)
+    ended = await remote.stop(Workspace.find("race"))
+    assert (ended.race, ended.state) == (1, "paused")
+
+
+async def test_an_engine_without_a_run_is_idle(home: Path, attach: Attach) -> None:
+    await attach(Workspace.open("idle"))
+    assert (await standing("idle")) == Standing(
+        name="idle", path=str(home / "workflow-tui" / "idle"), engine="live", pid=Workspace.find("idle").engine_pid()
+    )
+
+
+def test_the_commands_speak_to_people_and_to_scripts(
+    home: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert remote_commands.main(["ls"]) == 0
+    assert "There is no workspace yet" in said(capsys)[0][0]
+    assert remote_commands.main(["ls", "--json"]) == 0
+    assert said(capsys) == ([], "")
+    assert remote_commands.main(["ls", "nowhere"]) == 1
+    assert "there is no workspace nowhere" in said(capsys)[1]
+    assert remote_commands.main(["stop"]) == 2
+    assert said(capsys)[1].count("\n") == 1
+    csv = tmp_path / "own.csv"
+    csv.write_text("x,y\n" + "\n".join(f"{x},{2 * x + 1}" for x in range(40)))
+    flags = ["--data", str(csv), "--target", "y", "--epochs", "900000", "--lr", "0.0001"]
+    assert headless(["train", *flags, "--detach", "--workspace", "mine"]) == 0
+    lines, error = said(capsys)
+    assert lines == [
+        "Run 1 trains 900,000 epochs in workspace mine.",
+        "workflow-tui attach mine looks at it, workflow-tui stop mine ends it.",
+    ]
+    assert error == ""
+    assert headless(["train", *flags, "--detach", "--workspace", "mine"]) == 1
+    assert "run 1" in said(capsys)[1]
+    assert remote_commands.main(["ls"]) == 0
+    heads, row = said(capsys)[0]
+    assert heads.split() == ["workspace", "engine", "run", "state", "epoch", "train", "val", "epochs/s"]
+    assert row.split()[:5] == ["mine", "live", "run", "1", "running"]
+    assert remote_commands.main(["stop", "mine"]) == 0
+    lines, _ = said(capsys)
+    assert lines[0].startswith("The engine of mine has ended. Run 1 is paused after ")
+    assert lines[1] == "The run is kept; workflow-tui attach mine goes on with it."
+    assert remote_commands.main(["ls", "--json", "mine"]) == 0
+    (line,) = said(capsys)[0]
+    told = json.loads(line)
+    assert (told["name"], told["engine"], told["state"], told["epochs"]) == ("mine", "none", "paused", 900_000)
+    assert remote_commands.main(["stop", "mine", "--json"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--detach", "--save", "m.pt"], "--save does not go with --detach"),
+        (["--detach", "--every", "10"], "--every does not go with --detach"),
+        (["--workspace", "a"], "--workspace goes with --detach only"),
+    ],
+)
+def test_what_does_not_go_with_a_training_that_is_left_alone(
+    flags: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert headless(["train", *flags]) == 2
+    assert words in said(capsys)[1]
+
+
+def test_figures_that_are_not_finite_and_names_that_are_hostile_are_harmless() -> None:
+    bad = Standing(
+        name="\x1b]52;c;aGk=\x07[bold]",
+        path="/x",
+        engine="crashed",
+        state="diverged",
+        run=3,
+        epoch=10,
+        epochs=20,
+        train_loss=float("nan"),
+        val_loss=float("inf"),
+    )
+    lines = table([bad, Standing(name="a", path="/a", engine="none")])
+    assert len({len(line) for line in lines[:2]}) <= 2
+    assert "\x1b" not in "".join(lines)
+    assert "nan" in lines[1]
+    assert json.loads(remote_commands._json(bad))["train_loss"] is None
+
+
+def test_what_is_no_workspace_is_not_found(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    for path in (tmp_path / "folder", tmp_path / "gone"):
+        with pytest.raises(WorkflowError, match="there is no workspace"):
+            Workspace.find(path)
+    assert not (tmp_path / "gone").exists()
+    Workspace.open(tmp_path / "made").lock()
+    assert Workspace.find(tmp_path / "made").path == tmp_path / "made"
