@@ -348,3 +348,16 @@ def test_nothing_happens_after_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
         state = plain(trainer.state())
         assert trainer.next_line() == before
         assert plain(trainer.state()) == state
+
+
+@pytest.mark.parametrize("batch_size", [0, 10])
+def test_gradients_are_those_before_clipping_whichever_line_ran_last(batch_size: int) -> None:
+    trainer = trainer_of(clip=0.05, batch_size=batch_size, epochs=3)
+    known: dict[str, float] = {}
+    for _ in range(3 * len(LINES) * trainer.batches.count):
+        view = trainer.next_line()
+        last = view.lines[view.next - 1].line
+        if last == "backward":
+            known = {f"{name}": each.grad.item() for name, each in trainer.model.named_parameters()}  # type: ignore[union-attr]
+        if last in ("backward", "step"):
+            assert trainer.gradients() == pytest.approx(known, rel=1e-5)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+from typing import Any
+
 import msgspec
-from tests.tui.driving import Drive, driving, training
+import pytest
+from tests.tui.driving import Drive, driving, squeeze, training
 
 from workflow_core.errors import WorkflowError
-from workflow_core.protocol import BuildModel, Extend, Pause, Reset, Run, SetTraining, Stop, Update
+from workflow_core.protocol import BuildModel, Command, Extend, Pause, Reset, Run, SetTraining, Stop, Update
 from workflow_core.specs import InitSpec, ModelSpec, TrainSpec
 from workflow_tui.dialogs.base import Dialog
 from workflow_tui.dialogs.number import NumberDialog
@@ -64,7 +68,7 @@ async def test_a_paused_run_whose_settings_changed_gives_way_only_after_a_questi
         await paused(drive)
         assert "paused. space runs it" in drive.status
         await drive.tell(Update(train_spec=TrainSpec(learning_rate=0.05)))
-        assert "The settings have changed: space asks" in drive.status
+        assert "Settings changed: space asks" in drive.status
         for key, asked in (
             ("escape", []),
             ("n", [Run()]),
@@ -83,6 +87,65 @@ async def test_a_paused_run_whose_settings_changed_gives_way_only_after_a_questi
         assert drive.client.asked[-1] == Run(epochs=1)
 
 
+@pytest.mark.parametrize("size", [(80, 24), (120, 40)])
+async def test_what_is_said_of_changed_settings_is_what_space_does(size: tuple[int, int]) -> None:
+    other = TrainSpec(learning_rate=0.05)
+    cases: tuple[tuple[dict[str, object], TrainSpec, str, list[object]], ...] = (
+        ({"state": "ready", "epoch": 0}, other, "space begins", [Run()]),
+        ({"state": "running", "epoch": 50}, other, "for the next run", [Pause()]),
+        ({"state": "paused", "epoch": 50}, TrainSpec(epochs=200), "space goes on", [Run()]),
+        ({"state": "paused", "epoch": 50}, TrainSpec(epochs=80), "space goes on", [Run()]),
+        ({"state": "paused", "epoch": 50}, TrainSpec(epochs=30), "space asks", []),
+        ({"state": "paused", "epoch": 0, "batch": 2, "batches": 5}, other, "space asks", []),
+        ({"state": "finished", "epoch": 100}, other, "space begins", [Run()]),
+    )
+    async with driving(steps=3, size=size) as drive:
+        for changes, spec, said, asked in cases:
+            await drive.tell(Update(train_spec=spec))
+            await paused(drive, **changes)
+            drive.app.forget_complaint()
+            await drive.settle()
+            assert f"settings changed: {said}" in squeeze(drive.panel("#train-run")), changes
+            drive.client.asked.clear()
+            await drive.press("space")
+            assert drive.client.asked == asked, changes
+            assert drive.dialog == (said == "space asks")
+            if drive.dialog:
+                assert "paused after" in squeeze(drive.text)
+                await drive.press("escape")
+        # nothing but what does nothing is another one, yet another run it is
+        await drive.tell(Update(train_spec=TrainSpec(batch_seed=7)))
+        await paused(drive)
+        await drive.press("space")
+        await drive.sees("only some that do nothing here")
+
+
+async def test_a_setting_that_is_under_way_counts_before_space_does() -> None:
+    held = asyncio.Event()
+
+    def slow(client: Any) -> None:
+        answer = client.request
+
+        async def request(command: Command, timeout: float | None = None) -> object:
+            if isinstance(command, SetTraining):
+                await held.wait()
+                client.on_event(Update(train_spec=command.spec))
+                return None
+            return await answer(command, timeout)
+
+        client.request = request
+
+    async with driving(steps=3, client=slow) as drive:
+        await paused(drive)
+        drive.app.send(SetTraining(spec=TrainSpec(learning_rate=0.5)))
+        await drive.pilot.pause()
+        await drive.pilot.press("space")
+        assert not drive.dialog
+        held.set()
+        await drive.sees("A new run, or on with this one?")
+        assert drive.client.commands(Run) == []
+
+
 async def test_a_run_that_went_on_behind_the_question_is_not_given_up() -> None:
     async with driving(steps=3) as drive:
         await paused(drive)
@@ -91,7 +154,7 @@ async def test_a_run_that_went_on_behind_the_question_is_not_given_up() -> None:
         await paused(drive, state="running")
         await drive.press("n")
         assert drive.client.commands(Run) == []
-        assert "not paused any more: nothing was done" in drive.status
+        assert "has changed meanwhile: nothing was done" in drive.status
 
 
 async def test_there_is_nothing_to_stop_before_a_run_and_after_it() -> None:

@@ -38,7 +38,7 @@ from workflow_core.workspace import Workspace
 from workflow_tui.dialogs.base import error_dialog
 from workflow_tui.dialogs.help import HelpDialog
 from workflow_tui.dialogs.leave import leave_dialog
-from workflow_tui.dialogs.paused import given_up, paused_dialog
+from workflow_tui.dialogs.paused import paused_dialog
 from workflow_tui.file_flows import FileFlows
 from workflow_tui.link import Link, MakeClient
 from workflow_tui.output import OutputGuard
@@ -232,26 +232,31 @@ class WorkflowApp(SturdyApp, OneKeyAtATime, GuardedApp[int]):
                 f"This run has ended: {done} {training.spec.epochs:,} epochs are done. m trains more, r resets"
             )
             return
-        if given_up(self.state) is not None:
-            self.start_work(partial(self._run_after_question, command or Run()), "dialogs", exclusive=True)
-        else:
+        if self.state.given_up is None and not self.link.waits_for(SetTraining):
             self.start_work(partial(self._run, command or Run()), "commands")
+        else:
+            self.start_work(partial(self._run_after_question, command or Run()), "dialogs", exclusive=True)
 
     async def _run(self, command: Run | NextLine) -> None:
         if await self.settle_pace():
             await self.link.ask(command)
 
     async def _run_after_question(self, command: Run | NextLine) -> None:
-        run = given_up(self.state)
-        if run is None:
-            return
-        answer = await self.push_screen_wait(paused_dialog(self.state))
-        training = self.state.training
+        await self.link.answered(SetTraining)  # whether a run is given up hangs on the settings
+        run, answer = self.state.given_up, "new"
+        if run is not None:
+            answer = await self.push_screen_wait(paused_dialog(self.state))
         if answer == "cancel":
             return
-        if training is None or given_up(self.state) != run:
-            self.complain(f"Run {run} is not paused any more: nothing was done")
-        elif answer == "new" or (await self.link.ask(SetTraining(spec=training.spec)))[1]:
+        if self.state.given_up != run:
+            self.complain(f"Run {run} has changed meanwhile: nothing was done")
+            return
+        # what follows is a command like any other, which another dialog does not end
+        self.start_work(partial(self._go_on if answer == "on" else self._run, command), "commands")
+
+    async def _go_on(self, command: Run | NextLine) -> None:
+        training = self.state.training
+        if training is not None and (await self.link.ask(SetTraining(spec=training.spec)))[1]:
             await self._run(command)
 
     async def train_first(self) -> None:

@@ -136,6 +136,11 @@ class Link:
         """Has a command of this kind been asked, and not been answered yet?"""
         return any(asked is kind for asked, _ in self._waiting)
 
+    async def answered(self, kind: type[Command]) -> None:
+        """Wait until no command of this kind is unanswered."""
+        while self.waits_for(kind):
+            await asyncio.sleep(0.02)
+
     @property
     def busy(self) -> bool:
         """Is any command still to be answered?"""

@@ -24,8 +24,6 @@ NARROWEST = 36
 """Columns that the lines of the run have at the smallest size all of them are made for."""
 ENDED = ("finished", "diverged", "failed")
 """States of a run that has ended by itself."""
-CHANGED = "settings have changed: space starts a new run"
-CHANGED_MEANWHILE = "settings have changed since: space asks"
 PLAIN_ENDS = ("", "epochs")
 """Why a run ended, where nothing needs to be said of it."""
 
@@ -109,11 +107,22 @@ def run_text(widget: Widget, state: State, *, settings: bool) -> Text:
     text.append(spec_text(training.spec, rate_text(training)) + "\n")
     changed = training.spec != state.train_spec
     if not settings and changed:
-        return text.append(CHANGED if training.state in ENDED else CHANGED_MEANWHILE, ink("muted"))
+        return text.append(changed_text(state, training), ink("muted"))
     text.append(progress_text(training, max(widget.size.width, NARROWEST)) + "\n")
     if settings:
-        text.append("changed: space starts a new run with" if changed else "settings of the next run", ink("muted"))
+        text.append(changed_text(state, training) if changed else "settings of the next run", ink("muted"))
     return text
+
+
+def changed_text(state: State, training: TrainingView) -> str:
+    """What becomes of settings that are not those of the run that is there."""
+    if state.lost or training.state == "running":
+        return "settings changed: for the next run"
+    if state.given_up is not None:
+        return "settings changed: space asks"
+    if training.state == "paused" and state.steps.train != "stale":
+        return "settings changed: space goes on"
+    return "settings changed: space begins anew"
 
 
 def progress_text(training: TrainingView, room: int) -> str:
@@ -245,8 +254,10 @@ def status_text(widget: Widget, state: State, training: TrainingView, pace: floa
 def _next(state: State, training: TrainingView, pace: float | None, *, narrow: bool) -> str:
     if state.steps.train == "stale":
         return "space starts a new run"
-    if training.spec != state.train_spec and training.state not in ENDED:
-        return f"{training.state}. The settings have changed: space asks whether a new run begins"
+    if state.given_up is not None:
+        return "paused. Settings changed: space asks" + ("" if narrow else " whether a new run begins")
+    if training.spec != state.train_spec and training.state == "ready":
+        return "ready. Settings changed: space begins with them"
     if training.state == "finished":
         why = sanitize(training.reason.partition(":")[0], 40) or "finished"
         return f"{'finished' if training.reason in PLAIN_ENDS else why}. 4 or n: evaluate it"

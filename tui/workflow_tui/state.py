@@ -26,7 +26,7 @@ from workflow_core.protocol import (
     Update,
 )
 from workflow_core.protocol import EngineView as Engine
-from workflow_core.specs import DataSpec, ModelSpec, TrainSpec, WorkflowSpec
+from workflow_core.specs import DataSpec, ModelSpec, TrainSpec, WorkflowSpec, goes_on
 
 Connection = Literal["starting", "connected", "lost"]
 
@@ -125,6 +125,16 @@ class State:
         if self.training is None:
             return 0
         return self.training.epoch if self.training.held is None else self.training.held
+
+    @property
+    def given_up(self) -> int | None:
+        """The run that would be given up if a training began now: one that is paused, and by other settings."""
+        training = self.training
+        if training is None or training.state != "paused" or self.race is not None or self.lost:
+            return None
+        if not (training.epoch or training.batch) or self.steps.train == "stale":
+            return None
+        return None if goes_on(training.spec, training.epoch, self.train_spec) else training.run
 
     @property
     def unsaved(self) -> bool:

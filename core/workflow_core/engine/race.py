@@ -140,6 +140,8 @@ class Race:
         Except for the last of these, what was done by then has been published.
         """
         clock = time.monotonic()
+        for lane in self.lanes:
+            lane.take_part(True)
         while self.running and not inbox.waiting and clock < until:
             if self._turns or (delay := self._pace.wait(clock)) <= 0:
                 self._take_turns(inbox)
@@ -151,6 +153,8 @@ class Race:
                 self._show()
         if not self.running or inbox.waiting:
             self._show()
+        for lane in self.lanes:
+            lane.take_part(False)
 
     def _take_turns(self, inbox: Inbox) -> None:
         """Let every lane that goes on have its epoch; those that are left, where a command comes between, come next."""

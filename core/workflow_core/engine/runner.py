@@ -65,6 +65,7 @@ class Runner:
         self._timing = Timing(pace, trainer.done)
         self.loop: LoopView | None = None
         self._keep: Callable[[], None] = lambda: None
+        self._turning = False
         self._last = 0
         self._steps: int | None = None
         self._pending = 0
@@ -351,7 +352,7 @@ class Runner:
         # others take their turns in between, and may have batches of another size
         devices.set_threads(self.view.spec.batch_size or len(self.dataset.X))
         over = True
-        with self._guarded(turns=True):
+        with self._guarded():
             with self._timing.work():
                 over = self.trainer.advance(lambda: inbox.waiting)
             self._pending += over
@@ -359,18 +360,27 @@ class Runner:
                 self._flush()
         return over or not self.running
 
+    def take_part(self, taking: bool) -> None:
+        """Others take turns with this run from now on, or no more: the time of their turns is spent on it, too, that
+        of whatever is done in between is not."""
+        self._turning = taking
+        if taking:
+            self._timing.enter()
+        elif self.running:
+            self._timing.count()
+
     def flush(self) -> None:
         """Fetch and publish what the turns so far have come to."""
-        with self._guarded(turns=True):
+        with self._guarded():
             self._flush()
             if self.trainer.batch != self.view.batch:
                 self._look()
 
     @contextlib.contextmanager
-    def _guarded(self, *, turns: bool = False) -> Iterator[None]:
-        """Count the time of what is done within, and of a run that takes `turns` with others that since the last one;
-        whatever goes wrong ends the run with one sentence."""
-        now = time.monotonic() if turns and self.running else self._timing.enter()
+    def _guarded(self) -> Iterator[None]:
+        """Count the time of what is done within, and that since the last turn of a run that takes turns; whatever goes
+        wrong ends the run with one sentence."""
+        now = time.monotonic() if self._turning and self.running else self._timing.enter()
         self._flush_at = max(self._flush_at, now)
         try:
             with explained():

@@ -13,8 +13,8 @@ from workflow_core.engine.speed import Speed
 class Timing:
     """Seconds by time.monotonic(); a `position` is epochs done, the part of the one under way with them.
 
-    `elapsed` are the seconds spent on the training: all between `enter` and `count`, waits for the pace with them, and
-    those of an earlier engine before them.
+    `elapsed` are the seconds spent on the training, those of an earlier engine with them: all from `start` or `enter`
+    to `count`, waits for the pace included.
     """
 
     def __init__(self, pace: float | None, position: float, elapsed: float = 0.0) -> None:

@@ -58,7 +58,7 @@ from workflow_core.protocol import (
     TrainingView,
     Update,
 )
-from workflow_core.specs import MAX_EPOCHS, DataSpec, ModelSpec, TrainSpec
+from workflow_core.specs import MAX_EPOCHS, DataSpec, ModelSpec, TrainSpec, goes_on
 from workflow_core.steps import load, tables, train
 
 log = logging.getLogger(__name__)
@@ -323,10 +323,9 @@ class Workflow:
             self._new_run()
             return
         view = runner.view
-        wanted = replace(self._train_spec, epochs=view.spec.epochs)
         if self._train_spec == view.spec and view.state in ("diverged", "finished"):
             raise _over(view)
-        more = wanted == view.spec and self._train_spec.epochs > view.epoch and view.state != "diverged"
+        more = goes_on(view.spec, view.epoch, self._train_spec) and view.state != "diverged"
         if not more or (self._train_spec != view.spec and not runner.extensible):
             self._new_run()
         elif self._train_spec != view.spec:

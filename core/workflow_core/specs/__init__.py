@@ -70,6 +70,7 @@ from workflow_core.specs.train import (
     SaveKind,
     Scheduler,
     TrainSpec,
+    goes_on,
     parse_device,
 )
 
@@ -124,6 +125,7 @@ __all__ = [
     "SplitSpec",
     "TrainSpec",
     "WorkflowSpec",
+    "goes_on",
     "parse_device",
 ]
 

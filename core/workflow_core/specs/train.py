@@ -146,3 +146,13 @@ class TrainSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
             raise ValueError("a line of the loop stands there twice; each can run once")
         if self.optimizer == "lbfgs" and self.loop != LINES:
             raise ValueError("lbfgs runs the lines of the loop by itself; choose another optimizer to change them")
+
+
+def goes_on(spec: TrainSpec, epoch: int, settings: TrainSpec) -> bool:
+    """Can a run by `spec`, after `epoch` epochs, be trained on by these settings as if it had had them from the start?
+
+    Only where nothing but the number of epochs is another one, and a cosine schedule ends with the last of them.
+    """
+    if settings.epochs <= epoch or msgspec.structs.replace(settings, epochs=spec.epochs) != spec:
+        return False
+    return settings == spec or spec.scheduler != "cosine"

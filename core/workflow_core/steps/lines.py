@@ -68,6 +68,10 @@ class Lines:
         self._next, self._made, self._fault = 0, {}, ""
         self.under_way = True
 
+    def ran(self, line: Line) -> bool:
+        """Has this line run in this pass?"""
+        return line in self.order[: self._next]
+
     def finish(self) -> Any:
         """Run the lines that are left; the loss of the pass."""
         for line in self.order[self._next :]:

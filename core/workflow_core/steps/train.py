@@ -376,6 +376,8 @@ class Trainer:
         """What the last batch has left in `.grad` (see `Tracked.gradients`), before clipping; in one transfer."""
         loop, norm = self.spec.loop, self._last_norm if self._norm is None else self._norm
         clipped = {"backward", "step"} <= set(loop) and loop.index("step") > loop.index("backward")
+        if self._lines.under_way and self._lines.ran("backward") and not self._lines.ran("step"):
+            clipped = False  # not yet
         return before_clipping(self.tracked.gradients(), self.spec.clip if clipped else 0.0, norm)
 
     def fetch(self) -> dict[str, list[float]]:

@@ -15,22 +15,16 @@ from workflow_tui.tables import fitted_start
 Answer = Literal["new", "on", "cancel"]
 
 
-def given_up(state: State) -> int | None:
-    """The run that would be given up if a training began now: one that is paused, and has other settings."""
-    training = state.training
-    if training is None or training.state != "paused" or not training.epoch or state.race is not None:
-        return None
-    return training.run if training.spec != state.train_spec and state.steps.train != "stale" else None
-
-
 def paused_dialog(state: State) -> Dialog[Answer]:
     """Begin a new run, or go on with the one that is paused?"""
     training = state.training
     assert training is not None
     changed = run_settings.changes(replace(state.spec, train=training.spec), state.spec)
-    changed = [fitted_start(text, 68) for text in changed]
+    changed = [fitted_start(text, 68) for text in changed] or ["only some that do nothing here"]
     more = f"\nand {len(changed) - SHOWN} more" if len(changed) > SHOWN else ""
     done = f"{figures.whole(training.epoch)} of {figures.epochs(training.spec.epochs)}"
+    if training.batch:
+        done += f" and {figures.whole(training.batch)} of {figures.whole(training.batches)} batches"
     text = Text(f"Run {training.run} is paused after {done}, and the settings have changed since it began:\n\n")
     text.append("\n".join(changed[:SHOWN]) + more, "bold")
     text.append(
@@ -43,7 +37,7 @@ def paused_dialog(state: State) -> Dialog[Answer]:
         (
             Choice("n", "new run with the settings as they are now", "new", "primary"),
             Choice("g", f"go on with run {training.run}: its settings come back", "on"),
-            Choice("c", "cancel: nothing changes", "cancel"),
+            Choice("c", "cancel: run and settings stay as they are", "cancel"),
         ),
         cancel="cancel",
     )

@@ -9,7 +9,7 @@ from workflow_tui.widgets.chart_axes import clean
 from workflow_tui.widgets.chart_cells import BLANK, Cell, Row, Signs, elided, narrow, signs, written
 from workflow_tui.widgets.chart_frame import Frame
 from workflow_tui.widgets.chart_layers import ChartSpec, Horizontal, Lines, Mark, Scatter, Spot
-from workflow_tui.widgets.chart_points import Run, off_log
+from workflow_tui.widgets.chart_points import Run, braille, dot, off_log
 
 Grid = list[list[Cell]]
 LEAST = 4
@@ -41,8 +41,12 @@ def overlay(canvas: list[Row], spec: ChartSpec, runs: list[list[Run]], frame: Fr
 
 
 def _target(grid: Grid, layer: Horizontal, frame: Frame, y: float, use_ascii: bool) -> None:
+    """A row of dots as high as lines have theirs: what has arrived lies on them, not above or below."""
     if frame.holds(y):
         row, sign = grid[frame.row(y)], role_marker("target", use_ascii=use_ascii)
+        if not use_ascii:
+            height = dot(frame.y_axis.fraction(y), 4 * frame.rows)
+            sign = braille([(0, height)])[0, height >> 2]
         row[:] = [(sign, layer.role) if c % 2 == 0 and cell == BLANK else cell for c, cell in enumerate(row)]
 
 

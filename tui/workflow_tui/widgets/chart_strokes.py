@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import combinations
 
 from workflow_tui.theme import TRACKED, Role, role_marker
 from workflow_tui.widgets.chart_axes import clean
@@ -27,8 +26,8 @@ from workflow_tui.widgets.chart_points import (
 
 HEADED: frozenset[Role] = frozenset({"train", "validation", "test", *TRACKED})
 """Roles whose lines carry their marker, at the end and, where there are several, along the way."""
-BRAILLE = 0x2800
-"""The first character of Unicode's block Braille Patterns, without a dot; the bits of the others are their dots."""
+DASH = 2
+"""Columns of each line where several take turns."""
 MARKERS_APART = 18
 """Columns from one marker along a line to the next, at least."""
 
@@ -53,42 +52,43 @@ def _points(role: Role, places: Iterable[Place], use_ascii: bool, *, single: boo
 
 
 def share(strokes: list[Stroke]) -> list[Stroke]:
-    """Strokes that hide nothing of each other.
+    """Strokes that leave each other room: a cell belongs to one of those that lie in it.
 
-    Lines take turns in the cells that they share, a column each, and a cell shows the dots of all of them. Of points
-    under a line every second one in a row gives way to it.
+    Lines take turns there, some columns each, so that two which run along each other are two dashed ones in their own
+    colours. Where points lie under a line every second one in a row gives way to it; no points vanish as a whole.
     """
+    first: dict[Place, int] = {}
     claims: dict[Place, list[int]] = {}
-    for (first, one), (second, other) in combinations(enumerate(strokes), 2):
-        for place in one.cells.keys() & other.cells.keys():
-            claim = claims.setdefault(place, [first])
-            if second not in claim:
-                claim.append(second)
+    for index, stroke in enumerate(strokes):
+        for place in stroke.cells:
+            if place in first:
+                claims.setdefault(place, [first[place]]).append(index)
+            else:
+                first[place] = index
     if not claims:
         return strokes
     kept = [dict(stroke.cells) for stroke in strokes]
-    for place in sorted(claims, key=lambda place: (place[1], place[0])):
-        claim = sorted(claims[place])
-        points = [index for index in claim if strokes[index].single]
+    singles = [index for index, stroke in enumerate(strokes) if stroke.single]
+    pointed: list[Place] = []
+    for place, claim in claims.items():
+        if any(strokes[index].single for index in claim):
+            pointed.append(place)
+        else:
+            _give(kept, place, claim, claim[place[0] // DASH % len(claim)])
+    for column, row in sorted(pointed, key=lambda place: (place[1], place[0])):
+        claim = claims[column, row]
+        points = next(index for index in reversed(claim) if strokes[index].single)
         lines = [index for index in claim if not strokes[index].single]
-        stands = points and (not lines or (place[0] - 1, place[1]) not in kept[points[-1]])
-        owner = points[-1] if stands else lines[place[0] % len(lines)]
-        sign = _together([strokes[index].cells[place] for index in lines], strokes[owner].cells[place])
-        for index in claim:
-            del kept[index][place]
-        kept[owner][place] = strokes[owner].cells[place] if stands else sign
+        beside = any((column - 1, row) in kept[index] for index in singles)
+        gives_way = lines and beside and len(kept[points]) > 1
+        _give(kept, (column, row), claim, lines[column // DASH % len(lines)] if gives_way else points)
     return [Stroke(stroke.role, cells, stroke.single) for stroke, cells in zip(strokes, kept, strict=True)]
 
 
-def _together(chars: list[str], own: str) -> str:
-    """The dots of several characters of braille in one; of other characters the one that is its `own`."""
-    masks = [ord(char) - BRAILLE for char in chars]
-    if not all(0 <= mask < 256 for mask in masks):
-        return own
-    dots = 0
-    for mask in masks:
-        dots |= mask
-    return chr(BRAILLE + dots)
+def _give(kept: list[dict[Place, str]], place: Place, claim: list[int], owner: int) -> None:
+    for index in claim:
+        if index != owner:
+            del kept[index][place]
 
 
 class Sketch:
@@ -113,9 +113,8 @@ class Sketch:
         return found
 
     def strokes(self, spec: ChartSpec, runs: list[list[Run]], frame: Frame, use_ascii: bool) -> list[Stroke]:
-        """The strokes of all layers of points, those of earlier runs first, the markers of lines last."""
+        """The strokes of all layers of points: those of earlier runs below all, the markers of lines above."""
         earlier: list[Stroke] = []
-        targets: list[Stroke] = []
         strokes: list[Stroke] = []
         markers: list[Stroke] = []
         headed = [index for index, layer in enumerate(spec.layers) if _is_headed(layer) and runs[index]]
@@ -128,14 +127,13 @@ class Sketch:
                 known = self._lines.get(index)
                 if known is None or known[1] is not parts or known[0] != key:
                     known = self._lines[index] = key, parts, _line(layer.role, parts, frame, use_ascii)
-                below = {"earlier": earlier, "target": targets}
-                below.get(layer.role, strokes).append(known[2])
+                (earlier if layer.role == "earlier" else strokes).append(known[2])
                 if index in headed:
                     turn = headed.index(index) + 1, len(headed) + 1
                     markers.append(_markers(known[2], parts, frame, turn, use_ascii))
         if strokes != self._shared[0]:
             self._shared = strokes, share(strokes)
-        return [stroke for stroke in (*earlier, *targets, *self._shared[1], *markers) if stroke.cells]
+        return [stroke for stroke in (*earlier, *self._shared[1], *markers) if stroke.cells]
 
 
 def _is_headed(layer: Layer) -> bool:
@@ -161,7 +159,7 @@ def _scattered(spec: ChartSpec, frame: Frame) -> list[list[Place]]:
 def _line(role: Role, parts: list[Run], frame: Frame, use_ascii: bool) -> Stroke:
     lines = polylines(parts, frame.x_axis, frame.y_axis, 2 * frame.columns, 4 * frame.rows)
     if role == "target":
-        return _points(role, dotted(lines), use_ascii)
+        return _points(role, dotted(lines), use_ascii, single=True)
     cells = braille(dots_of(lines, thin=role == "earlier"))
     return _points(role, cells, use_ascii) if use_ascii else Stroke(role, cells)
 
@@ -170,12 +168,14 @@ def _markers(line: Stroke, parts: list[Run], frame: Frame, turn: tuple[int, int]
     """A line's marker at its end and, where there are several lines, in some of its columns: staggered by its `turn`
     among them, and always in the same ones, so that what grows does not make them walk."""
     places: list[Place] = []
+    end = cells_of([parts[-1][-1:]], frame.x_axis, frame.y_axis, frame.columns, frame.rows)
     at, among = turn
     if among > 2 and not use_ascii:  # in ASCII the whole line is made of it
         apart = max(MARKERS_APART, frame.columns // 6)
         places = _along(line, parts, frame, at * apart // among, apart)
-    places += cells_of([parts[-1][-1:]], frame.x_axis, frame.y_axis, frame.columns, frame.rows)
-    return _points(line.role, places, use_ascii)
+    # one just before the end would only blur it
+    places = [place for place in places if not end or end[0][0] - place[0] > 2]
+    return _points(line.role, [*places, *end], use_ascii)
 
 
 def _along(line: Stroke, parts: list[Run], frame: Frame, offset: int, apart: int) -> list[Place]:
