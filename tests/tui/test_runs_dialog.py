@@ -88,7 +88,7 @@ async def test_every_run_stands_there_with_its_settings_and_its_result() -> None
             "~ 5 adam in batches lr 0.01, 0.005 from epoch 40 · Adam · batch 32 "
             "finished 100/100 0.0216 0.1080 0.1080 @ 99 0:10 2023-11-14"
         )
-        assert squeeze(row(drive, 4)) == "~ 4 lr 2 · SGD diverged 38/100 NaN inf 0.9000 @ 0 0:09 2023-11-14"
+        assert squeeze(row(drive, 4)) == "4 lr 2 · SGD diverged 38/100 NaN inf 0.9000 @ 0 0:09 2023-11-14"
         assert row(drive, 2).startswith(" ^ ")
         assert row(drive, 1).startswith("  > ")
         assert "run 2 · stopped · 70 of 100 epochs in 0:07" in drive.text
@@ -314,16 +314,16 @@ async def test_the_last_three_runs_are_drawn_until_somebody_chooses_and_their_lo
         def drawn() -> list[int]:
             return [run.run for run in earlier.under(drive.app.state)]
 
-        assert drawn() == [6, 5, 4]
+        assert drawn() == [6, 5, 3], "4 blew up, and would leave the others no room"
         await choose(drive, 5)
         await drive.press("v")
         assert "~" not in row(drive, 5)
-        await choose(drive, 3)
+        await choose(drive, 4)
         await drive.press("v")
-        assert "~" in row(drive, 3)
+        assert "~" in row(drive, 4)
         assert drawn() == [6, 4, 3]
         await tell(drive, Update(runs=(kept(8, epochs=0), kept(7), *several())))
-        assert drawn() == [7, 6, 3], "a choice was forgotten"
+        assert drawn() == [7, 6, 4], "a choice was forgotten"
         await choose(drive, 1)
         await drive.press("v")
         await drive.sees("Run 1 is on the charts itself")

@@ -39,7 +39,7 @@ async def test_m_extends_by_200_epochs_unless_another_number_is_given() -> None:
         assert "There is no run yet" in drive.status
         await paused(drive)
         await drive.press("m")
-        await drive.sees("is to have 100 epochs now")
+        await drive.sees("has done 50 of 100 epochs. So many more, beyond 100:")
         await drive.press("enter")
         await drive.asks(Extend(epochs=200))
 

@@ -144,7 +144,7 @@ async def test_settings_are_those_of_the_next_run_and_refused_ones_are_kept_out(
         changed = TrainSpec(learning_rate=0.1)
         assert drive.client.asked == [SetTraining(spec=changed)]
         await drive.tell(Update(train_spec=changed))
-        assert "settings have changed: space starts a new run" in drive.panel("#train-run")
+        assert "settings changed: space begins anew" in drive.panel("#train-run")
         assert "lr 0.01 · SGD" in drive.panel("#train-run"), "the run that is there keeps its own"
         await drive.press("space")
         assert drive.client.asked[1:] == [Run()]

@@ -106,6 +106,8 @@ class WorkflowApp(SturdyApp, OneKeyAtATime, GuardedApp[int]):
         self._wanted_pace: float | None = DEFAULT_PACE
         self._dirty = True
         self._flash: Text | None = None
+        self._lasting = False
+        self._drawn: tuple[object, ...] = ()
         self.register_theme(WORKFLOW_DARK)
         self.register_theme(WORKFLOW_LIGHT)
         self.theme = LIGHT_NAME if theme == "light" else DARK_NAME
@@ -289,18 +291,29 @@ class WorkflowApp(SturdyApp, OneKeyAtATime, GuardedApp[int]):
         self._dirty = True
 
     def _draw(self) -> None:
-        # a dialog does not hide what happens below it, such as the end of the engine, unless nothing of it can be seen
+        # a dialog does not hide what happens below it, such as the end of the engine, unless nothing of it can be seen;
+        # but each change of a cell there has Textual write the whole screen, so mere progress waits for its end
+        standing = self._standing()
+        if len(self.screen_stack) > 1 and standing == self._drawn:
+            return
         if (
             (self._dirty or self.link.busy or not self.state.ready)
             and self.screen_stack
             and isinstance(self.screen_stack[0], StepScreen)
             and not any(isinstance(screen, SturdyScreen) and screen.covers for screen in self.screen_stack)
         ):
-            self._dirty = False
+            self._dirty, self._drawn = False, standing
             self.screen_stack[0].refresh_state()
 
+    def _standing(self) -> tuple[object, ...]:
+        """What is news even under a dialog."""
+        state, flash = self.state, self.flash
+        run = None if state.training is None else (state.training.run, state.training.state)
+        race = None if state.race is None else (state.race.race, state.race.state)
+        return state.connection, state.engine.state, state.steps, run, race, flash.plain if flash is not None else ""
+
     async def _let_through(self, key: events.Key) -> None:
-        if len(self.screen_stack) == 1:  # what is told while a dialog is open waits for its end
+        if not self._lasting and len(self.screen_stack) == 1:
             self.forget_complaint()  # it was about an earlier key
         await super()._let_through(key)
 
@@ -311,8 +324,9 @@ class WorkflowApp(SturdyApp, OneKeyAtATime, GuardedApp[int]):
         """A message that stands on the status line for a while, or what is being waited for."""
         return self._flash or self.link.patience()
 
-    def complain(self, text: str) -> None:
-        """Say one sentence on the status line."""
+    def complain(self, text: str, *, lasting: bool = False) -> None:
+        """Say one sentence on the status line, until the next key; one that answers none is `lasting`."""
+        self._lasting = lasting
         flash = Text(f" {sanitize(text, 400)}", f"bold {self.theme_variables.get('role-validation', '')}")
         self._flash = flash
         self._dirty = True
@@ -328,7 +342,7 @@ class WorkflowApp(SturdyApp, OneKeyAtATime, GuardedApp[int]):
         """Show a problem as a dialog; while one is open, on the status line."""
         problem = without_flags(problem)
         if len(self.screen_stack) > 1:
-            self.complain(problem.line())
+            self.complain(problem.line(), lasting=True)  # it waits for the end of the dialog
             return
         self.push_screen(
             error_dialog(sanitize(problem.title), sanitize(problem.message, 400), sanitize(problem.advice, 400))

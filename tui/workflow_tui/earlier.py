@@ -48,7 +48,9 @@ class EarlierRuns:
         """
         there = engaged(state)
         earlier = sorted((run for run in state.runs if run.run not in there and run.epochs), key=lambda run: -run.run)
-        recent = {run.run for run in [run for run in earlier if not difference(run, state)][:BY_DEFAULT]}
+        # one that blew up would leave the others no room on the axis; who wants to see it chooses it
+        like = [run for run in earlier if not difference(run, state) and run.state not in ("diverged", "failed")]
+        recent = {run.run for run in like[:BY_DEFAULT]}
         return tuple(run for run in earlier if self._chosen.get(run.run, run.run in recent))
 
     def toggle(self, run: RunView) -> None:

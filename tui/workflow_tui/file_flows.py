@@ -89,7 +89,9 @@ class FileFlows:
             self.app.show_problem(error.problem)
             return
         self.folder = path.parent
-        self.app.complain(f"Written{_by_hand(state)}: {path}. It trains with the settings as they stand now")
+        self.app.complain(
+            f"Written{_by_hand(state)}: {path}. It trains with the settings as they stand now", lasting=True
+        )
 
     async def choose(self, default: str, title: str) -> tuple[Path | None, bool]:
         """A path to write, and whether it exists and may be replaced; None where that was cancelled."""

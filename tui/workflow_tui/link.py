@@ -216,17 +216,19 @@ class Link:
             return
         await self._heard.wait()
         if self.state.data is not None or self.state.training is not None:
-            self.app.complain("Another screen has started the engine again; this is what it is doing")
+            self.app.complain("Another screen has started the engine again; this is what it is doing", lasting=True)
             return
         await self.ask(SetTraining(spec=before.train_spec))  # which is answered once what was kept is back
         training = self.state.training
         if training is not None and before.training is not None and training.run == before.training.run:
             done = figures.epochs(training.epoch)
-            self.app.complain(f"The engine runs again, and run {training.run} is back as it was after {done}")
+            self.app.complain(
+                f"The engine runs again, and run {training.run} is back as it was after {done}", lasting=True
+            )
             return
         await self._restore(before)
         if before.trained and self.state.training is None and not self.busy:  # nobody was quicker than these words
-            self.app.complain("The engine runs again. What it had trained is gone: space trains anew")
+            self.app.complain("The engine runs again. What it had trained is gone: space trains anew", lasting=True)
 
     async def _restore(self, before: State) -> None:
         if before.data is not None:

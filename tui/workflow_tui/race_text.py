@@ -9,7 +9,7 @@ from typing import Literal
 from msgspec.structs import replace
 
 from workflow_core.specs import LOSS_NAMES, OPTIMIZER_NAMES, OPTIMIZERS, Optimizer, TrainSpec
-from workflow_tui import figures
+from workflow_tui import figures, run_settings
 from workflow_tui.settings.train import SCHEDULER_NAMES
 from workflow_tui.widgets.number_input import parse
 
@@ -92,7 +92,9 @@ def proposal(differs: Differs, spec: TrainSpec, stable_lr: float | None) -> str:
 
 def stable(spec: TrainSpec, stable_lr: float | None) -> float | None:
     """The largest stable rate, rounded down to three digits; None where it is not known for these settings."""
-    if stable_lr is None or not 0 < stable_lr <= HIGHEST or spec.optimizer != "sgd" or spec.batch_size:
+    if spec.experiment or spec.optimizer != "sgd" or spec.batch_size:
+        return None
+    if stable_lr is None or not 0 < stable_lr <= HIGHEST:
         return None
     unit = 10.0 ** (math.floor(math.log10(stable_lr)) - 2)
     return float(f"{math.floor(stable_lr / unit) * unit:.3g}")
@@ -106,6 +108,8 @@ def shared(spec: TrainSpec, differs: Differs) -> str:
         parts.append(f"batch {figures.whole(spec.batch_size)}")
     if spec.scheduler != "none":
         parts.append(f"schedule {SCHEDULER_NAMES[spec.scheduler]}")
+    if spec.experiment:
+        parts.append(f"EXPERIMENT: {run_settings.loop_text(spec)}")
     return " · ".join(parts)
 
 
@@ -116,7 +120,7 @@ def plain(rate: float) -> str:
 
 def remark(lane: TrainSpec, stable_lr: float | None) -> str:
     """What is known of a lane before it runs; empty where nothing is."""
-    if stable_lr is None or lane.optimizer != "sgd" or lane.batch_size:
+    if stable_lr is None or lane.optimizer != "sgd" or lane.batch_size or lane.experiment:
         return ""
     if lane.learning_rate > stable_lr:
         return f"above {figures.figure(stable_lr)}, the largest stable rate: expect it to diverge"

@@ -172,7 +172,9 @@ def wants_values(state: State) -> bool:
     return training is not None and bool(training.epoch) and (state.standardized or len(training.parameters) > 2)
 
 
-def values_text(widget: Widget, state: State, training: TrainingView, rows: int, *, own_only: bool = False) -> Text:
+def values_text(
+    widget: Widget, state: State, training: TrainingView, rows: int, *, own_only: bool = False, when: str = "now"
+) -> Text:
     """The tracked values as the model holds them, `rows` lines at most.
 
     Where it is linear and standardised, its coefficients in the user's own units stand above them, as many lines
@@ -194,7 +196,7 @@ def values_text(widget: Widget, state: State, training: TrainingView, rows: int,
         text.append("as the model holds them, standardised\n", ink("accent"))
     reference = state.reference
     known = "closed" if reference.targets_are == "closed form" else "true"
-    return text.append_text(gaps_text(widget, training.parameters, reference.targets, known, rows))
+    return text.append_text(gaps_text(widget, training.parameters, reference.targets, known, rows, when))
 
 
 def values_height(state: State, training: TrainingView) -> int:

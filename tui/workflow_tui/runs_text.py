@@ -29,6 +29,8 @@ def live(state: State) -> tuple[RunView, ...]:
     if state.training is not None:
         fresh[state.training.run] = state.training
     runs = tuple(_at_present(run, fresh[run.run]) if run.run in fresh else run for run in state.runs)
+    if state.lost:
+        runs = tuple(replace(run, state="interrupted") if run.state == "running" else run for run in runs)
     return tuple(sorted(runs, key=lambda run: run.run, reverse=True))
 
 
@@ -53,8 +55,9 @@ def _at_present(run: RunView, view: TrainingView | LaneView) -> RunView:
 
 def engaged(state: State) -> set[int]:
     """The runs that are there: the one that the other steps are about, and those of a race."""
-    found = {lane.run for lane in state.race.lanes} if state.race is not None else set()
-    return found | ({state.training.run} if state.training is not None else set())
+    if state.race is not None:
+        return {lane.run for lane in state.race.lanes}
+    return {state.training.run} if state.training is not None else set()
 
 
 def name_of(text: str) -> str:

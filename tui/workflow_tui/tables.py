@@ -155,13 +155,19 @@ def _first_of(tensor: TensorView) -> str:
 
 
 def gaps_text(
-    widget: Widget, values: Mapping[str, float], targets: Mapping[str, float], known: str = "target", rows: int = 0
+    widget: Widget,
+    values: Mapping[str, float],
+    targets: Mapping[str, float],
+    known: str = "target",
+    rows: int = 0,
+    when: str = "now",
 ) -> Text:
-    """Each value now, the one it should arrive at, and the gap between; as many as `rows` or the widget hold."""
+    """Each value as it is `when`, the one it should arrive at, and the gap between; as many as `rows` or the widget
+    hold."""
     ink = Ink(widget)
     wide = 9 + (19 if targets else 0)
     name = _column(values, 8, widget.size.width - wide)
-    text = Text().append(f"{'name':<{name}}{'now':>9}", ink("muted"))
+    text = Text().append(f"{'name':<{name}}{when:>9}", ink("muted"))
     text.append(f"{known:>9}{'gap':>10}\n" if targets else "\n", ink("muted"))
     shown, left = _as_fits(values, rows or widget.size.height - 1)
     short = labels(values, name - 1)

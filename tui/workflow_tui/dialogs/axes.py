@@ -76,7 +76,11 @@ class AxesDialog(SturdyScreen, ModalScreen[tuple[str, str] | None]):
             text.append(f"  {sanitize(tensor.name, 50)}", "bold").append(f"  {figures.shape(tensor.shape)}\n")
         if len(self.tensors) > MOST:
             text.append(f"  and {len(self.tensors) - MOST} more\n")
-        return text.append("One number of several is named by its place, from 0: weight[3,1]")
+        several = next((tensor for tensor in self.tensors if math.prod(tensor.shape) > 1), None)
+        if several is not None:
+            name, places = sanitize(several.name, 40), ",".join("0" for length in several.shape if length > 1)
+            text.append(f"One number of several is named by its place, from 0: {name}[{places}]")
+        return text
 
     @on(Input.Submitted)
     def _entered(self, event: Input.Submitted) -> None:

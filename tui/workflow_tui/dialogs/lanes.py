@@ -52,6 +52,9 @@ class LanesDialog(FollowingDialog[int | None]):
             box.border_title = "The lanes of the race"
             yield CalmTable(id="race-table", fixed=1)
             text = "The race is over once a lane is taken: its run is the one to evaluate, save or train on."
+            training = self.flows.app.state.training
+            if training is not None and training.state == "paused" and training.epoch:
+                text += f" Run {training.run}, paused after {figures.epochs(training.epoch)}, then cannot go on."
             yield Static(text, markup=False, classes="dialog-text")
             yield KeyLines(COMMANDS)
 

@@ -145,12 +145,18 @@ class ControlScreen(LookingScreen):
 
     def action_flat_out(self) -> None:
         """No pace at all."""
-        self.owner.set_pace(None)
+        self._set_pace(None)
 
     def _change_pace(self, by: int) -> None:
         pace = self.owner.pace
         at = PACES.index(pace) if pace in PACES else sum(p is not None and p < (pace or 0) for p in PACES)
-        self.owner.set_pace(PACES[min(max(at + by, 0), len(PACES) - 1)])
+        self._set_pace(PACES[min(max(at + by, 0), len(PACES) - 1)])
+
+    def _set_pace(self, pace: float | None) -> None:
+        self.owner.set_pace(pace)
+        training = self.owner.state.training
+        if self.owner.state.race is None and training is not None and training.state in run_text.ENDED:
+            self.owner.complain(f"Runs to come train at {run_text.pace_text(pace)}: this one has ended")
 
     def action_learning_rate(self) -> None:
         """Change the learning rate of the run that is there."""
@@ -242,7 +248,9 @@ class ControlScreen(LookingScreen):
         training = self.owner.state.training
         if training is None:
             return
-        text = f"Run {training.run} is to have {figures.epochs(training.spec.epochs)} now. So many more:"
+        done = f"{figures.whole(training.epoch)} of {figures.epochs(training.spec.epochs)}"
+        than = "from there" if training.state == "finished" else f"beyond {figures.whole(training.spec.epochs)}"
+        text = f"Run {training.run} has done {done}. So many more, {than}:"
         epochs = await self._count("More epochs", text, MORE)
         if epochs is not None:
             self.owner.send(Extend(epochs=epochs))

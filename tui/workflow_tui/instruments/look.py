@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 LEAST = 10
@@ -73,8 +74,8 @@ class Look:
             return Look(self.epoch)
         part = (centre - start) / max(stop - start, 1)
         first = round(centre - part * span)
-        if self.epoch is not None:
-            first = min(max(first, self.epoch - span + 1), self.epoch)
+        if centre < stop:  # an epoch that is shown stays to be seen
+            first = min(max(first, math.floor(centre) - span + 1), math.floor(centre))
         first = min(max(first, 0), planned - span)
         return Look(self.epoch, (first, first + span))
 

@@ -139,7 +139,13 @@ def _resting(scene: Scene) -> list[Row]:
             else 0
         )
         batch = min(spec.batch_size or rows, rows)
-        gradients = [f"∂{sanitize(key, 30)} {figures.signed(value)}" for key, value in training.gradients.items()]
+        norms = not set(training.gradients) <= set(training.parameters)
+        gradients = [
+            f"‖∂{sanitize(key, 30)}‖ {figures.figure(value)}"
+            if norms
+            else f"∂{sanitize(key, 30)} {figures.signed(value)}"
+            for key, value in training.gradients.items()
+        ]
         now = training.parameters if past is None else past.parameters
         values = [f"{sanitize(key, 30)} {figures.figure(value)}" for key, value in now.items()]
         loss = training.train_loss if past is None else past.train_loss
@@ -150,11 +156,13 @@ def _resting(scene: Scene) -> list[Row]:
             "backward": (_backward(gradients, training.grad_norm if past is None else past.grad_norm, past),),
             "step": (_several(values),),
         }
+        if past is None and training.held is not None and training.held < training.epoch:
+            made["step"] = (f"put back, as after {figures.epochs(training.held)}:", *made["step"])
         brief = {
             "forward": figures.shape((batch, 1)) if batch else "",
             "zero_grad": ".grad None",
             "backward": _brief_backward(training, past),
-            "step": " ".join(figures.figure(value) for value in now.values()),
+            "step": " ".join(figures.figure(value) for value in now.values()) if training.held is None else "put back",
         }
     rows_shown = [
         Row(line, codes(spec)[line], "", False, made.get(line, ()), brief.get(line, "")) for line in spec.loop
@@ -170,7 +178,7 @@ def _backward(gradients: list[str], norm: float | None, past: PastView | None) -
 
 
 def _brief_backward(training: TrainingView, past: PastView | None) -> str:
-    if past is None and training.gradients:
+    if past is None and training.gradients and set(training.gradients) <= set(training.parameters):
         return " ".join(map(figures.figure, training.gradients.values()))
     norm = training.grad_norm if past is None else past.grad_norm
     return "" if norm is None else f"norm {figures.figure(norm)}"
@@ -181,7 +189,7 @@ def _brief(line: Line, made: Sequence[MadeView]) -> str:
     if line == "forward":
         return figures.shape(made[0].shape) if made else ""
     if line == "step":  # which tells of the gradients that it clips, and of how often it searched, too
-        made = [one for one in made if one.before is not None and ".grad" not in one.label]
+        made = [one for one in made if one.before is not None and not one.label.endswith(".grad, clipped")]
     single = [one.after for one in made if math.prod(one.shape) == 1]
     if not made or len(single) < len(made) or line == "loss":
         return ""

@@ -57,7 +57,8 @@ def show_race(chart: Chart, scene: Scene) -> None:
     race = scene.state.race
     assert race is not None
     name = watched(race)
-    chart.border_title = f"Race · {unit(race)}" + (" · log y" if scene.log_loss else "")
+    strange = " · EXPERIMENT" if any(lane.spec.experiment for lane in race.lanes) else ""
+    chart.border_title = f"Race{strange} · {unit(race)}" + (" · log y" if scene.log_loss else "")
     if not race.epoch:
         nothing_yet(chart, "space runs the race: a line a lane")
         return

@@ -84,4 +84,6 @@ class Scene:
         if self.detail is not None and name in self.detail:
             return column_points(self.detail[name])
         series = self.state.history.series.get(name)
-        return [] if series is None else column_points(series.columns(COLUMNS, *self.window))
+        start, stop = self.window
+        # one more on each side: the line goes on to the edge
+        return [] if series is None else column_points(series.columns(COLUMNS, max(start - 1, 0), stop + 1))

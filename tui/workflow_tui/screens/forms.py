@@ -129,7 +129,7 @@ class FormScreen(SturdyScreen, Screen[None]):
     def unfit(self) -> Text | None:
         """Why what is marked in a form is not in effect, and the way out; None where nothing is."""
         fault = next((form.fault for form in self.query(Form) if form.fault), "")
-        if not fault:
+        if not fault or (self.owner.state.busy and self.focused is None):  # how the training goes is worth more then
             return None
         way_out = " · escape takes it back"
         return Text.assemble(

@@ -265,7 +265,8 @@ class TrainScreen(ControlScreen):
         if training is None:
             return Text("each parameter, where it should arrive, the gap")
         rows = max(panel.size.height - (3 if state.standardized else 1), 1) if low else run_text.MOST
-        return run_text.values_text(panel, state, training, rows, own_only=low)
+        when = "now" if past is None else "then"
+        return run_text.values_text(panel, state, training, rows, own_only=low, when=when)
 
     def _show_third(self, scene: Scene) -> None:
         chart = self.query_one("#fit", Chart)
@@ -301,7 +302,7 @@ class TrainScreen(ControlScreen):
         """Why the run ended and what to try, what looks wrong, or that this is an experiment."""
         training = state.training
         if state.race is not None:
-            return ""
+            return next((text for lane in state.race.lanes if (text := loop.experiment_text(lane.spec))), "")
         if training is None:
             return loop.experiment_text(state.train_spec)
         return (
