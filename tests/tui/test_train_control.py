@@ -221,6 +221,6 @@ async def test_what_looks_wrong_is_said_while_it_runs() -> None:
 async def test_the_pace_stands_beside_what_the_training_could_do() -> None:
     async with driving(steps=3) as drive:
         await paused(drive, state="running", pace=20.0, rate=19.9, capacity=6400.0)
-        assert "19.9 of 6,400 epochs/s, pace 20" in drive.status
+        assert "19.9 epochs/s, pace 20 (flat out 6,400)" in drive.status
         await paused(drive, state="running", pace=None, rate=6300.0, capacity=6400.0)
         assert "6,300 epochs/s, flat out" in drive.status

@@ -11,9 +11,23 @@ from textual.widgets import Input
 
 from workflow_core.errors import WorkflowError
 from workflow_core.history import History
-from workflow_core.protocol import Epochs, NextLine, Pause, Reset, Run, RunState, SetPace, SetTraining, Update
-from workflow_core.specs import TrainSpec
+from workflow_core.protocol import (
+    Epochs,
+    ModelView,
+    NextLine,
+    Pause,
+    Reference,
+    Reset,
+    Run,
+    RunState,
+    SetPace,
+    SetTraining,
+    Update,
+)
+from workflow_core.specs import ModelSpec, TrainSpec
 from workflow_tui.lessons import lesson
+from workflow_tui.run_text import parameters_caption
+from workflow_tui.state import State
 from workflow_tui.widgets.chart import Chart
 
 LINE = ((0.0, 0.1), (1.0, 0.5))
@@ -314,3 +328,17 @@ async def test_a_run_without_data_or_history_is_shown() -> None:
         assert "weight 0.4398" in drive.panel("#parameters")
         await drive.tell(steps(data="open", build="open", train="stale"))
         assert "space starts a new run" in drive.status
+
+
+def test_the_caption_of_the_parameters_is_never_cut() -> None:
+    reference = Reference(targets={"weight": 0.7, "bias": 0.3}, targets_are="true")
+    model = ModelView(
+        spec=ModelSpec(), class_name="", text="", parameters=(), count=2, size=8, line=(), untrained_loss=None
+    )
+    state = State(model=msgspec.structs.replace(model, reference=reference))
+    far, near = {"weight": 0.4398, "bias": 0.3607}, {"weight": 0.69996, "bias": 0.3000152}
+    assert parameters_caption(state, far, 2, 60) == "weight 0.4398 gap -0.2602 · bias 0.3607 gap +0.0607"
+    assert parameters_caption(state, far, 2, 36) == "gap weight -0.2602 · bias +0.0607"
+    for room in (34, 40, 50, 60):
+        assert len(parameters_caption(state, near, 2, room)) <= room
+    assert parameters_caption(state, near, 2, 34) == "gap weight -4e-05 · bias +2e-05"

@@ -92,7 +92,7 @@ def spec_text(spec: TrainSpec, rate: str = "") -> str:
 def run_text(widget: Widget, state: State, *, settings: bool) -> Text:
     """The run in three lines: its state, its settings, and how it goes, or that the next one differs.
 
-    Above the `settings` of the next one it is four lines, the last one their title.
+    Beside the `settings` of the next one it says nothing of those.
     """
     ink = Ink(widget)
     training = state.training
@@ -108,10 +108,14 @@ def run_text(widget: Widget, state: State, *, settings: bool) -> Text:
     changed = training.spec != state.train_spec
     if not settings and changed:
         return text.append(changed_text(state, training), ink("muted"))
-    text.append(progress_text(training, max(widget.size.width, NARROWEST)) + "\n")
-    if settings:
-        text.append(changed_text(state, training) if changed else "settings of the next run", ink("muted"))
-    return text
+    return text.append(progress_text(training, max(widget.size.width, NARROWEST)))
+
+
+def settings_title(state: State) -> str:
+    """What the settings below are: of the next run, and how that begins where they are not those of the one there."""
+    training = state.training
+    changed = training is not None and training.spec != state.train_spec
+    return changed_text(state, training) if training is not None and changed else "settings of the next run"
 
 
 def changed_text(state: State, training: TrainingView) -> str:
@@ -216,21 +220,29 @@ def parameters_title(state: State, *, narrow: bool) -> str:
     return f"Parameters{units}{goal}"
 
 
-def parameters_caption(state: State, values: Mapping[str, float], drawn: int, *, narrow: bool) -> str:
-    """The figures of one or two tracked values; of more, how many there are and how many are drawn."""
+def parameters_caption(state: State, values: Mapping[str, float], drawn: int, room: int) -> str:
+    """The figures of one or two tracked values in `room` columns; of more, how many there are, and are drawn."""
     targets = state.reference.targets
     if len(values) > 2:
         some = f", {drawn} drawn" if drawn < len(values) else ""
         return f"{len(values)} tracked{some} · v lists them"
-    parts = []
-    for name, value in values.items():
-        label = sanitize(name, 24)
-        if name not in targets:
-            parts.append(f"{label} {figures.figure(value)}")
-            continue
-        gap = figures.signed(value - targets[name])
-        parts.append(f"{label} {gap}" if narrow else f"{label} {figures.figure(value)} gap {gap}")
-    return ("gap " if narrow and targets else "") + " · ".join(parts)
+    texts = [" · ".join(_with_gap(form, name, value, targets) for name, value in values.items()) for form in _GAPS]
+    if any(name in targets for name in values):
+        texts[-1] = f"gap {texts[-1]}"
+    return next((text for text in texts if len(text) <= room), texts[-1])
+
+
+_GAPS = ("{name} {value} gap {gap}", "{name} {value} ({gap})", "{name} {value} ({short})", "{name} {short}")
+"""How a value stands there with its gap, the longest form first."""
+
+
+def _with_gap(form: str, name: str, value: float, targets: Mapping[str, float]) -> str:
+    label = sanitize(name, 24)
+    if name not in targets:
+        return f"{label} {figures.figure(value)}"
+    gap = value - targets[name]
+    short = f"{gap:+.0e}" if 0 < abs(gap) < 0.0005 else figures.signed(gap)
+    return form.format(name=label, value=figures.figure(value), gap=figures.signed(gap), short=short)
 
 
 def status_text(widget: Widget, state: State, training: TrainingView, pace: float | None, *, narrow: bool) -> Text:
@@ -248,8 +260,9 @@ def status_text(widget: Widget, state: State, training: TrainingView, pace: floa
         return text.append(_next(state, training, pace, narrow=narrow))
     left = (total - training.epoch) / training.rate if training.rate else float("inf")
     asked = "flat out" if training.pace is None else f"pace {figures.short(training.pace)}"
-    could = "" if training.pace is None or narrow or not training.capacity else f" of {figures.rate(training.capacity)}"
-    text.append(f"{figures.rate(training.rate):>6}{could}{'/s' if narrow else ' epochs/s'}, {asked}")
+    text.append(f"{figures.rate(training.rate):>6}{'/s' if narrow else ' epochs/s'}, {asked}")
+    if training.pace is not None and training.capacity and not narrow:
+        text.append(f" (flat out {figures.rate(training.capacity)})")
     return text.append(f"  ETA {figures.duration(left)}", ink("muted"))
 
 
@@ -266,4 +279,5 @@ def _next(state: State, training: TrainingView, pace: float | None, *, narrow: b
     if training.state in ("diverged", "failed"):
         where = "" if training.first_bad is None else f": NaN or infinite from epoch {training.first_bad:,} on"
         return f"{training.state}{where}" + ("" if narrow and training.advice else ". Try a smaller learning rate")
-    return f"{training.state}. space runs it, {pace_text(pace)}"
+    where = f" in batch {training.batch} of {training.batches}" if training.batch else ""
+    return f"{training.state}{where}. space runs it, {pace_text(pace)}"

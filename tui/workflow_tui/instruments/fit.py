@@ -37,7 +37,9 @@ def show_fit(chart: Chart, scene: Scene) -> None:
 def fit_caption(scene: Scene) -> str:
     """How many epochs are behind what is shown."""
     if scene.look.epoch is None:
-        return f"after {figures.epochs(scene.state.held_epochs)}"
+        training = scene.training
+        more = f" and {training.batch} of {training.batches} batches" if training is not None and training.batch else ""
+        return f"after {figures.epochs(scene.state.held_epochs)}{more}"
     if scene.past is None:
         return f"asking for epoch {figures.whole(scene.look.epoch)} …"
     how = "" if not scene.past.replayed else ", trained again" if scene.past.equal else ", trained again: not the same"

@@ -31,13 +31,13 @@ def show_parameters(chart: Chart, scene: Scene) -> None:
     drawn: list[Layer] = [layers.Horizontal(role, "", targets[name]) for name, role in roles.items() if name in targets]
     drawn += [layers.Lines(role, short[name], scene.points(name)) for name, role in roles.items()]
     show_over_epochs(chart, scene, drawn)
-    chart.border_subtitle = caption(scene, training, len(roles))
+    chart.border_subtitle = caption(scene, training, len(roles), chart.size.width - 2)
 
 
-def caption(scene: Scene, training: TrainingView, drawn: int) -> str:
+def caption(scene: Scene, training: TrainingView, drawn: int, room: int) -> str:
     """The values now with their gaps, or those after the epoch looked at."""
     if scene.look.epoch is None:
-        return run_text.parameters_caption(scene.state, training.parameters, drawn, narrow=scene.narrow)
+        return run_text.parameters_caption(scene.state, training.parameters, drawn, room)
     if scene.past is None:
         return f"{at(scene)}…"
     values = scene.past.parameters

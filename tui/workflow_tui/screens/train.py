@@ -13,7 +13,7 @@ from textual.widget import Widget
 
 from workflow_core.protocol import Command as EngineCommand
 from workflow_core.protocol import ReadSeries, ReadSpeed, SeriesAnswer, SetTraining, SpeedAnswer, SurfaceAnswer
-from workflow_core.specs import TrainSpec
+from workflow_core.specs import LINES, TrainSpec
 from workflow_tui import figures, run_text, runs_text
 from workflow_tui.commands import Command
 from workflow_tui.dialogs.axes import AxesDialog
@@ -27,7 +27,7 @@ from workflow_tui.plots import COLUMNS
 from workflow_tui.run_text import pace_text
 from workflow_tui.settings.train import FIELDS, spec_of, values
 from workflow_tui.state import State
-from workflow_tui.tables import waiting
+from workflow_tui.tables import Ink, waiting
 from workflow_tui.widgets.cell_text import CellText
 from workflow_tui.widgets.chart import Chart
 from workflow_tui.widgets.chart_legend import GUTTER
@@ -109,6 +109,7 @@ class TrainScreen(ControlScreen):
                 with Vertical(id="train-run", classes="panel"):
                     yield Readout(id="run")
                     yield CellText(id="loop")
+                    yield Readout(id="next")
                     yield Form(FIELDS, values(TrainSpec()), id="train-form", title="")
 
     def on_mount(self) -> None:
@@ -285,11 +286,18 @@ class TrainScreen(ControlScreen):
         lines.set_class(settings and not both, "-hidden")
         panel.border_title = "Run and settings" if settings and not both else loop.loop_title(scene)
         lines.styles.height = 13 if both else "1fr"
-        run.set_class(scene.low and not settings and scene.state.loop is not None, "-hidden")
-        run.styles.height = 4 if settings or both else 3
+        # the lines of the loop come first: they are what an experiment is about
+        room = 3 if settings or both else min(panel.size.height - len(LINES), 3)
+        run.set_class(room < 1 or (scene.low and not settings and scene.state.loop is not None), "-hidden")
+        run.styles.height = max(room, 1)
+        above = self.query_one("#next", Readout)
+        above.set_class(not (settings or both), "-hidden")
+        above.show(Text(run_text.settings_title(scene.state), Ink(self)("muted")))
         if not (settings and not both):
             lines.show(loop.loop_text(lines, scene), stale=old)
             panel.border_subtitle = "s next line · enter settings" if scene.narrow else LOOP_KEYS
+            if both and "more" in (below := form.sign.partition(" · ")[0]):
+                panel.border_subtitle = f"{LOOP_KEYS} · {below}"
         else:
             panel.border_subtitle = form.sign
         state, training = scene.state, scene.training
@@ -394,6 +402,9 @@ class TrainScreen(ControlScreen):
         if self.refuses_race():
             return
         slot = self.marked
+        if slot == 3 and self.query_one("#train-run").size.height >= BOTH:
+            self.owner.complain("The loop and the settings are both there: enter goes to the settings")
+            return
         self.views[slot] = (self.views[slot] + by) % len(VIEWS[slot])
         self._changed()
         self.owner.complain(f"{VIEWS[slot][self.views[slot]].capitalize()}: f goes on, tab marks another panel")
