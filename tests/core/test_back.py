@@ -2,23 +2,44 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
+import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from msgspec.structs import replace
 from tests.core.test_session import Bench
 from tests.core.test_train_state import plain
 
-from workflow_core.engine import checkpoint
+from workflow_core import atomic
+from workflow_core.engine import checkpoint, keeper
 from workflow_core.engine.keeper import Keeper
 from workflow_core.engine.session import Session
-from workflow_core.errors import Problem
+from workflow_core.errors import Problem, WorkflowError
 from workflow_core.launcher import child_of
-from workflow_core.protocol import BuildModel, MakeData, Pause, ReadSeries, Run, SetTraining, Shutdown
+from workflow_core.protocol import (
+    Branch,
+    BuildModel,
+    Evaluate,
+    Extend,
+    LookBack,
+    MakeData,
+    Pause,
+    ReadSeries,
+    Reset,
+    Run,
+    SetLearningRate,
+    SetPace,
+    SetTraining,
+    Shutdown,
+    Stop,
+)
 from workflow_core.specs import OPTIMIZERS, DataSpec, ModelSpec, TrainSpec
 from workflow_core.steps import build, data
 from workflow_core.steps.train import Trainer
@@ -161,3 +182,272 @@ async def test_an_engine_that_is_killed_is_named_and_its_run_goes_on(workspace: 
     ui = await attach(workspace)
     await ui.until(lambda: ui.state.get("training"))
     assert (ui.training.epoch, ui.training.parameters, ui.notices) == (after.epoch, after.parameters, [])
+
+
+def begin(life: Life, **changes: Any) -> Life:
+    spec = replace(TrainSpec(epochs=40, device="cpu"), **changes)
+    life(MakeData(spec=NOISY), BuildModel(spec=NETWORK), SetTraining(spec=spec))
+    return life
+
+
+def test_epochs_beyond_the_checkpoint_are_trained_again_and_stand_there_once(live: Callable[..., Life]) -> None:
+    life = begin(live())
+    life.advance(10)
+    assert life.keeper.flush(5)
+    kept = life.keeper.path.read_bytes()
+    life.advance(7)
+    life.die()
+    life.keeper.path.write_bytes(kept)  # as if the engine had been killed before the next one was written
+    life = live()
+    assert (life.view.epoch, life.history.epochs, life.view.state) == (10, 10, "paused")
+    assert life.store.find(1).epochs == 17, "the record keeps what it has until the run goes on"
+    life.advance(3)
+    assert life.store.flush(5)
+    assert life.store.find(1).epochs == 13
+    life.train()
+    whole = begin(live("whole"))
+    whole.train()
+    assert plain(life.recorded()) == plain(whole.recorded())
+    assert life.weights == whole.weights
+
+
+def test_what_was_done_by_hand_comes_back(live: Callable[..., Life]) -> None:
+    lives = {name: begin(live(name), scheduler="step", scheduler_epochs=5) for name in ("whole", "parts")}
+    for name, life in lives.items():
+        life.advance(6)
+        life(SetPace(pace=5000.0), SetLearningRate(learning_rate=0.5))
+        if name == "parts":
+            life.die()
+            lives[name] = life = live(name)
+            assert life.view.lr_changes == ((6, 0.5),)
+            assert life.view.pace == 5000.0
+        life.advance(4)
+        life(Extend(epochs=20))
+        life(Pause())
+        if name == "parts":
+            life.end()
+            lives[name] = life = live(name)
+            assert life.view.spec.epochs == 60
+        life.train()
+    assert lives["parts"].weights == lives["whole"].weights
+    assert plain(lives["parts"].recorded()) == plain(lives["whole"].recorded())
+
+
+@pytest.mark.parametrize("changes", [{"early_stop": 2}, {"learning_rate": 1e6}, {"epochs": 5}])
+def test_a_run_that_has_ended_comes_back_ended(live: Callable[..., Life], changes: Any) -> None:
+    life = begin(live(), **changes)
+    life.train()
+    before = life.view
+    weights = life.weights
+    life.end()
+    life = live()
+    assert replace(life.view, elapsed=0.0, device="", capacity=0.0) == replace(
+        before, elapsed=0.0, device="", capacity=0.0, rate=0.0
+    )
+    assert life.weights == weights
+    assert life.steps("data", "build", "train")[:2] == ["done", "done"]
+    life(Evaluate())
+    if before.state == "finished" and not changes.get("early_stop"):
+        life(Extend(epochs=3))
+        while life.session.running:
+            life.session.advance(life.inbox)
+        assert life.view.epoch == 8
+    else:
+        with pytest.raises(WorkflowError):
+            life(Run())
+
+
+def test_it_can_be_looked_back_and_branched_off_as_before(live: Callable[..., Life], tmp_path: Path) -> None:
+    whole, life = begin(live("whole")), begin(live())
+    for each in (whole, life):
+        each.advance(20)
+    life.end()
+    life = live()
+    for epoch in (-1, 3, 19):
+        views = []
+        for each in (whole, life):
+            slow = each(LookBack(epoch=epoch))
+            while not slow.advance(float("inf")):
+                pass
+            views.append(slow.answer().past)
+        assert replace(views[0], replayed=False) == replace(views[1], replayed=False)
+        assert views[1].equal
+    slow = life(Branch(epoch=7))
+    while not slow.advance(float("inf")):
+        pass
+    slow.answer()
+    assert (life.view.run, life.view.parent, life.view.epoch) == (2, 1, 8)
+    life.end()
+    life = live()
+    assert (life.view.run, life.view.parent, life.view.epoch) == (2, 1, 8)
+    life.train()
+    whole.train()
+    assert life.weights == whole.weights
+
+
+def test_settings_of_the_next_run_come_back_with_the_run(live: Callable[..., Life]) -> None:
+    life = begin(live())
+    life.advance(3)
+    life(SetTraining(spec=TrainSpec(learning_rate=0.5)))
+    life.end()
+    life = live()
+    assert life.state["train_spec"] == TrainSpec(learning_rate=0.5)
+    assert life.view.spec == TrainSpec(epochs=40, device="cpu")
+
+
+def test_what_was_discarded_or_reset_does_not_come_back(live: Callable[..., Life]) -> None:
+    life = begin(live())
+    life.advance(3)
+    life(Stop(keep=False))
+    life.end()
+    life = live()
+    assert life.state["training"] is None
+    begin(life).advance(3)
+    life(Reset())
+    life.end()
+    life = live()
+    assert (life.view.state, life.view.epoch, life.history.epochs) == ("ready", 0, 0)
+    life.train()
+    assert life.view.state == "finished"
+
+
+def test_a_table_that_has_changed_since_keeps_its_run_away_in_words(live: Callable[..., Life], tmp_path: Path) -> None:
+    csv = tmp_path / "own.csv"
+    csv.write_text("x,y\n" + "\n".join(f"{x},{2 * x}" for x in range(30)))
+    life = live()
+    life(MakeData(spec=DataSpec(kind="table", file=str(csv), target="y")), SetTraining(spec=TrainSpec(device="cpu")))
+    life.advance(3)
+    life.end()
+    life = live()
+    assert life.view.epoch == 3
+    life.end()
+    csv.write_text("x,y\n" + "\n".join(f"{x},{3 * x}" for x in range(30)))
+    with pytest.raises(WorkflowError, match="not what they were"):
+        live()
+    csv.unlink()
+    with pytest.raises(WorkflowError, match=r"own\.csv"):
+        live()
+
+
+@pytest.mark.parametrize("how", ["cut", "bit", "empty", "text", "pickle"])
+def test_a_damaged_checkpoint_is_one_sentence(live: Callable[..., Life], how: str) -> None:
+    life = begin(live())
+    life.advance(3)
+    life.end()
+    data = bytearray(life.keeper.path.read_bytes())
+    assert torch.load(life.keeper.path, weights_only=True)["run"].dtype == torch.uint8
+    if how == "bit":
+        data[len(data) // 2] ^= 1
+    damaged = {"cut": data[: len(data) // 2], "empty": b"", "text": b"hello", "pickle": b"cos\nsystem\n(S'x'\ntR."}
+    life.keeper.path.write_bytes(bytes(damaged.get(how, data)))
+    with pytest.raises(WorkflowError, match="cannot be read"):
+        checkpoint.read(life.keeper.path)
+
+
+def test_a_checkpoint_of_another_form_says_whose_it_is(live: Callable[..., Life]) -> None:
+    life = begin(live())
+    life.advance(3)
+    runner = life.session._runner
+    assert runner is not None
+    found = checkpoint.of(runner, TrainSpec())
+    other = replace(found, kept=replace(found.kept, format=99, version="9.9"))
+    life.keeper.put(lambda: other)
+    life.die()
+    with pytest.raises(WorkflowError, match=r"workflow-tui 9\.9"):
+        checkpoint.read(life.keeper.path)
+
+
+def test_a_disk_that_takes_nothing_is_told_once_and_tried_again(
+    live: Callable[..., Life], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keeper, "RETRY", 0.05)
+    life = begin(live())
+    life.advance(2)
+    assert life.keeper.flush(5)
+    whole = life.keeper.path.read_bytes()
+    full = threading.Event()
+    full.set()
+    write = atomic.write
+
+    def failing(path: Path, data: bytes, *, overwrite: bool) -> Path:
+        if full.is_set():
+            raise atomic.problem(path, OSError(errno.ENOSPC, ""))
+        return write(path, data, overwrite=overwrite)
+
+    monkeypatch.setattr(atomic, "write", failing)
+    life.advance(2)
+    assert not life.keeper.flush(5)
+    assert not life.keeper.kept
+    assert life.session.unsaved
+    life.advance(2)
+    assert not life.keeper.flush(5)
+    assert [problem.title for problem in life.problems] == ["The run is not being kept"]
+    assert "disk is full" in life.problems[0].message
+    assert life.keeper.path.read_bytes() == whole, "the earlier one stays whole"
+    full.clear()
+    deadline = time.monotonic() + 5
+    while not life.keeper.kept:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    assert not life.session.unsaved
+    life.die()
+    assert live().view.epoch == 6
+
+
+def test_a_checkpoint_is_never_ahead_of_the_record(live: Callable[..., Life], monkeypatch: pytest.MonkeyPatch) -> None:
+    life = begin(live())
+    life.advance(2)
+    assert life.keeper.flush(5)
+    whole = life.keeper.path.read_bytes()
+    monkeypatch.setattr(life.keeper, "_record", lambda timeout: False)
+    life.advance(2)
+    assert not life.keeper.flush(5)
+    assert life.keeper.path.read_bytes() == whole
+
+
+def test_while_it_trains_one_is_made_when_it_is_time(
+    live: Callable[..., Life], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keeper, "INTERVAL", 0.2)
+    monkeypatch.setattr(keeper, "SHARE", 0)
+    life = begin(live(), epochs=10**6)
+    made: list[int] = []
+    put = life.keeper.put
+
+    def noted(make: Callable[[], checkpoint.Checkpoint]) -> None:
+        made.append(life.view.epoch)
+        put(make)
+
+    monkeypatch.setattr(life.keeper, "put", noted)
+    life(Run())
+    life.session.advance(life.inbox, until=time.monotonic() + 1.1)
+    assert 4 <= len(made) <= 8
+    assert made == sorted(made)
+    assert life.keeper.flush(5)
+    found = checkpoint.read(life.keeper.path)
+    assert found is not None
+    assert (found.kept.view.state, found.kept.view.epoch) == ("running", found.state["epoch"])
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_a_signal_ends_the_engine_within_a_second_and_nothing_is_lost(
+    workspace: Workspace, attach: Attach, number: signal.Signals
+) -> None:
+    ui = await attach(workspace)
+    await ui.request(MakeData(spec=DataSpec(step=0.0001, noise=0.1)))
+    await ui.request(SetTraining(spec=TrainSpec(epochs=1_000_000, batch_size=8, device="cpu")))
+    await ui.request(Run(), timeout=60)
+    await ui.until(lambda: ui.state.get("training") and (ui.training.epoch or ui.training.batch))
+    child = child_of(workspace)
+    assert child is not None
+    begun = time.monotonic()
+    os.kill(child.pid, number)
+    assert child.wait(10) == 0
+    assert time.monotonic() - begun < 1.5
+    await ui.until(lambda: ui.lost)
+    told = ui.training
+    ui = await attach(workspace)
+    await ui.until(lambda: ui.state.get("training"))
+    assert ui.training.state == "paused"
+    assert (ui.training.epoch, ui.training.batch) >= (told.epoch, told.batch)
+    assert ui.notices == []

@@ -106,7 +106,8 @@ def test_two_screens_on_one_engine_show_the_same(workspace: Path) -> None:
         first.press("full_stop")
         for terminal in (first, second):
             terminal.until(lambda screen: epoch(screen) == paused + 1)
-        leave(first, "k")
+        leave(first, "l")
+        assert "another screen is attached" in first.screen
         assert epoch(second.screen) == paused + 1
         assert READY in second.screen
         leave_without_saving(second)

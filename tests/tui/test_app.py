@@ -527,9 +527,9 @@ async def leaving(drive: Drive, *, running: bool) -> None:
     [
         (True, "d", [], "brings you back"),
         (True, "enter", [], "brings you back"),
-        (True, "s", [Pause(), Shutdown(if_idle=True)], ""),
-        (False, "k", [], "brings you back"),
-        (False, "l", [Shutdown(if_idle=True)], ""),
+        (True, "s", [Pause(), Shutdown(if_idle=True)], "brings it back"),
+        (False, "enter", [Shutdown(if_idle=True)], "brings it back"),
+        (False, "l", [Shutdown(if_idle=True)], "brings it back"),
     ],
 )
 async def test_every_way_of_leaving(running: bool, key: str, command: list[Pause | Shutdown], words: str) -> None:
@@ -542,8 +542,12 @@ async def test_every_way_of_leaving(running: bool, key: str, command: list[Pause
         await drive.until_left()
         assert drive.client.asked == command
         assert drive.client.closed
-        assert words in drive.app.farewell
-        assert bool(words) == ("workflow-tui" in drive.app.farewell)
+        lines = drive.app.farewell.splitlines()
+        assert lines[0].startswith("run 1      41 of" if running else "run 1      100 of 100 epochs, finished")
+        assert "train      0.0036  MSE" in lines
+        assert "weight     0.4398  true 0.7000" in lines
+        assert words in lines[-1]
+        assert "workflow-tui" in lines[-1]
 
 
 @pytest.mark.parametrize("running", [True, False])

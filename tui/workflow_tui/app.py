@@ -8,6 +8,7 @@ import importlib
 import re
 import shlex
 from collections.abc import Callable, Coroutine, Iterable
+from dataclasses import replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
@@ -39,6 +40,7 @@ from workflow_tui.dialogs.base import error_dialog
 from workflow_tui.dialogs.help import HelpDialog
 from workflow_tui.dialogs.leave import leave_dialog
 from workflow_tui.dialogs.paused import paused_dialog
+from workflow_tui.farewell import last_words
 from workflow_tui.file_flows import FileFlows
 from workflow_tui.link import Link, MakeClient
 from workflow_tui.output import OutputGuard
@@ -401,10 +403,14 @@ class WorkflowApp(SturdyApp, OneKeyAtATime, GuardedApp[int]):
                 await self.link.ask(Pause())
             if not await self.files.save("state_dict"):
                 return
+        state, last = self.state, ""
         if answer == "detach":
-            self.farewell = f"The engine goes on without the screen. {self.way_back} brings you back to it."
+            last = f"The engine goes on without the screen. {self.way_back} brings you back to it."
         elif await self.link.end_engine():
-            self.farewell = "The engine goes on: another screen is attached to it."
+            last = "The engine goes on: another screen is attached to it."
+        elif state.trained and not state.lost:
+            last = f"{self.way_back} brings it back."
+        self.farewell = last_words(replace(state, training=self.state.training), last)
         await self.link.client.close()
         self.exit(0)
 

@@ -102,7 +102,9 @@ class Workflow:
     @property
     def unsaved(self) -> bool:
         """Would epochs of training be gone if the engine ended now?"""
-        return self._runner is not None and self._runner.begun and self._runner.place != self._saved
+        if self._runner is None or not self._runner.begun or self._runner.place == self._saved:
+            return False
+        return self._keeper is None or not self._keeper.kept
 
     def advance(self, inbox: Inbox, until: float = math.inf) -> None:
         """Train until something waits in `inbox`, the run stands still, or `until` as time.monotonic() counts."""

@@ -1,4 +1,4 @@
-"""The question before leaving while a training runs, or while a trained model is in no file."""
+"""The question before leaving while a training runs, or while a trained model is in no file of its own."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ def leave_dialog(state: State, way_back: str) -> Dialog[Leaving] | None:
             (
                 Choice("d", "detach: leave, training goes on", "detach", "primary"),
                 Choice("w", "pause it, save the model and leave", "save"),
-                Choice("s", "stop it and leave without saving", "stop", "error"),
+                Choice("s", "pause it and leave: the next start brings it back", "stop"),
                 Choice("c", "cancel", "cancel"),
             ),
             cancel="cancel",
         )
     if state.unsaved:
         return Dialog(
-            "The model is in no file",
-            f"It was trained for {figures.epochs(state.held_epochs)} and is only in the engine's memory.",
+            "The model is in no file of its own",
+            f"It was trained for {figures.epochs(state.held_epochs)}. The workspace keeps it: the next start brings it "
+            "back, until another run takes its place.",
             (
-                Choice("s", "save it first", "save", "primary"),
-                Choice("k", "leave; the engine keeps it for a day", "detach"),
-                Choice("l", "leave without saving", "stop", "error"),
+                Choice("l", "leave", "stop", "primary"),
+                Choice("s", "save it first", "save"),
                 Choice("c", "cancel", "cancel"),
             ),
             cancel="cancel",

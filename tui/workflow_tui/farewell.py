@@ -1,0 +1,40 @@
+"""What stands in the terminal when the screens have gone: how the run stood, and where its files are."""
+
+from __future__ import annotations
+
+from workflow_core.sanitize import sanitize
+from workflow_core.specs import LOSS_NAMES
+from workflow_tui import figures
+from workflow_tui.state import State
+
+MOST = 8
+"""Values of a model that are told one by one."""
+WIDTH = 10
+
+
+def last_words(state: State, last: str = "") -> str:
+    """A table of the run that is there, as lines of plain text, and a `last` sentence; "" where there is none of it."""
+    return "\n".join([*_table(state), *([last] if last else [])])
+
+
+def _table(state: State) -> list[str]:
+    training = state.training
+    if training is None or not training.epoch:
+        return []
+    done = f"{figures.whole(training.epoch)} of {figures.epochs(training.spec.epochs)}"
+    rows = [(f"run {training.run}", f"{done}, {training.state}, {figures.duration(training.elapsed)}")]
+    unit = LOSS_NAMES[training.spec.loss] + (", standardised" if state.standardized else "")
+    rows += [
+        (name, f"{figures.figure(loss)}  {unit}")
+        for name, loss in (("train", training.train_loss), ("val", training.val_loss))
+        if loss is not None
+    ]
+    targets, known = state.reference.targets, state.reference.targets_are
+    for name, value in list(training.parameters.items())[:MOST]:
+        beside = f"  {known} {figures.figure(targets[name])}" if name in targets else ""
+        rows.append((sanitize(name, 40), f"{figures.figure(value)}{beside}"))
+    if (more := len(training.parameters) - MOST) > 0:
+        rows.append(("", f"and {more} more values"))
+    if state.saved is not None and state.steps.save == "done":
+        rows.append(("saved", sanitize(state.saved.file.path, 4096)))
+    return [f"{name:<{WIDTH}} {text}" for name, text in rows]
