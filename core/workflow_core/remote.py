@@ -255,7 +255,7 @@ def _refuse_to_give_up(workspace: Workspace, watched: Watched) -> None:
     training = watched.training
     if watched.race is not None and watched.race.state in ("running", "paused"):
         what = "a race"
-    elif training is not None and training.state in ("running", "paused") and training.epoch:
+    elif training is not None and (training.state == "running" or (training.state == "paused" and training.epoch)):
         what = f"run {training.run}, after {training.epoch:,} of {training.spec.epochs:,} epochs,"
     else:
         return

@@ -9,10 +9,13 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from workflow_core import atomic
-from workflow_core.engine.checkpoint import Checkpoint
 from workflow_core.errors import Problem, WorkflowError
+
+if TYPE_CHECKING:  # the server, which has this, does not wait for torch
+    from workflow_core.engine.checkpoint import Checkpoint
 
 INTERVAL = 30.0
 """Seconds of training between two checkpoints."""
