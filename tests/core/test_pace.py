@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from workflow_core.engine.pace import LATE, Meter, Pace
+from workflow_core.engine.timing import Timing
 
 
 def test_delays_do_not_add_up() -> None:
@@ -53,3 +54,30 @@ def test_the_rate_is_that_of_the_last_second() -> None:
     for second in range(1, 5):
         rate = meter.mark(10.0 + second, second)
     assert rate == pytest.approx(1.0)
+
+
+def test_a_clock_counts_what_lies_between_its_marks_and_a_rate_only_while_it_runs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = 100.0
+    monkeypatch.setattr("workflow_core.engine.timing.time.monotonic", lambda: now)
+    clock = Timing(None, 0.0, elapsed=5.0)
+    clock.start(0.0)
+    with clock.work():
+        now += 2.0
+    assert clock.measure(10.0, running=True) == (5.0, 5.0)
+    assert clock.elapsed == 7.0
+    now += 3.0
+    assert clock.measure(10.0, running=False) == (0.0, 5.0)
+    now += 100.0
+    clock.enter()
+    now += 1.0
+    clock.count()
+    assert clock.elapsed == 11.0
+    seconds, rates = clock.speed._rates.series()
+    assert seconds[-1] == 5.0, "the speed is of this engine's seconds"
+    assert rates[0] == 5.0
+    clock.leave_out(20.0)
+    with clock.work():
+        now += 1.0
+    assert clock.measure(30.0, running=True)[1] == 7.5  # the median of 5 and 10

@@ -227,7 +227,7 @@ async def test_weights_that_were_trained_again_say_whether_they_are_the_same() -
     async with driving(steps=3, client=remembers) as drive:
         drive.client.answers["LookBack"] = answered(msgspec.structs.replace(PAST, replayed=True))
         await drive.press("home")
-        assert "as after epoch 50, trained again" in drive.panel("#fit")
+        assert "as after epoch 50, trained again: equal" in drive.panel("#fit")
         drive.client.answers["LookBack"] = answered(msgspec.structs.replace(PAST, replayed=True, equal=False))
         await drive.press("end")
         assert "not the same" in drive.panel("#fit")

@@ -9,7 +9,7 @@ from tests.tui.driving import driving, squeeze, training
 from workflow_core.protocol import LineView, LoopView, MadeView, NextLine, Update
 from workflow_core.scripts.train import codes
 from workflow_core.specs import LINES, TrainSpec
-from workflow_tui.instruments.loop import made_text
+from workflow_tui.instruments.loop import _brief, made_text
 
 
 def made(
@@ -119,7 +119,27 @@ async def test_at_80x24_the_lines_tell_of_the_last_epoch_in_a_few_figures() -> N
             assert seen in panel
         await drive.tell(Update(loop=stepped(5)))
         panel = squeeze(drive.panel("#loop"))
-        assert "loss.backward() -0.2301 -0.5894" in panel
+        assert "optimizer.zero_grad() None None" in panel
+
+
+async def test_a_few_figures_are_those_of_the_step_alone_and_norms_are_no_gradients() -> None:
+    clipped = made("weight.grad, clipped", (2.0,), (1.0,)), made("bias.grad, clipped", (4.0,), (2.0,))
+    counted = made("evaluations", None, (20.0,), ())
+    moved = MADE["step"]
+    for extra in ((), clipped, (counted,)):
+        assert _brief("step", (*extra, *moved)) == "0.3390 0.1347"
+    assert _brief("loss", MADE["loss"]) == ""
+    assert _brief("step", (made("w", (1.0, 2.0), (1.0, 2.0), (2,)),)) == "", "tensors do not fit"
+    async with driving(steps=3, size=(80, 24)) as drive:
+        await drive.tell(Update(loop=None, training=training(gradients={"a.weight": 0.5, "b.weight": 0.25})))
+        panel = squeeze(drive.panel("#loop"))
+        assert "loss.backward() norm 0.0699" in panel
+        assert "0.5000" not in panel
+    async with driving(steps=3, size=(120, 40)) as drive:
+        await drive.tell(Update(training=training(gradients={"a.weight": 0.5, "b.weight": 0.25})))
+        assert "‖∂a.weight‖ 0.5000 ‖∂b.weight‖ 0.2500" in squeeze(drive.panel("#loop"))
+        await drive.tell(Update(training=training(state="diverged", epoch=20, held=18, first_bad=19)))
+        assert "put back, as after 18 epochs: weight 0.4398 bias 0.3607" in squeeze(drive.panel("#loop"))
 
 
 def test_a_tensor_in_one_line() -> None:

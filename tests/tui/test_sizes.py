@@ -151,5 +151,5 @@ async def test_dialogs_at_every_size() -> None:
 async def test_a_dialogs_answers_are_all_there_at_80x24() -> None:
     async with driving(steps=4, size=(80, 24)) as drive:
         await drive.press("q")
-        for words in ("save it first", "leave", "cancel", "next start brings"):
+        for words in ("save it first", "leave", "cancel", "start brings it back"):
             assert words in squeeze(drive.text)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import random
 import re
 import select
@@ -14,6 +15,10 @@ from pathlib import Path
 
 import pytest
 from tests.e2e.terminal import Terminal
+from tests.tui.small_app import SmallApp
+
+from workflow_tui.terminal.garbage import THRESHOLDS
+from workflow_tui.terminal.session import GuardedApp, run_app
 
 PROGRAM = Path(__file__).with_name("small_app.py")
 
@@ -202,3 +207,20 @@ def test_random_bytes_are_survived(tmp_path: Path) -> None:
         terminal.signal(signal.SIGTERM)
         assert ends(terminal, 4) == 143
         terminal.assert_given_back()
+
+
+def test_the_process_of_the_screen_looks_for_garbage_seldom(tmp_path: Path) -> None:
+    seen: list[tuple[int, int, int]] = []
+
+    def app(driver: object) -> GuardedApp[None]:
+        found = SmallApp()
+        found.run = lambda: seen.append(gc.get_threshold())  # type: ignore[method-assign,assignment,misc]
+        return found
+
+    before = gc.get_threshold()
+    try:
+        gc.set_threshold(700, 10, 10)
+        assert run_app(app, tmp_path / "log") == 0
+        assert seen == [THRESHOLDS]
+    finally:
+        gc.set_threshold(*before)

@@ -109,14 +109,14 @@ class RunsDialog(FollowingDialog[None]):
             ink = Ink(self)
             styles = {role: ink(role) for role in (*ROLES, "accent")}
             table.show(heads, {str(number): cells for number, cells in rows.items()}, styles)
-            self._caption(runs)
+            self._caption(runs, scrolls=sum(head.width for head in heads) > table.size.width)
         self._tell()
 
     def _signs(self, run: RunView, there: Set[int], drawn: Set[int]) -> str:
         charts = ">" if run.run in there else "~" if run.run in drawn else " "
         return ("*" if run.run in self.marked else " ") + ("^" if run.pinned else " ") + charts
 
-    def _caption(self, runs: tuple[RunView, ...]) -> None:
+    def _caption(self, runs: tuple[RunView, ...], *, scrolls: bool) -> None:
         box = self.query_one(".dialog")
         column = COLUMNS[KEYS.index(self.order.by)]
         way = "greatest first" if self.order.down else "least first"
@@ -125,7 +125,9 @@ class RunsDialog(FollowingDialog[None]):
         elif not column.right:
             way = "from z to a" if self.order.down else "from a to z"
         count = f"{figures.whole(len(runs))} run{'s' * (len(runs) != 1)}"
-        captions = (f"Runs · {count}, by {column.title}, {way}", MARKS) if runs else ("Runs", "")
+        captions = (
+            (f"Runs · {count}, by {column.title}, {way}", MARKS + "  ← → scroll" * scrolls) if runs else ("Runs", "")
+        )
         if captions != self._captions:  # the border is the whole screen's, and all of it is repainted
             self._captions = captions
             box.border_title, box.border_subtitle = captions

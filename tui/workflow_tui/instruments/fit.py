@@ -42,5 +42,11 @@ def fit_caption(scene: Scene) -> str:
         return f"after {figures.epochs(scene.state.held_epochs)}{more}"
     if scene.past is None:
         return f"asking for epoch {figures.whole(scene.look.epoch)} …"
-    how = "" if not scene.past.replayed else ", trained again" if scene.past.equal else ", trained again: not the same"
+    how = (
+        ""
+        if not scene.past.replayed
+        else ", trained again: equal"
+        if scene.past.equal
+        else ", trained again: not the same"
+    )
     return f"as after epoch {figures.whole(scene.past.epoch)}{how}"

@@ -38,6 +38,17 @@ LOOKING = (
     Command("branch", "k", "k", "go on from here", "Go on from the epoch looked at, as a new run.", bar=False),
     Command("now", "backspace", "escape", "now", "Back to now and to all epochs.", bar=False),
 )
+ZOOMED = (
+    ("space", "run/pause"),
+    ("↑ ↓", "zoom"),
+    ("< >", "pan"),
+    ("h", "recent"),
+    ("/", "look at an epoch"),
+    ("escape", "all epochs"),
+    ("?", "help"),
+    ("q", "leave"),
+)
+"""What the key bar says while some of the epochs are shown."""
 KEYS = (
     ("← →", "look"),
     ("k", "go on from here"),

@@ -20,7 +20,7 @@ from workflow_tui.dialogs.axes import AxesDialog
 from workflow_tui.earlier import difference
 from workflow_tui.instruments import curves, fit, loop, parameters, race, surface
 from workflow_tui.instruments.control import CONTROL, ControlScreen
-from workflow_tui.instruments.looking import KEYS, LOOKING
+from workflow_tui.instruments.looking import KEYS, LOOKING, ZOOMED
 from workflow_tui.instruments.lookups import Lookup
 from workflow_tui.instruments.scene import Earlier, Scene
 from workflow_tui.plots import COLUMNS
@@ -135,8 +135,8 @@ class TrainScreen(ControlScreen):
             self.set_class(state.race is not None, "-race")
             self._mark()
             self.call_after_refresh(self.refresh_state)  # what has another size now is drawn for it
-        keys = race.keys(state.race) if state.race is not None else KEYS if self.look.epoch is not None else ()
-        self.query_one(KeyBar).instead = keys
+        looking = KEYS if self.look.epoch is not None else ZOOMED if not self.look.now else ()
+        self.query_one(KeyBar).instead = race.keys(state.race) if state.race is not None else looking
         scene = self._scene(state)
         old = state.steps.train == "stale"
         if state.race is not None:
@@ -197,7 +197,11 @@ class TrainScreen(ControlScreen):
             return ()
         earlier = self.owner.runs.earlier
         return tuple(
-            Earlier(run.run, runs_text.title(run, 16) + difference(run, state), {"train_loss": earlier.columns(run)})
+            Earlier(
+                run.run,
+                f"{runs_text.title(run, 16)} train{difference(run, state)}",
+                {"train_loss": earlier.columns(run)},
+            )
             for run in earlier.under(state)
         )
 

@@ -85,7 +85,7 @@ FIELDS = (
         "optional",
         when=_optimizer("weight_decay"),
         group=STEPS,
-        empty="its own",
+        empty="the optimizer's",
     ),
     Field("batch_size", "batch size", "int", "rows; 0 is all", low=0, high=MAX_ROWS, step=8, group=BATCHES),
     Field(

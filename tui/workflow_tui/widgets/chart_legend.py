@@ -97,8 +97,9 @@ def _scales(heat: Heat, use_ascii: bool, colour: bool) -> list[list[Cell]]:
         ink: Ink = Tone("muted", level, level) if colour else "muted"
         bar.append((" " if colour and not use_ascii else ramp[level], ink))
     drawn = [*written(f"{low} ", heat.role), *bar, *written(f" {high}", heat.role)]
+    short = [*written(f"{low} ", heat.role), *bar[::2], *written(f" {high}", heat.role)]
     plain = written(f"{low} to {high}", heat.role)
-    return [[*name, *drawn], drawn, [*name, *plain], plain]
+    return [[*name, *drawn], drawn, [*name, *short], short, [*name, *plain], plain]
 
 
 def _longest(lengths: list[int], room: int) -> int:

@@ -90,7 +90,8 @@ class Stepper(Horizontal):
             return text.append("engine failed ✗", self._colour("bad"))
         if self.app.size.width >= 104:
             text.append(self._facts(state))
-        text.append("engine ")
+        if self.app.size.width >= 70:  # below, the steps need the room
+            text.append("engine ")
         return text.append("●", self._colour("prediction"))
 
     def _colour(self, role: str) -> str:
