@@ -408,9 +408,9 @@ def test_a_checkpoint_is_never_ahead_of_the_record(live: Callable[..., Life], mo
 def test_while_it_trains_one_is_made_when_it_is_time(
     live: Callable[..., Life], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(keeper, "INTERVAL", 0.2)
     monkeypatch.setattr(keeper, "SHARE", 0)
     life = begin(live(), epochs=10**6)
+    life.keeper._interval = 0.2
     made: list[int] = []
     put = life.keeper.put
 

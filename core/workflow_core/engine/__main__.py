@@ -14,12 +14,16 @@ from pathlib import Path
 from typing import NoReturn
 
 from workflow_core import __version__, sockets
+from workflow_core.engine.keeper import INTERVAL
 from workflow_core.engine.server import Server
 from workflow_core.errors import WorkflowError
 from workflow_core.launcher import open_log
 from workflow_core.workspace import Workspace
 
 IDLE_TIMEOUT = 600.0
+IDLE_SECONDS = "WORKFLOW_TUI_IDLE_SECONDS"
+CHECKPOINT_SECONDS = "WORKFLOW_TUI_CHECKPOINT_SECONDS"
+"""What the environment may say in place of the two figures that are usual."""
 LOCK_PATIENCE = 5.0
 """Seconds to wait for another engine to let go of the workspace when it does not answer (any more)."""
 HARD_EXIT = 1.4
@@ -42,7 +46,7 @@ def main() -> NoReturn:
             workspace.write_pid()
             # its own files are private by now; those that the user saves are as open as any other of the user's
             os.umask(umask)
-            _serve(workspace, options.idle_timeout, crashed)
+            _serve(workspace, options, crashed)
         status = 0
     except WorkflowError as error:
         print(f"workflow-tui engine: {error}", file=sys.stderr)
@@ -66,11 +70,26 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--idle-timeout",
         type=_seconds,
-        default=IDLE_TIMEOUT,
+        default=_given(IDLE_SECONDS, IDLE_TIMEOUT),
         metavar="SECONDS",
         help="end after so long with nothing to do and nobody attached (default: %(default)g)",
     )
+    parser.add_argument(
+        "--checkpoint-interval",
+        type=_seconds,
+        default=_given(CHECKPOINT_SECONDS, INTERVAL),
+        metavar="SECONDS",
+        help="keep the run that trains at most so often (default: %(default)g)",
+    )
     return parser.parse_args()
+
+
+def _given(variable: str, usual: float) -> float:
+    """What the environment says, where that can be meant."""
+    try:
+        return _seconds(os.environ[variable])
+    except (KeyError, ValueError):
+        return usual
 
 
 def _seconds(text: str) -> float:
@@ -114,12 +133,12 @@ def _take(workspace: Workspace) -> int | None:
     return lock
 
 
-def _serve(workspace: Workspace, idle_timeout: float, crashed: bool) -> None:
+def _serve(workspace: Workspace, options: argparse.Namespace, crashed: bool) -> None:
     log.info("workflow-tui %s, engine pid %d, Python %s", __version__, os.getpid(), sys.version.split()[0])
     if crashed:
         log.warning("the engine before this one did not end in order")
     try:
-        asyncio.run(_run(workspace, idle_timeout, crashed))
+        asyncio.run(_run(workspace, options, crashed))
     except OSError:
         log.exception("cannot serve %s", workspace.path)
         raise
@@ -129,8 +148,8 @@ def _serve(workspace: Workspace, idle_timeout: float, crashed: bool) -> None:
     log.info("ended")
 
 
-async def _run(workspace: Workspace, idle_timeout: float, crashed: bool) -> None:
-    server = Server(workspace, idle_timeout, crashed=crashed)
+async def _run(workspace: Workspace, options: argparse.Namespace, crashed: bool) -> None:
+    server = Server(workspace, options.idle_timeout, interval=options.checkpoint_interval, crashed=crashed)
     asked = False
 
     def terminate(name: str) -> None:

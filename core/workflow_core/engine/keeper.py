@@ -18,7 +18,7 @@ if TYPE_CHECKING:  # the server, which has this, does not wait for torch
     from workflow_core.engine.checkpoint import Checkpoint
 
 INTERVAL = 30.0
-"""Seconds of training between two checkpoints."""
+"""Seconds of training between two checkpoints, unless the user wants it otherwise."""
 SHARE = 50
 """Making one may take this part of the time: one in so many."""
 RETRY = 5.0
@@ -41,10 +41,12 @@ class Keeper:
         path: Path,
         record: Callable[[float], bool] = lambda timeout: True,
         tell: Callable[[Problem], None] = lambda problem: None,
+        interval: float = INTERVAL,
     ) -> None:
         self.path = path
         self._record = record
         self._tell = tell
+        self._interval = interval
         self._changed = threading.Condition()
         self._waiting: Callable[[], bytes] | None = None
         self._asked = self._done = 0
@@ -70,7 +72,7 @@ class Keeper:
         begun = time.monotonic()
         checkpoint = make()
         now = time.monotonic()
-        self._due = now + max(INTERVAL, SHARE * (now - begun))
+        self._due = now + max(self._interval, SHARE * (now - begun))
         self._ask(checkpoint.packed)
 
     def drop(self) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from workflow_core import sockets
 from workflow_core.engine.board import Board
 from workflow_core.engine.inbox import Inbox, Job
-from workflow_core.engine.keeper import Keeper
+from workflow_core.engine.keeper import INTERVAL, Keeper
 from workflow_core.engine.library import KEPT, Library
 from workflow_core.engine.peer import Peer
 from workflow_core.engine.worker import Worker
@@ -57,7 +57,9 @@ log = logging.getLogger(__name__)
 class Server:
     """One engine on one workspace. Everything here belongs to the event loop's thread but `_post`."""
 
-    def __init__(self, workspace: Workspace, idle_timeout: float, *, crashed: bool = False) -> None:
+    def __init__(
+        self, workspace: Workspace, idle_timeout: float, *, interval: float = INTERVAL, crashed: bool = False
+    ) -> None:
         self._workspace = workspace
         self._idle_timeout = idle_timeout
         self._peers: dict[Peer, asyncio.Task[None] | None] = {}
@@ -82,6 +84,7 @@ class Server:
             workspace.checkpoints / CHECKPOINT,
             self._store.flush if self._store is not None else lambda timeout: True,
             functools.partial(self._post, self._tell),
+            interval,
         )
         self._worker = Worker(
             self._inbox,

@@ -1,0 +1,155 @@
+"""What a run survives, many times over; each test prints what it tried, what survived and what was lost."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import os
+import random
+import signal
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tests.core.conftest import end_engine
+
+from workflow_core import sockets
+from workflow_core.launcher import child_of
+from workflow_core.protocol import MakeData, ReadSeries, Run, Save, SetPace, SetTraining
+from workflow_core.specs import DataSpec, TrainSpec
+from workflow_core.steps import build, data
+from workflow_core.steps.train import Trainer
+from workflow_core.workspace import Workspace
+
+pytestmark = pytest.mark.soak
+Attach = Callable[[Workspace], Any]
+PART = float(os.environ.get("SOAK_PART", "1"))
+"""Of the full numbers, for a first look."""
+KILLS = round(200 * PART)
+ROUNDS, STARTS = round(50 * PART), 20
+ATTACHES = round(500 * PART)
+FRAMES = round(1000 * PART)
+NOISY = DataSpec(noise=0.05, step=0.005)
+
+
+def tell(what: str, tried: int, lost: int, more: str = "") -> None:
+    print(f"\n  {what:<60} tried {tried:>5}  survived {tried - lost:>5}  lost {lost:>3}  {more}")
+
+
+async def told_of_run(ui: Any) -> None:
+    await ui.until(lambda: ui.state.get("training"), 60)
+
+
+def weights(state: dict[str, torch.Tensor]) -> str:
+    return hashlib.sha256(b"".join(bytes(tensor.view(torch.uint8).tolist()) for tensor in state.values())).hexdigest()
+
+
+async def test_kills_at_random_moments_cost_nothing(
+    workspace: Workspace, attach: Attach, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """200 kills of the engine while it trains: the run ends with the weights of one that nobody killed."""
+    monkeypatch.setenv("WORKFLOW_TUI_CHECKPOINT_SECONDS", "0.1")
+    seed = random.randrange(10**6)
+    moments = random.Random(seed)
+    spec = TrainSpec(
+        epochs=KILLS * 40, batch_size=32, optimizer="adam", scheduler="cosine", scheduler_epochs=500, device="cpu"
+    )
+    ui = await attach(workspace)
+    await ui.request(MakeData(spec=NOISY))
+    await ui.request(SetTraining(spec=spec))
+    await ui.request(SetPace(pace=100.0))
+    await ui.request(Run(), timeout=60)
+    lost = 0
+    for kill in range(KILLS):
+        await asyncio.sleep(moments.uniform(0.0, 0.6))
+        told = ui.training.epoch
+        child = child_of(workspace)
+        assert child is not None
+        os.kill(child.pid, signal.SIGKILL)
+        child.wait(10)
+        await ui.client.close()
+        ui = await attach(workspace)
+        await told_of_run(ui)
+        lost += ui.training.epoch < told - 100 or ui.history.epochs != ui.training.epoch
+        await ui.request(Run(), timeout=60)
+        assert ui.training.run == 1, (seed, kill)
+    await ui.request(SetPace(pace=None))
+    await ui.until(lambda: ui.training.state == "finished", 300)
+    answer = await ui.request(ReadSeries(run=1, start=0, stop=spec.epochs, columns=4096, names=("train_loss",)))
+    assert answer.epochs == spec.epochs, "no gap, and nothing twice"
+    path = tmp_path / "model.pt"
+    await ui.request(Save(path=str(path)), timeout=60)
+    trainer = Trainer(build.build(ui.state["model_spec"]), data.make(NOISY), spec)
+    while trainer.done < spec.epochs:
+        trainer.epoch()
+    same = weights(torch.load(path, weights_only=True)) == weights(trainer.model.state_dict())
+    tell(f"kill -9 of the engine at random moments (seed {seed})", KILLS, lost, f"final weights equal: {same}")
+    assert same
+    assert not lost
+
+
+def test_of_simultaneous_starts_one_engine_stays(tmp_path: Path) -> None:
+    """50 rounds of 20 engines started at once on one workspace."""
+    wrong = 0
+    for at in range(ROUNDS):
+        workspace = Workspace.open(tmp_path / str(at))
+        command = [sys.executable, "-P", "-m", "workflow_core.engine", "--workspace", str(workspace.path)]
+        engines = [subprocess.Popen(command, stderr=subprocess.DEVNULL) for _ in range(STARTS)]
+        deadline = time.monotonic() + 120
+        while sum(engine.poll() is None for engine in engines) > 1 and time.monotonic() < deadline:
+            time.sleep(0.05)
+        alive = [engine for engine in engines if engine.poll() is None]
+        wrong += len(alive) != 1 or any(engine.returncode for engine in engines if engine not in alive)
+        for engine in alive:
+            engine.kill()
+            engine.wait()
+    tell("rounds of 20 simultaneous starts, one engine each", ROUNDS, wrong)
+    assert not wrong
+
+
+async def test_attaching_again_and_again_is_quick_and_changes_nothing(workspace: Workspace, attach: Attach) -> None:
+    """500 screens that come and go while a run trains flat out, a long one behind it."""
+    spec = TrainSpec(epochs=10_000_000, device="cpu")
+    ui = await attach(workspace)
+    await ui.request(SetTraining(spec=spec))
+    await ui.request(Run(), timeout=60)
+    await ui.until(lambda: ui.history.epochs > 20_000, 60)
+    took = []
+    for _ in range(ATTACHES):
+        begun = time.perf_counter()
+        other = await attach(workspace)
+        await told_of_run(other)
+        took.append(1000 * (time.perf_counter() - begun))
+        await other.client.close()
+    assert ui.training.state == "running"
+    ninety_nine = statistics.quantiles(took, n=100)[-1]
+    tell("attaches to a training that runs flat out", ATTACHES, 0, f"99 in 100 within {ninety_nine:.0f} ms")
+    assert ninety_nine < 150
+    end_engine(workspace)
+
+
+async def test_malformed_frames_leave_the_engine_alive(workspace: Workspace, attach: Attach) -> None:
+    """1,000 frames of noise, too long or cut, each on a connection of its own."""
+    ui = await attach(workspace)
+    rng = random.Random(7)
+    for at in range(FRAMES):
+        peer = sockets.connect(workspace.socket, timeout=5)
+        noise = rng.randbytes(rng.randrange(1, 400))
+        if at % 3 == 0:
+            noise = len(noise).to_bytes(4, "big") + noise
+        elif at % 3 == 1:
+            noise = b"\xff\xff\xff\xff" + noise
+        with contextlib.suppress(OSError):
+            peer.sendall(noise)
+        peer.close()
+    await ui.request(SetPace(pace=7.0), timeout=10)
+    await ui.request(Run(epochs=1), timeout=60)
+    await ui.until_state("paused")
+    tell("malformed frames", FRAMES, 0)
