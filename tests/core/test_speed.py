@@ -47,15 +47,17 @@ def test_the_lines_are_about_what_an_epoch_takes() -> None:
     """Of a training so large that what is around the lines does not matter."""
     trainer = Trainer(build.build(MLP), LARGE, TrainSpec(optimizer="adam", epochs=1000, device="cpu"))
     trainer.epoch()
-    begun = time.perf_counter()
+    epochs = []
     for _ in range(20):
+        begun = time.perf_counter()
         trainer.epoch()
-    epoch = (time.perf_counter() - begun) / 20 * 1000
+        epochs.append(1000 * (time.perf_counter() - begun))
     lines = timed(trainer)
     assert list(lines) == [*LINES, "validation"]
     assert all(value > 0 for value in lines.values())
     assert max(lines, key=lambda name: lines[name]) in ("forward", "backward")
-    assert epoch / 3 < sum(lines.values()) < epoch * 3
+    # a machine that does other things as well stretches some epochs, and perhaps the lines
+    assert min(epochs) / 3 < sum(lines.values()) < max(epochs) * 3
 
 
 @pytest.mark.parametrize(

@@ -103,6 +103,8 @@ class Terminal:
             cwd=cwd,
             pass_fds=(control.fileno(),),
             start_new_session=True,
+            # a program that a person starts does not ignore ctrl+c, though tests in the background do
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
         control.close()
         self.pid = self._listen(1, 10.0)[0]
