@@ -698,3 +698,14 @@ async def test_what_is_said_about_a_key_goes_with_the_next_one() -> None:
         await drive.press("left")
         assert "The engine is alive" not in drive.status
         assert "looking at epoch" in drive.status
+
+
+async def test_what_is_told_before_the_engine_is_ready_waits_until_the_run_is_shown() -> None:
+    def early(client: ReplayClient) -> None:
+        client.start.insert(0, Notice(problem=Problem(title="It was killed", message="the run is back.")))
+
+    async with driving(steps=3, client=early) as drive:
+        await drive.until(lambda: drive.dialog)
+        assert "It was killed" in drive.text
+        await drive.press("enter")
+        assert drive.app.current_mode == "train"

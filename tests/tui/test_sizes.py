@@ -105,6 +105,7 @@ async def test_every_screen_at_every_size_in_both_themes(recording: Path) -> Non
                 await drive.pilot.resize_terminal(width, height)
                 if (width, height) == THEME_CHANGES_AT:
                     drive.app.action_theme()
+                await drive.until(lambda size=(width, height): drive.app.screen._compositor.size == size)  # type: ignore[misc]
                 await drive.settle()
                 lines = drive.app.screen._compositor.render_strips()
                 assert len(lines) == height

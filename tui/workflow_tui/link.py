@@ -93,6 +93,7 @@ class Link:
         self._connected = asyncio.Event()
         self._heard = asyncio.Event()
         self._waiting: list[tuple[type[Command], float]] = []
+        self._early: list[Problem] = []
 
     # what the client reports is handled in the app's own task, where its faults and screens belong
 
@@ -105,7 +106,10 @@ class Link:
     async def take(self, event: Event) -> None:
         """Fold what the engine said; the clock draws it."""
         if isinstance(event, Notice):
-            self.app.show_problem(event.problem)
+            if self.state.ready or self.state.engine.state == "failed":
+                self.app.show_problem(event.problem)
+            else:  # a dialog would keep the screen of the run away that comes back
+                self._early.append(event.problem)
             return
         was_ready = self.state.ready
         state = reduce(self.state, event)
@@ -116,6 +120,10 @@ class Link:
         self.app.redraw()
         if state.ready and not was_ready:
             await self._ready()
+        if state.ready or state.engine.state == "failed":
+            early, self._early = self._early, []
+            for problem in early:
+                self.app.show_problem(problem)
 
     async def _ready(self) -> None:
         first, self._attached = not self._attached, True

@@ -82,7 +82,7 @@ def digest(dataset: Dataset) -> str:
 
 def crash(view: TrainingView, recorded: int) -> Problem:
     """What became of a run whose engine did not end in order, of which so many epochs are on record."""
-    was = "was training" if view.state == "running" else f"stood there, {view.state}"
+    was = "was training" if view.state == "running" else f"was {view.state}"
     kept = f"{view.epoch:,} epoch{'s' * (view.epoch != 1)}"
     lost = max(recorded - view.epoch, 0)
     again = f"; {lost:,} epoch{'s' * (lost != 1)} after that are trained again" if lost else ""

@@ -124,9 +124,10 @@ class Worker(threading.Thread):
                 with self._faults("the last run"):
                     session.restore(found)
                 if self._crashed:
-                    view = found.kept.view
-                    recorded = self._library.find(view.run).epochs if view.epoch else 0
-                    self._tell(checkpoint.crash(view, recorded))
+                    recorded = 0
+                    with contextlib.suppress(WorkflowError):  # none of its epochs may have come to the disk
+                        recorded = self._library.find(found.kept.view.run).epochs
+                    self._tell(checkpoint.crash(found.kept.view, recorded))
         except WorkflowError as error:
             self._tell(error.problem)
         except Exception as error:
