@@ -294,3 +294,16 @@ def test_every_setting_has_a_field() -> None:
     assert {field.name for field in train.FIELDS} == set(train.values(TrainSpec()))
     assert {field.name for field in data.FIELDS} == set(data.values(DataSpec()))
     assert {field.name for field in build.FIELDS} == set(build.values(ModelSpec()))
+
+
+async def test_a_letter_in_a_choice_is_no_key_of_the_screen() -> None:
+    async with driving(steps=3) as drive:
+        await drive.press("enter")
+        drive.app.screen.query_one("#field-optimizer").focus()
+        await drive.press("f", "s", "e", "2", "q", "d")
+        assert not drive.dialog
+        assert drive.app.current_mode == "train"
+        assert drive.app.current_theme.dark
+        assert drive.client.asked == []
+        await drive.press("escape", "2")
+        assert drive.app.current_mode == "build"

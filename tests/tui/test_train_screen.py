@@ -6,7 +6,7 @@ import math
 
 import msgspec
 import pytest
-from tests.tui.driving import Drive, driving, steps, training
+from tests.tui.driving import Drive, driving, squeeze, steps, training
 from textual.widgets import Input
 
 from workflow_core.errors import WorkflowError
@@ -342,3 +342,17 @@ def test_the_caption_of_the_parameters_is_never_cut() -> None:
     for room in (34, 40, 50, 60):
         assert len(parameters_caption(state, near, 2, room)) <= room
     assert parameters_caption(state, near, 2, 34) == "gap weight -4e-05 · bias +2e-05"
+
+
+async def test_without_an_engine_the_key_bar_says_how_to_start_one() -> None:
+    async with driving(steps=3) as drive:
+        drive.app.link.lose("killed")
+        await drive.settle()
+        assert "a start the engine again" in squeeze(drive.text.splitlines()[-1])
+
+
+async def test_weights_that_were_put_back_are_said_to_be_of_an_earlier_epoch() -> None:
+    async with driving(steps=3) as drive:
+        await drive.tell(Update(training=training(state="diverged", epoch=20, first_bad=19, held=18, try_lr=0.5)))
+        assert "weights put back: after 18 epochs" in drive.panel("#fit")
+        assert "diverged: NaN or infinite from epoch 19 on. T tries another rate" in drive.status

@@ -278,6 +278,8 @@ def _next(state: State, training: TrainingView, pace: float | None, *, narrow: b
         return f"{'finished' if training.reason in PLAIN_ENDS else why}. 4 or n: evaluate it"
     if training.state in ("diverged", "failed"):
         where = "" if training.first_bad is None else f": NaN or infinite from epoch {training.first_bad:,} on"
-        return f"{training.state}{where}" + ("" if narrow and training.advice else ". Try a smaller learning rate")
+        if training.try_lr is not None:
+            return f"{training.state}{where}. T tries another rate"
+        return f"{training.state}{where}" + ("" if training.advice else ". Try a smaller learning rate")
     where = f" in batch {training.batch} of {training.batches}" if training.batch else ""
     return f"{training.state}{where}. space runs it, {pace_text(pace)}"

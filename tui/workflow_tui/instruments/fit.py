@@ -38,6 +38,8 @@ def fit_caption(scene: Scene) -> str:
     """How many epochs are behind what is shown."""
     if scene.look.epoch is None:
         training = scene.training
+        if training is not None and training.held is not None and training.held < training.epoch:
+            return f"weights put back: after {figures.epochs(training.held)}"
         more = f" and {training.batch} of {training.batches} batches" if training is not None and training.batch else ""
         return f"after {figures.epochs(scene.state.held_epochs)}{more}"
     if scene.past is None:

@@ -123,6 +123,7 @@ class StepScreen(FormScreen):
             return
         state = self.owner.state
         self.query_one(Stepper).show(state)
+        self.query_one(KeyBar).lost = state.lost
         self.side_panel.show(state.spec, *self.code_file(state))
         self._show_banner(state)
         self.query_one(StatusLine).show(self.owner.flash or self.unfit() or self.status(state))
@@ -176,6 +177,12 @@ class StepScreen(FormScreen):
             for form in self.query(Form):
                 form.scroll_home(animate=False)
             self.call_after_refresh(self.refresh_state)  # what was hidden meanwhile has a size again
+
+    def on_key(self, event: events.Key) -> None:
+        """A letter in a choice is no key of the screen behind it: in the fields beside it it would be text."""
+        if event.is_printable and event.key != "space" and isinstance(self.focused, Select):
+            event.stop()
+            event.prevent_default()
 
     def key_escape(self) -> None:
         """Leave a field, hide the side panel where it covers the instruments, or take back what does not fit."""

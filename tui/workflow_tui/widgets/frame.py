@@ -21,12 +21,20 @@ EDITING: tuple[tuple[str, str], ...] = (
     ("↑ ↓", "change"),
     ("escape", "back to the keys"),
 )
+LOST: tuple[tuple[str, str], ...] = (
+    ("a", "start the engine again"),
+    ("1-6", "screens"),
+    ("c", "code"),
+    ("?", "help"),
+    ("q", "leave"),
+)
 
 
 class KeyBar(Static):
     """The keys of this screen in one line; those that do not fit are left to the help."""
 
     editing: reactive[bool] = reactive(False)
+    lost: reactive[bool] = reactive(False)
     instead: reactive[tuple[tuple[str, str], ...]] = reactive(())
     """Keys and words in place of the screen's own, while others matter more."""
 
@@ -39,6 +47,8 @@ class KeyBar(Static):
         pairs = [(command.shown, command.label) for command in self.commands if command.bar]
         if self.instead:
             pairs = list(self.instead)
+        if self.lost:
+            pairs = list(LOST)
         if self.editing:
             pairs = list(EDITING)
         room = self.size.width
