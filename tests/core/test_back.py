@@ -451,3 +451,46 @@ async def test_a_signal_ends_the_engine_within_a_second_and_nothing_is_lost(
     assert ui.training.state == "paused"
     assert (ui.training.epoch, ui.training.batch) >= (told.epoch, told.batch)
     assert ui.notices == []
+
+
+def test_a_state_that_cannot_be_copied_ends_no_training(
+    live: Callable[..., Life], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    life = begin(live())
+    life.advance(2)
+    runner = life.session._runner
+    assert runner is not None
+
+    def broken() -> Any:
+        raise MemoryError
+
+    monkeypatch.setattr(runner.trainer, "state", broken)
+    monkeypatch.setattr(runner.kept, "offer", lambda epoch, make: None)
+    life.keeper._due = 0.0
+    life.train()
+    assert life.view.state == "finished"
+    assert [problem.message for problem in life.problems] == [
+        "no checkpoint of it can be written: its state cannot be copied (MemoryError). The training goes on."
+    ]
+    assert life.session.unsaved
+
+
+@pytest.mark.parametrize(("tries", "back"), [(0, True), (2, True), (3, False)])
+async def test_a_run_that_no_engine_lives_through_does_not_close_the_workspace(
+    workspace: Workspace, attach: Attach, tries: int, back: bool
+) -> None:
+    ui = await attach(workspace)
+    await ui.request(Run(epochs=5), timeout=60)
+    await ui.until_state("paused")
+    await ui.request(Shutdown())
+    await ui.until(lambda: ui.lost)
+    child = child_of(workspace)
+    assert child is not None
+    child.wait(10)
+    (workspace.checkpoints / "run.tried").write_text(str(tries))
+    ui = await attach(workspace)
+    await ui.until(lambda: ui.state["engine"].state == "ready")
+    assert (ui.state.get("training") is not None) == back
+    assert bool(ui.notices) != back
+    assert not (workspace.checkpoints / "run.tried").exists()
+    assert (workspace.checkpoints / "run.pt").exists()

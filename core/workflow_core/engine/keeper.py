@@ -51,6 +51,7 @@ class Keeper:
         self._waiting: Callable[[], bytes] | None = None
         self._asked = self._done = 0
         self._failed = False
+        self._unmade = False
         self._closing = False
         self._due = -math.inf
         self._thread = threading.Thread(target=self._run, name="checkpoint", daemon=True)
@@ -65,12 +66,25 @@ class Keeper:
     def kept(self) -> bool:
         """Is what was put last on disk?"""
         with self._changed:
-            return self._done >= self._asked and not self._failed
+            return self._done >= self._asked and not self._failed and not self._unmade
 
     def put(self, make: Callable[[], Checkpoint]) -> None:
-        """Keep what `make` gives at once, in place of what was kept before. Raises what `make` does."""
+        """Keep what `make` gives at once, in place of what was kept before.
+
+        Where it cannot be made, for memory or what a class of the user's own does, that is told as a full disk is: no
+        training ends for it.
+        """
         begun = time.monotonic()
-        checkpoint = make()
+        try:
+            checkpoint = make()
+        except Exception as error:
+            log.exception("no checkpoint")
+            self._due = time.monotonic() + self._interval
+            if not self._unmade:
+                self._say(f"its state cannot be copied ({type(error).__name__})")
+            self._unmade = True
+            return
+        self._unmade = False
         now = time.monotonic()
         self._due = now + max(self._interval, SHARE * (now - begun))
         self._ask(checkpoint.packed)

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+TRIES = 3
+"""Times that a run is brought back by engines which do not live through it: the workspace must open all the same."""
 SLICE = 0.01
 """Seconds that a slow command and the training take in turns."""
 
@@ -118,8 +120,15 @@ class Worker(threading.Thread):
         if self._keeper is None:
             return
         checkpoint = importlib.import_module("workflow_core.engine.checkpoint")
+        tried = self._keeper.path.with_suffix(".tried")
         try:
-            found = checkpoint.read(self._keeper.path)
+            found = checkpoint.read(self._keeper.path) if _tries(tried) < TRIES else None
+            if found is None and self._keeper.path.exists():
+                raise WorkflowError(
+                    "The last run was not brought back",
+                    f"the engine did not live through it {TRIES} times. {self._keeper.path} has it still.",
+                    "Start again to try once more.",
+                )
             if found is not None:
                 with self._faults("the last run"):
                     session.restore(found)
@@ -133,6 +142,9 @@ class Worker(threading.Thread):
         except Exception as error:
             log.exception("the last run cannot be brought back")
             self._tell(self._fault(error))
+        finally:
+            with contextlib.suppress(OSError):
+                tried.unlink(missing_ok=True)
 
     def _close(self, session: Session) -> None:
         try:
@@ -198,3 +210,13 @@ class Worker(threading.Thread):
             message=f"it could not do this ({type(error).__name__}); nothing else is affected.",
             advice=f"What happened is in {self._view.log}.",
         )
+
+
+def _tries(path: Path) -> int:
+    """How many engines have begun what this one begins, and have not come to its end; this one counts from now on."""
+    tries = 0
+    with contextlib.suppress(OSError, ValueError):
+        tries = int(path.read_text(encoding="ascii"))
+    with contextlib.suppress(OSError):
+        path.write_text(str(tries + 1), encoding="ascii")
+    return tries
