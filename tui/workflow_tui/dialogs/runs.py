@@ -33,7 +33,7 @@ EMPTY = (
 )
 DETAILS = ("run-head", "run-settings", "run-losses", "run-end")
 ENDED = " The engine has ended; this is the last it said of its runs. a on Train starts it again"
-MARKS = "* marked  ^ pinned  > on the charts now  ~ drawn under its loss"
+MARKS = "* marked  ^ pinned  > on the charts now  ~ drawn below it"
 
 COMMANDS = (
     Command("mark", "space", "space", "mark", "Mark the run, for comparing or deleting several."),
