@@ -173,6 +173,28 @@ async def test_a_list_without_room_takes_page_keys() -> None:
         assert app.return_code is None
 
 
+async def test_a_click_on_an_option_that_has_gone_since_is_no_click() -> None:
+    class Listed(App[None]):
+        chosen = 0
+
+        def compose(self) -> ComposeResult:
+            yield OptionList("first", "second", "third")
+
+        def on_option_list_option_selected(self) -> None:
+            self.chosen += 1
+
+    async with (app := Listed()).run_test() as pilot:
+        await pilot.click(OptionList, offset=(3, 2))
+        assert app.chosen == 1
+        # what lies on the screen is still the old list when the click comes
+        options = app.query_one(OptionList)
+        options._options.pop()
+        await pilot.click(OptionList, offset=(3, 3))
+        await pilot.pause()
+        assert app.chosen == 1
+        assert app.return_code is None
+
+
 @pytest.mark.parametrize("width", [-1, 0, 1])
 def test_text_in_a_column_of_no_width_has_a_height(width: int) -> None:
     assert Content("abc").get_height({}, width) == 3

@@ -102,6 +102,7 @@ class Suggestions(SuggestPath):
             return None
 
 
+_clicked = OptionList._on_click
 _move_page = OptionList._move_page
 _get_height = Content.get_height
 
@@ -111,11 +112,19 @@ def _move_page_if_laid_out(self: OptionList, direction: Any) -> None:
         _move_page(self, direction)
 
 
+async def _on_click_of_what_is_there(self: OptionList, event: events.Click) -> None:
+    option = event.style.meta.get("option")
+    if option is None or option < len(self._options):
+        await _clicked(self, event)
+
+
 def _get_height_in_a_column(self: Content, rules: RulesMap, width: int) -> int:
     return _get_height(self, rules, max(width, 1 + 2 * rules.get("line_pad", 0)))
 
 
-# Two that no subclass reaches, because they sit in selects, palettes and file lists alike: page up and down in a list
-# that has no room for a line yet, and text in a column of no width.
+# Three that no subclass reaches, because they sit in selects, palettes and file lists alike: page up and down in a list
+# that has no room for a line yet, a click on an option that has gone since it was drawn, and text in a column of no
+# width.
 OptionList._move_page = _move_page_if_laid_out  # type: ignore[method-assign]
+OptionList._on_click = _on_click_of_what_is_there  # type: ignore[method-assign]
 Content.get_height = _get_height_in_a_column  # type: ignore[method-assign]
