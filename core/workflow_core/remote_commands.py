@@ -83,6 +83,8 @@ def _stop(argv: Sequence[str]) -> int:
     say(f"The engine of {sanitize(standing.name, LONGEST)} has ended. {what}.")
     if standing.run is not None:
         say(f"The run is kept; {PROGRAM} attach {_quoted(given.workspace)} goes on with it.")
+    elif standing.race is not None:
+        say("The records of its lanes are kept; a race itself does not come back.")
     return 0
 
 

@@ -24,6 +24,7 @@ from workflow_core.engine.session import Session
 from workflow_core.errors import Problem, WorkflowError
 from workflow_core.launcher import child_of
 from workflow_core.protocol import (
+    Adopt,
     Branch,
     BuildModel,
     Evaluate,
@@ -38,6 +39,7 @@ from workflow_core.protocol import (
     SetPace,
     SetTraining,
     Shutdown,
+    StartRace,
     Stop,
 )
 from workflow_core.specs import OPTIMIZERS, DataSpec, ModelSpec, TrainSpec
@@ -494,3 +496,19 @@ async def test_a_run_that_no_engine_lives_through_does_not_close_the_workspace(
     assert bool(ui.notices) != back
     assert not (workspace.checkpoints / "run.tried").exists()
     assert (workspace.checkpoints / "run.pt").exists()
+
+
+def test_a_lane_that_was_taken_on_comes_back_as_one(live: Callable[..., Life]) -> None:
+    life = live()
+    rates = (TrainSpec(epochs=20, device="cpu"), TrainSpec(epochs=20, device="cpu", learning_rate=0.1))
+    life(StartRace(lanes=rates), Pause())
+    life(Run(epochs=4))
+    while life.session.running:
+        life.session.advance(life.inbox)
+    life(Adopt(run=2))
+    life.end()
+    life = live()
+    assert (life.view.run, life.view.epoch, life.view.spec) == (2, 4, rates[1])
+    life.train()
+    assert life.library.find(2).race == 1
+    assert life.library.find(2).state == "finished"

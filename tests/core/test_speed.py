@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import time
 from pathlib import Path
 from typing import Any
@@ -56,8 +57,8 @@ def test_the_lines_are_about_what_an_epoch_takes() -> None:
     assert list(lines) == [*LINES, "validation"]
     assert all(value > 0 for value in lines.values())
     assert max(lines, key=lambda name: lines[name]) in ("forward", "backward")
-    # a machine that does other things as well stretches some epochs, and perhaps the lines
-    assert min(epochs) / 3 < sum(lines.values()) < max(epochs) * 3
+    epoch = statistics.median(epochs)  # as the lines are: a machine that does other things stretches some of them
+    assert epoch / 3 < sum(lines.values()) < epoch * 3
 
 
 @pytest.mark.parametrize(

@@ -382,8 +382,7 @@ def test_a_chosen_range_has_room_and_round_ends(a: float, b: float) -> None:
     size = max(abs(a), abs(b))
     span = seen[1] - seen[0]
     assume(size > 1e-200)
-    # ends are rounded to 1, 2, 2.5 or 5, which may take a quarter more
-    assert high - low <= 2.5 * (span if span > 2e-6 * size else size)
+    assert high - low <= 2 * (span if span > 1e-6 * size else size)
     for end in (low, high):
         digits = Decimal(repr(end)).normalize().as_tuple().digits
         assert len(digits) <= 3 + math.log10(max(1.0, size / (high - low)))

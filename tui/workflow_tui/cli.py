@@ -89,8 +89,7 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     if rest:
         parser.error(_unknown(rest[0]))
     given.exists = False
-    if given.theme is not None and given.theme not in ("dark", "light"):
-        parser.error(f"the theme {given.theme!r} is not known; choose dark or light.")
+    _check_theme(parser, given.theme)
     if given.device is not None and (refusal := _device_problem(given.device)) is not None:
         parser.error(f"{refusal}.")
     return given
@@ -105,11 +104,14 @@ def _attach(arguments: list[str]) -> argparse.Namespace:
     given, rest = parser.parse_known_args(arguments)
     if rest:
         parser.error(_unknown(rest[0]))
-    if given.theme is not None and given.theme not in ("dark", "light"):
-        parser.error(f"the theme {given.theme!r} is not known; choose dark or light.")
-    given.device = None
-    given.exists = True
+    _check_theme(parser, given.theme)
+    given.device, given.exists = None, True
     return given
+
+
+def _check_theme(parser: _Parser, theme: str | None) -> None:
+    if theme is not None and theme not in ("dark", "light"):
+        parser.error(f"the theme {theme!r} is not known; choose dark or light.")
 
 
 def _unknown(argument: str) -> str:

@@ -33,7 +33,7 @@ def bring_back(found: Checkpoint, library: Library, publish: Callable[[Epochs | 
     if digest(dataset) != kept.rows:
         raise _not_back(f"the data of run {view.run} are not what they were: their file has changed since")
     made = material.build_model(kept.model, view.spec)
-    record = library.record(view.run, kept.data, kept.model, kept.race)
+    record = library.record(view.run, kept.data, kept.model)
     history = HistoryData(epochs=0, width=1, series={})
     if view.epoch:
         record.come_back(library.find(view.run))

@@ -29,7 +29,7 @@ class Kept(msgspec.Struct, frozen=True, kw_only=True):
     """What is kept of a run beside the state of its trainer.
 
     `data` and `model` are what it is trained on, `settings` those of the next run, `rows` a digest of the data
-    themselves, `race` the race that it is a lane of (0: none), `version` that of the program.
+    themselves, `version` that of the program.
     """
 
     format: int = FORMAT
@@ -39,7 +39,6 @@ class Kept(msgspec.Struct, frozen=True, kw_only=True):
     settings: TrainSpec
     view: TrainingView
     rows: str
-    race: int = 0
 
 
 class Checkpoint(msgspec.Struct, frozen=True):

@@ -49,7 +49,7 @@ class Record:
     def come_back(self, view: RunView) -> None:
         """An earlier engine has kept the run so far: `view` is what it left. Epochs beyond those of the next `keep`
         are taken back by it."""
-        self._view = view
+        self._view, self._race = view, view.race
 
     def go_on(self, names: Sequence[str], training: TrainingView) -> None:
         """The run has the first epochs of its parent, and none of its own yet; `names` are its series."""

@@ -10,8 +10,9 @@ MARGIN = 0.15
 """On each side, as a part of what must be seen."""
 ROOM = 0.02
 """What must be left of it before a range is chosen anew."""
-UNITS = 8
-"""A range is about so many units long, each 1, 2 or 5 times a power of ten."""
+UNITS = 10
+"""A range is about so many units long, each 1, 2 or 5 times a power of ten: rounded to these it is at most twice as
+long as what must be seen, 1.3 times (1 + 2 * 2.5 / UNITS)."""
 TINY = 1e-290
 
 
