@@ -15,7 +15,7 @@ test: check
 # the tests that take minutes: every screen and dialog at every size, and what a run survives, with a line for each
 soak: $(READY)
 	$(BIN)/python -m pytest -n 2 -m soak --ignore tests/soak $(PYTEST_ARGS)
-	$(BIN)/python -m pytest -s -m soak tests/soak $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -v -m soak tests/soak $(PYTEST_ARGS)
 
 # the engine's loops beside plain ones, in turns; some minutes, and best on a machine that has nothing else to do
 bench: $(READY)

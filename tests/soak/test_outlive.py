@@ -1,4 +1,4 @@
-"""What a run survives, many times over; each test prints what it tried, what survived and what was lost."""
+"""What a run survives of kills, of many engines and screens at once, and of noise on its socket."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 import torch
 from tests.core.conftest import end_engine
+from tests.soak.table import sizes, tell
 
 from workflow_core import sockets
 from workflow_core.launcher import child_of
@@ -28,19 +29,9 @@ from workflow_core.steps import build, data
 from workflow_core.steps.train import Trainer
 from workflow_core.workspace import Workspace
 
-pytestmark = pytest.mark.soak
 Attach = Callable[[Workspace], Any]
-PART = float(os.environ.get("SOAK_PART", "1"))
-"""Of the full numbers, for a first look."""
-KILLS = round(200 * PART)
-ROUNDS, STARTS = round(50 * PART), 20
-ATTACHES = round(500 * PART)
-FRAMES = round(1000 * PART)
+STARTS = 20
 NOISY = DataSpec(noise=0.05, step=0.005)
-
-
-def tell(what: str, tried: int, lost: int, more: str = "") -> None:
-    print(f"\n  {what:<60} tried {tried:>5}  survived {tried - lost:>5}  lost {lost:>3}  {more}")
 
 
 async def told_of_run(ui: Any) -> None:
@@ -51,15 +42,16 @@ def weights(state: dict[str, torch.Tensor]) -> str:
     return hashlib.sha256(b"".join(bytes(tensor.view(torch.uint8).tolist()) for tensor in state.values())).hexdigest()
 
 
+@sizes(2, 200)
 async def test_kills_at_random_moments_cost_nothing(
-    workspace: Workspace, attach: Attach, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    count: int, workspace: Workspace, attach: Attach, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """200 kills of the engine while it trains: the run ends with the weights of one that nobody killed."""
     monkeypatch.setenv("WORKFLOW_TUI_CHECKPOINT_SECONDS", "0.1")
     seed = random.randrange(10**6)
     moments = random.Random(seed)
     spec = TrainSpec(
-        epochs=KILLS * 40, batch_size=32, optimizer="adam", scheduler="cosine", scheduler_epochs=500, device="cpu"
+        epochs=count * 40, batch_size=32, optimizer="adam", scheduler="cosine", scheduler_epochs=500, device="cpu"
     )
     ui = await attach(workspace)
     await ui.request(MakeData(spec=NOISY))
@@ -67,7 +59,7 @@ async def test_kills_at_random_moments_cost_nothing(
     await ui.request(SetPace(pace=100.0))
     await ui.request(Run(), timeout=60)
     lost = 0
-    for kill in range(KILLS):
+    for kill in range(count):
         await asyncio.sleep(moments.uniform(0.0, 0.6))
         told = ui.training.epoch
         child = child_of(workspace)
@@ -90,15 +82,16 @@ async def test_kills_at_random_moments_cost_nothing(
     while trainer.done < spec.epochs:
         trainer.epoch()
     same = weights(torch.load(path, weights_only=True)) == weights(trainer.model.state_dict())
-    tell(f"kill -9 of the engine at random moments (seed {seed})", KILLS, lost, f"final weights equal: {same}")
+    tell(f"kill -9 of the engine at random moments (seed {seed})", count, lost, f"final weights equal: {same}")
     assert same
     assert not lost
 
 
-def test_of_simultaneous_starts_one_engine_stays(tmp_path: Path) -> None:
+@sizes(1, 50)
+def test_of_simultaneous_starts_one_engine_stays(count: int, tmp_path: Path) -> None:
     """50 rounds of 20 engines started at once on one workspace."""
     wrong = 0
-    for at in range(ROUNDS):
+    for at in range(count):
         workspace = Workspace.open(tmp_path / str(at))
         command = [sys.executable, "-P", "-m", "workflow_core.engine", "--workspace", str(workspace.path)]
         engines = [subprocess.Popen(command, stderr=subprocess.DEVNULL) for _ in range(STARTS)]
@@ -110,19 +103,22 @@ def test_of_simultaneous_starts_one_engine_stays(tmp_path: Path) -> None:
         for engine in alive:
             engine.kill()
             engine.wait()
-    tell("rounds of 20 simultaneous starts, one engine each", ROUNDS, wrong)
+    tell("rounds of 20 simultaneous starts, one engine each", count, wrong)
     assert not wrong
 
 
-async def test_attaching_again_and_again_is_quick_and_changes_nothing(workspace: Workspace, attach: Attach) -> None:
+@sizes(5, 500)
+async def test_attaching_again_and_again_is_quick_and_changes_nothing(
+    count: int, workspace: Workspace, attach: Attach
+) -> None:
     """500 screens that come and go while a run trains flat out, a long one behind it."""
     spec = TrainSpec(epochs=10_000_000, device="cpu")
     ui = await attach(workspace)
     await ui.request(SetTraining(spec=spec))
     await ui.request(Run(), timeout=60)
-    await ui.until(lambda: ui.history.epochs > 20_000, 60)
+    await ui.until(lambda: ui.history.epochs > 40 * count, 60)
     took = []
-    for _ in range(ATTACHES):
+    for _ in range(count):
         begun = time.perf_counter()
         other = await attach(workspace)
         await told_of_run(other)
@@ -130,16 +126,17 @@ async def test_attaching_again_and_again_is_quick_and_changes_nothing(workspace:
         await other.client.close()
     assert ui.training.state == "running"
     ninety_nine = statistics.quantiles(took, n=100)[-1]
-    tell("attaches to a training that runs flat out", ATTACHES, 0, f"99 in 100 within {ninety_nine:.0f} ms")
-    assert ninety_nine < 150
+    tell("attaches to a training that runs flat out", count, 0, f"99 in 100 within {ninety_nine:.0f} ms")
+    assert count < 100 or ninety_nine < 150, "a few say nothing of 99 in 100"
     end_engine(workspace)
 
 
-async def test_malformed_frames_leave_the_engine_alive(workspace: Workspace, attach: Attach) -> None:
+@sizes(30, 1000)
+async def test_malformed_frames_leave_the_engine_alive(count: int, workspace: Workspace, attach: Attach) -> None:
     """1,000 frames of noise, too long or cut, each on a connection of its own."""
     ui = await attach(workspace)
     rng = random.Random(7)
-    for at in range(FRAMES):
+    for at in range(count):
         while True:
             try:
                 peer = sockets.connect(workspace.socket, timeout=5)
@@ -157,4 +154,4 @@ async def test_malformed_frames_leave_the_engine_alive(workspace: Workspace, att
     await ui.request(SetPace(pace=7.0), timeout=10)
     await ui.request(Run(epochs=1), timeout=60)
     await ui.until_state("paused")
-    tell("malformed frames", FRAMES, 0)
+    tell("malformed frames", count, 0)
