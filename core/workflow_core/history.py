@@ -46,6 +46,9 @@ class HistoryData(msgspec.Struct, frozen=True, kw_only=True):
     series: dict[str, SeriesData]
 
 
+NOTHING = HistoryData(epochs=0, width=1, series={})
+
+
 class Column(msgspec.Struct, frozen=True, array_like=True):
     """What a chart draws in one column: the extremes over `start` to `stop` (exclusive), and the last value there."""
 

@@ -21,7 +21,6 @@ from workflow_core.protocol import (
     Epochs,
     Event,
     MakeData,
-    Pause,
     RaceView,
     Reset,
     Run,
@@ -215,7 +214,7 @@ async def stop(workspace: Workspace) -> Standing:
             )
         if watched.running:
             # of what runs the epoch under way is the one that is asked for
-            await watched.client.request(Run(epochs=1) if watched.race is None else Pause())
+            await watched.client.request(Run(epochs=1))
             await watched.until(None, "resting", "lost")
         standing = _live(Standing(name=workspace.path.name, path=str(workspace.path), engine="none"), watched)
         with contextlib.suppress(WorkflowError):  # it may be gone before its answer

@@ -81,10 +81,9 @@ def _stop(argv: Sequence[str]) -> int:
     elif standing.run is not None:
         what = f"Run {standing.run} is {standing.state} after {_epochs(standing)}"
     say(f"The engine of {sanitize(standing.name, LONGEST)} has ended. {what}.")
-    if standing.run is not None:
-        say(f"The run is kept; {PROGRAM} attach {_quoted(given.workspace)} goes on with it.")
-    elif standing.race is not None:
-        say("The records of its lanes are kept; a race itself does not come back.")
+    if standing.run is not None or standing.race is not None:
+        kept = "run" if standing.race is None else "race"
+        say(f"The {kept} is kept; {PROGRAM} attach {_quoted(given.workspace)} goes on with it.")
     return 0
 
 

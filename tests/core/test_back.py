@@ -337,7 +337,7 @@ def test_a_damaged_checkpoint_is_one_sentence(live: Callable[..., Life], how: st
     life.advance(3)
     life.end()
     data = bytearray(life.keeper.path.read_bytes())
-    assert torch.load(life.keeper.path, weights_only=True)["run"].dtype == torch.uint8
+    assert torch.load(life.keeper.path, weights_only=True)["about"].dtype == torch.uint8
     if how == "bit":
         data[len(data) // 2] ^= 1
     damaged = {"cut": data[: len(data) // 2], "empty": b"", "text": b"hello", "pickle": b"cos\nsystem\n(S'x'\ntR."}
@@ -351,7 +351,7 @@ def test_a_checkpoint_of_another_form_says_whose_it_is(live: Callable[..., Life]
     life.advance(3)
     runner = life.session._runner
     assert runner is not None
-    found = checkpoint.of(runner, TrainSpec())
+    found = checkpoint.of(runner, None, TrainSpec())
     other = replace(found, kept=replace(found.kept, format=99, version="9.9"))
     life.keeper.put(lambda: other)
     life.die()
@@ -428,7 +428,9 @@ def test_while_it_trains_one_is_made_when_it_is_time(
     assert life.keeper.flush(5)
     found = checkpoint.read(life.keeper.path)
     assert found is not None
-    assert (found.kept.view.state, found.kept.view.epoch) == ("running", found.state["epoch"])
+    assert found.kept.run is not None
+    assert found.state is not None
+    assert (found.kept.run.view.state, found.kept.run.view.epoch) == ("running", found.state["epoch"])
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -115,6 +115,8 @@ class ReplayClient:
                 model=None,
                 training=None,
                 history=None,
+                loop=None,
+                race=None,
                 evaluation=None,
                 saved=None,
                 loaded=None,

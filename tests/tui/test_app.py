@@ -13,13 +13,16 @@ from tests.tui.replay import ReplayClient, load
 from textual.command import CommandPalette
 from textual.widgets import Input
 
+from workflow_core import protocol
 from workflow_core.errors import Problem, WorkflowError
 from workflow_core.protocol import (
+    Answer,
     BuildModel,
     Hello,
     MakeData,
     Notice,
     Pause,
+    RaceView,
     Run,
     Save,
     SetTraining,
@@ -439,6 +442,29 @@ async def test_a_lost_engine_is_named_what_it_said_stays_and_a_starts_it_again()
         assert not drive.app.screen.query_one("#banner").display
         assert "What it had trained is gone" in drive.status
         assert drive.app.state.training is None
+
+
+@pytest.mark.parametrize(
+    ("back", "words"),
+    [
+        (Update(training=training(state="paused", epoch=40)), "run 1 is back as it was after 40 epochs"),
+        (Update(race=RaceView(race=2, state="paused", lanes=(), epochs=9, epoch=4, pace=None)), "race 2 is back as it"),
+    ],
+)
+async def test_what_the_lost_engine_had_kept_is_there_again(back: Update, words: str) -> None:
+    class Keeping(ReplayClient):
+        async def request(self, command: protocol.Command, timeout: float | None = None) -> Answer:
+            if self.restarts:  # what was kept comes before the first answer
+                self.on_event(back)
+            return await super().request(command, timeout)
+
+    async with driving(steps=4, client=lambda client: setattr(client, "__class__", Keeping)) as drive:
+        await drive.tell(back)
+        drive.client.on_lost("the engine process was killed by SIGKILL")
+        await drive.sees("killed by SIGKILL")
+        await drive.press("a")
+        await drive.until(lambda: words in drive.status)
+        assert drive.client.commands(MakeData) == [], "nothing is made anew over it"
 
 
 async def test_settings_refused_by_a_new_engine_do_not_build_on_it() -> None:

@@ -323,10 +323,12 @@ async def test_the_pace_of_a_race_is_changed_and_leaving_it_asks() -> None:
         await drive.sees("A race is running", "50 of 100 epochs of each of its 3 lanes are done", "the race goes on")
         await drive.press("c")
         await drive.tell(race("finished"))
-        await drive.press("q")
-        await drive.sees("A race is there", "its models only in the engine's memory")
-        await drive.press("c")
-        assert not drive.dialog
+        await drive.pilot.press("q")
+        await drive.until_left()
+        lines = drive.app.farewell.splitlines()
+        assert lines[0].startswith("race 1     50 of 100 epochs, finished")
+        assert len(lines) == 5, "a line for each lane, and how to come back"
+        assert "brings it back" in lines[-1]
 
 
 async def test_enter_finds_the_settings_while_another_panel_has_all_the_room() -> None:

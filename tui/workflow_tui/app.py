@@ -408,9 +408,9 @@ class WorkflowApp(SturdyApp, OneKeyAtATime, GuardedApp[int]):
             last = f"The engine goes on without the screen. {self.way_back} brings you back to it."
         elif await self.link.end_engine():
             last = "The engine goes on: another screen is attached to it."
-        elif state.trained and not state.lost:
+        elif (state.trained or state.race is not None) and not state.lost:
             last = f"{self.way_back} brings it back."
-        self.farewell = last_words(replace(state, training=self.state.training), last)
+        self.farewell = last_words(replace(state, training=self.state.training, race=self.state.race), last)
         await self.link.client.close()
         self.exit(0)
 

@@ -1,7 +1,8 @@
-"""What stands in the terminal when the screens have gone: how the run stood, and where its files are."""
+"""What stands in the terminal when the screens have gone: how the run or the race stood, and where its files are."""
 
 from __future__ import annotations
 
+from workflow_core.protocol import RaceView
 from workflow_core.sanitize import sanitize
 from workflow_core.specs import LOSS_NAMES
 from workflow_tui import figures
@@ -13,8 +14,25 @@ WIDTH = 10
 
 
 def last_words(state: State, last: str = "") -> str:
-    """A table of the run that is there, as lines of plain text, and a `last` sentence; "" where there is none of it."""
-    return "\n".join([*_table(state), *([last] if last else [])])
+    """A table of the run that is there and one of the race, as lines of plain text, and a `last` sentence; "" where
+    there is none of it."""
+    return "\n".join([*_table(state), *_race(state.race), *([last] if last else [])])
+
+
+def _race(race: RaceView | None) -> list[str]:
+    if race is None or not race.epoch:
+        return []
+    done = f"{figures.whole(race.epoch)} of {figures.epochs(race.epochs)}"
+    rows = [(f"race {race.race}", f"{done}, {race.state}, {figures.duration(race.elapsed)}")]
+    for lane in race.lanes:
+        split, loss = ("train", lane.train_loss) if lane.val_loss is None else ("val", lane.val_loss)
+        stands = lane.state if loss is None else f"{lane.state}, {split} {figures.figure(loss)}"
+        rows.append((f"run {lane.run}", f"{sanitize(lane.label, 40)}: {stands}"))
+    return _lines(rows)
+
+
+def _lines(rows: list[tuple[str, str]]) -> list[str]:
+    return [f"{name:<{WIDTH}} {text}" for name, text in rows]
 
 
 def _table(state: State) -> list[str]:
@@ -37,4 +55,4 @@ def _table(state: State) -> list[str]:
         rows.append(("", f"and {more} more values"))
     if state.saved is not None and state.steps.save == "done":
         rows.append(("saved", sanitize(state.saved.file.path, 4096)))
-    return [f"{name:<{WIDTH}} {text}" for name, text in rows]
+    return _lines(rows)

@@ -223,11 +223,18 @@ class Link:
             self._failed(error.problem)
             return
         await self._heard.wait()
-        if self.state.data is not None or self.state.training is not None:
+        if self.state.data is not None or self.state.training is not None or self.state.race is not None:
             self.app.complain("Another screen has started the engine again; this is what it is doing", lasting=True)
             return
         await self.ask(SetTraining(spec=before.train_spec))  # which is answered once what was kept is back
-        training = self.state.training
+        await self._folded()
+        training, race = self.state.training, self.state.race
+        if race is not None and before.race is not None and race.race == before.race.race:
+            done = figures.epochs(race.epoch)
+            self.app.complain(
+                f"The engine runs again, and race {race.race} is back as it was after {done}", lasting=True
+            )
+            return
         if training is not None and before.training is not None and training.run == before.training.run:
             done = figures.epochs(training.epoch)
             self.app.complain(
@@ -237,6 +244,12 @@ class Link:
         await self._restore(before)
         if before.trained and self.state.training is None and not self.busy:  # nobody was quicker than these words
             self.app.complain("The engine runs again. What it had trained is gone: space trains anew", lasting=True)
+
+    async def _folded(self) -> None:
+        """Wait until all that has been said so far is in the state."""
+        folded = asyncio.Event()
+        self.app.call_later(folded.set)
+        await folded.wait()
 
     async def _restore(self, before: State) -> None:
         if before.data is not None:

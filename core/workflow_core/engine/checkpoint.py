@@ -1,4 +1,4 @@
-"""A run as it goes on: everything that the rest of its training depends on, as one file of plain values and tensors."""
+"""Runs and races as they go on: all that the rest of their training depends on, in one file of plain values."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import ctypes
 import functools
 import hashlib
 import io
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,57 +18,89 @@ from workflow_core.archive import open_archive, seal
 from workflow_core.errors import Problem, WorkflowError
 from workflow_core.specs import DataSpec, ModelSpec, TrainSpec
 from workflow_core.steps.data import Dataset
-from workflow_core.views import TrainingView
+from workflow_core.views import RaceView, TrainingView
 
 if TYPE_CHECKING:
+    from workflow_core.engine.race import Race
     from workflow_core.engine.runner import Runner
 
-FORMAT = 1
+FORMAT = 2
+
+
+class TrainedOn(msgspec.Struct, frozen=True, kw_only=True):
+    """What something is trained on; `rows` is a digest of the data themselves."""
+
+    data: DataSpec
+    model: ModelSpec
+    rows: str
+
+
+class KeptRun(msgspec.Struct, frozen=True, kw_only=True):
+    """What is kept of a run beside the state of its trainer."""
+
+    on: TrainedOn
+    view: TrainingView
+
+
+class KeptRace(msgspec.Struct, frozen=True, kw_only=True):
+    """What is kept of a race beside the states of its trainers; `lanes` are in the order of those of `view`."""
+
+    on: TrainedOn
+    view: RaceView
+    lanes: tuple[TrainingView, ...]
 
 
 class Kept(msgspec.Struct, frozen=True, kw_only=True):
-    """What is kept of a run beside the state of its trainer.
+    """What is kept beside states: of the run that is there, and of the race.
 
-    `data` and `model` are what it is trained on, `settings` those of the next run, `rows` a digest of the data
-    themselves, `version` that of the program.
+    `settings` are those of the next run, `version` is that of the program.
     """
 
     format: int = FORMAT
     version: str = __version__
-    data: DataSpec
-    model: ModelSpec
     settings: TrainSpec
-    view: TrainingView
-    rows: str
+    run: KeptRun | None = None
+    race: KeptRace | None = None
 
 
 class Checkpoint(msgspec.Struct, frozen=True):
-    """A run and the `state` of its trainer (see `Trainer.state`)."""
+    """A run and a race, each where there is one: the `state` of its trainer (see `Trainer.state`), and those of its
+    `lanes`."""
 
     kept: Kept
-    state: dict[str, Any]
+    state: dict[str, Any] | None = None
+    lanes: tuple[dict[str, Any], ...] = ()
 
     def packed(self) -> bytes:
         """The file, sealed: torch.load reads it with its safe defaults."""
         buffer = io.BytesIO()
-        about = msgspec.msgpack.encode(self.kept)
-        torch.save({"run": torch.frombuffer(bytearray(about), dtype=torch.uint8), "state": self.state}, buffer)
+        about = torch.frombuffer(bytearray(msgspec.msgpack.encode(self.kept)), dtype=torch.uint8)
+        torch.save({"about": about, "state": self.state, "lanes": list(self.lanes)}, buffer)
         return seal(buffer.getvalue())
 
 
-def of(runner: Runner, settings: TrainSpec) -> Checkpoint:
-    """What is to be kept of a run as it stands; `settings` are those of the next one."""
-    kept = Kept(
-        data=runner.dataset.spec,
-        model=runner.model_spec,
-        settings=settings,
-        view=runner.view,
-        rows=digest(runner.dataset),
+def of(runner: Runner | None, race: Race | None, settings: TrainSpec) -> Checkpoint:
+    """What is to be kept of a run and a race as they stand; `settings` are those of the next run."""
+    return Checkpoint(
+        Kept(
+            settings=settings,
+            run=KeptRun(on=_trained_on(runner), view=runner.view) if runner is not None else None,
+            race=(
+                KeptRace(on=_trained_on(race.lanes[0]), view=race.view, lanes=tuple(lane.view for lane in race.lanes))
+                if race is not None
+                else None
+            ),
+        ),
+        runner.trainer.state() if runner is not None else None,
+        tuple(lane.trainer.state() for lane in race.lanes) if race is not None else (),
     )
-    return Checkpoint(kept, runner.trainer.state())
 
 
-@functools.lru_cache(maxsize=1)
+def _trained_on(runner: Runner) -> TrainedOn:
+    return TrainedOn(data=runner.dataset.spec, model=runner.model_spec, rows=digest(runner.dataset))
+
+
+@functools.lru_cache(maxsize=2)
 def digest(dataset: Dataset) -> str:
     """What tells these rows, their order and their splits from any others: a SHA-256 in hexadecimal digits."""
     home = dataset.home or dataset
@@ -79,28 +112,39 @@ def digest(dataset: Dataset) -> str:
     return found.hexdigest()
 
 
-def crash(view: TrainingView, recorded: int) -> Problem:
-    """What became of a run whose engine did not end in order, of which so many epochs are on record."""
-    was = "was training" if view.state == "running" else f"was {view.state}"
-    kept = f"{view.epoch:,} epoch{'s' * (view.epoch != 1)}"
-    lost = max(recorded - view.epoch, 0)
+def crash(kept: Kept, recorded: Callable[[int], int]) -> Problem:
+    """What became of what is kept, whose engine did not end in order; `recorded` gives the epochs of a run on record.
+
+    Where there is a race that is not over it is about that, for that was trained last.
+    """
+    race, run = kept.race, kept.run
+    if race is not None and (race.view.state != "finished" or run is None):
+        what, state, epoch = f"race {race.view.race}", race.view.state, race.view.epoch
+        lost = max(max(recorded(lane.run) - lane.epoch, 0) for lane in race.lanes)
+    else:
+        assert run is not None
+        what, state, epoch = f"run {run.view.run}", run.view.state, run.view.epoch
+        lost = max(recorded(run.view.run) - epoch, 0)
+    was = "was training" if state == "running" else f"was {state}"
+    done = f"{epoch:,} epoch{'s' * (epoch != 1)}"
     again = f"; {lost:,} epoch{'s' * (lost != 1)} after that are trained again" if lost else ""
     return Problem(
         title="The engine was ended from outside",
-        message=f"it was killed, or the machine went down, while run {view.run} {was}. "
-        f"The run is back as it was after {kept}{again}.",
-        advice="space goes on with it." if view.state in ("running", "paused") else "",
+        message=f"it was killed, or the machine went down, while {what} {was}. "
+        f"The {what.split()[0]} is back as it was after {done}{again}.",
+        advice="space goes on with it." if state in ("running", "paused") else "",
     )
 
 
 def read(path: Path) -> Checkpoint | None:
-    """The run that is kept in the file `path`; None where there is none. Raises WorkflowError for one that is not."""
+    """What is kept in the file `path`; None where there is none. Raises WorkflowError for a file that is not whole."""
     try:
         data = path.read_bytes()
         open_archive(data)
         contents = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-        kept = msgspec.msgpack.decode(bytes(contents["run"].tolist()), type=Kept)
-        state = contents["state"]
+        about = contents["about"] if "about" in contents else contents["run"]  # as it was called in format 1
+        kept = msgspec.msgpack.decode(bytes(about.tolist()), type=Kept)
+        found = Checkpoint(kept, contents.get("state"), tuple(contents.get("lanes", ())))
     except FileNotFoundError:
         return None
     except Exception as error:  # whatever torch makes of a file that is none of its own
@@ -115,4 +159,4 @@ def read(path: Path) -> Checkpoint | None:
             f"workflow-tui {kept.version} has kept it, in a form that this one ({__version__}) does not know.",
             "Its record is in the table of runs.",
         )
-    return Checkpoint(kept, state)
+    return found

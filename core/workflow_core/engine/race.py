@@ -12,7 +12,7 @@ from workflow_core.engine.inbox import Inbox
 from workflow_core.engine.pace import Meter, Pace
 from workflow_core.engine.runner import CHUNK, Runner
 from workflow_core.errors import WorkflowError
-from workflow_core.history import History
+from workflow_core.history import History, HistoryData
 from workflow_core.protocol import Epochs, LaneView, RaceView, RunState, Update
 from workflow_core.steps.models import COPIES, machine_memory
 
@@ -41,8 +41,30 @@ class Race:
         self._meter = Meter()
         self._rate = self._elapsed = self._flush_at = 0.0
         self._turns: list[Runner] = []
+        self._keep: Callable[[], None] = lambda: None
         for lane, history in zip(self.lanes, self.histories, strict=True):
             lane.publish_to(_folding(history))
+
+    @classmethod
+    def restored(
+        cls, view: RaceView, lanes: Sequence[tuple[Runner, HistoryData]], publish: Callable[[Update], None]
+    ) -> Race:
+        """A race that an earlier engine has left, as `view`; each of its lanes comes with the epochs that it has.
+
+        One that was going on is paused. Lanes that had no turn yet in the round under way come first.
+        """
+        labels = (lane.label for lane in view.lanes)
+        race = cls(
+            view.race, [(lane, label) for (lane, _), label in zip(lanes, labels, strict=True)], view.pace, publish
+        )
+        race._elapsed = view.elapsed
+        race.histories = tuple(History.from_data(history) for _, history in lanes)
+        for lane, history in zip(race.lanes, race.histories, strict=True):
+            lane.publish_to(_folding(history))
+        going = race._going
+        if len(done := {lane.view.epoch for lane in going}) > 1:
+            race._turns = [lane for lane in going if lane.view.epoch == min(done)]
+        return race
 
     @property
     def epochs(self) -> int:
@@ -53,6 +75,10 @@ class Race:
     def epoch(self) -> int:
         """Epochs that the lane which is farthest has behind it."""
         return max(lane.view.epoch for lane in self.lanes)
+
+    @property
+    def _going(self) -> list[Runner]:
+        return [lane for lane in self.lanes if lane.view.state not in OVER]
 
     @property
     def running(self) -> bool:
@@ -87,10 +113,14 @@ class Race:
             elapsed=self._elapsed,
         )
 
+    def keep_by(self, keep: Callable[[], None]) -> None:
+        """Let `keep` be called now and then while it trains, when the view and the trainer of each lane agree."""
+        self._keep = keep
+
     def begin(self, epochs: int | None = None) -> None:
         """Run, or go on: for so many more epochs of every lane (then paused) or to the end."""
         self._fetch()
-        going = [lane for lane in self.lanes if lane.view.state not in OVER]
+        going = self._going
         was_running = self.running
         least = min((lane.view.epoch for lane in going), default=0)
         for lane in going:
@@ -182,6 +212,7 @@ class Race:
         if place != self._shown:
             self._shown = place
             self._publish(Update(race=self.view))
+            self._keep()
 
 
 def _lane_view(lane: Runner, label: str) -> LaneView:

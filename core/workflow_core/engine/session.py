@@ -14,6 +14,8 @@ import torch
 from msgspec.structs import replace
 from torch import nn
 
+from workflow_core.engine.back import bring_race_back
+from workflow_core.engine.checkpoint import Checkpoint
 from workflow_core.engine.inbox import Inbox
 from workflow_core.engine.keeper import Keeper
 from workflow_core.engine.lane_labels import labels
@@ -95,12 +97,15 @@ class Session(Workflow):
     @property
     def unsaved(self) -> bool:
         """Would epochs of training be gone if the engine ended now?"""
-        return super().unsaved or (self._race is not None and self._race.epoch > 0)
+        race = self._race is not None and self._race.epoch > 0
+        return super().unsaved or (race and (self._keeper is None or not self._keeper.kept))
 
     def advance(self, inbox: Inbox, until: float = math.inf) -> None:
         """Train until something waits in `inbox`, all stands still, or `until` as time.monotonic() counts."""
         if self._race is not None and self._race.running:
             self._race.advance(inbox, until)
+            if not self._race.running:
+                self._keep()
         else:
             super().advance(inbox, until)
 
@@ -111,6 +116,42 @@ class Session(Workflow):
             self._show(Update(race=self._race.view))
         else:
             super().abandon()
+
+    @property
+    def _there(self) -> tuple[Runner | None, Race | None]:
+        return self._runner, self._race
+
+    def close(self) -> None:
+        """The engine ends: what runs is paused where it is, and kept."""
+        if self._race is not None:
+            self._race.pause()
+        super().close()
+
+    def restore(self, found: Checkpoint) -> None:
+        """Bring back what an earlier engine has kept: the run with its data, its model and its record, and the race.
+
+        Raises WorkflowError where one of them cannot be; the other is there again all the same.
+        """
+        try:
+            super().restore(found)
+        finally:
+            if found.kept.race is not None:
+                self._bring_race_back(found)
+
+    def _bring_race_back(self, found: Checkpoint) -> None:
+        kept = found.kept.race
+        assert kept is not None
+        back = bring_race_back(kept, found.lanes, self._library, self._publish_progress, self._publish, self._material)
+        if back.material is not self._material:
+            self._material = back.material
+            if self._runner is not None:
+                self._progress.stale("train", "the data or the model changed")
+        self._progress.done("data")
+        self._progress.done("build")
+        self._race, self._race_made = back.race, back.material.made
+        self._train_spec, self._pace = found.kept.settings, kept.view.pace
+        self._keep_while_training(back.race)
+        self._show(replace(back.update, train_spec=self._train_spec, race=back.race.view))
 
     def _handle(self, command: Command) -> Answer | Slow:
         if self._race is not None and self._handle_in_race(self._race, command):
@@ -134,10 +175,13 @@ class Session(Workflow):
 
     def _outdate(self, what: str, update: Update) -> None:
         """Of other data, or another model, a race cannot have been."""
-        if self._race is not None:
+        raced = self._race is not None
+        if raced:
             self._race = None
             update = replace(update, race=None)
         super()._outdate(what, update)
+        if raced:
+            self._let_go()
 
     # a race
 
@@ -164,8 +208,10 @@ class Session(Workflow):
         self._pause()
         self._race = Race(race, lanes, self._pace, self._publish)
         self._race_made = self._material.made
+        self._keep_while_training(self._race)
         self._race.begin()
         self._show(Update(race=self._race.view))
+        self._keep()
 
     def _line_up(self, dataset: data.Dataset, specs: Sequence[TrainSpec]) -> list[train.Trainer]:
         """A trainer for each of `specs`, all with the same initial parameters; of the data a device has one copy."""
@@ -218,12 +264,14 @@ class Session(Workflow):
                     "Let it run to its end, or stop it.",
                 )
         self._show(Update(race=self._race.view if self._race is not None else None))
+        self._let_go()
         return True
 
     def _end_race(self) -> None:
         """Its lanes are kept as runs; there is no race any more."""
         self._race = None
         self._show(Update(race=None))
+        self._let_go()
 
     def _adopt(self, run: int) -> None:
         race = self._race

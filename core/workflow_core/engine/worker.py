@@ -116,7 +116,7 @@ class Worker(threading.Thread):
         threading.Thread(target=module.warm_up, name="warm-up", daemon=True).start()
 
     def _restore(self, session: Session) -> None:
-        """Bring the run back that an earlier engine has kept."""
+        """Bring back what an earlier engine has kept."""
         if self._keeper is None:
             return
         checkpoint = importlib.import_module("workflow_core.engine.checkpoint")
@@ -133,10 +133,7 @@ class Worker(threading.Thread):
                 with self._faults("the last run"):
                     session.restore(found)
                 if self._crashed:
-                    recorded = 0
-                    with contextlib.suppress(WorkflowError):  # none of its epochs may have come to the disk
-                        recorded = self._library.find(found.kept.view.run).epochs
-                    self._tell(checkpoint.crash(found.kept.view, recorded))
+                    self._tell(checkpoint.crash(found.kept, self._recorded))
         except WorkflowError as error:
             self._tell(error.problem)
         except Exception as error:
@@ -145,6 +142,12 @@ class Worker(threading.Thread):
         finally:
             with contextlib.suppress(OSError):
                 tried.unlink(missing_ok=True)
+
+    def _recorded(self, run: int) -> int:
+        """Epochs of a run that are on record."""
+        with contextlib.suppress(WorkflowError):  # none of them may have come to the disk
+            return self._library.find(run).epochs
+        return 0
 
     def _close(self, session: Session) -> None:
         try:

@@ -27,11 +27,12 @@ from workflow_core.engine.keeper import Keeper
 from workflow_core.engine.library import Library
 from workflow_core.engine.material import Made, Material
 from workflow_core.engine.progress import RESULTS, Progress
+from workflow_core.engine.race import Race
 from workflow_core.engine.runner import Runner
 from workflow_core.engine.slow import Slow
 from workflow_core.engine.subject import Subject
 from workflow_core.errors import WorkflowError
-from workflow_core.history import HistoryData
+from workflow_core.history import NOTHING
 from workflow_core.protocol import (
     Answer,
     BuildModel,
@@ -64,7 +65,6 @@ from workflow_core.steps import load, tables, train
 log = logging.getLogger(__name__)
 
 MAX_LEARNING_RATE = 1e6
-NO_EPOCHS = HistoryData(epochs=0, width=1, series={})
 Spec = TypeVar("Spec", DataSpec, ModelSpec)
 REFERRED = ("loss", "delta", "optimizer", "momentum", "nesterov", "weight_decay")
 """The settings of a training that what is known before it depends on."""
@@ -133,12 +133,25 @@ class Workflow:
         self._pause()
         self._keep()
 
-    def _keep(self, *, only_when_due: bool = False) -> None:
-        """Keep the run that is there, for an engine to come."""
-        if self._keeper is not None and self._runner is not None and (self._keeper.due or not only_when_due):
-            self._keeper.put(functools.partial(checkpoint.of, self._runner, self._train_spec))
+    @property
+    def _there(self) -> tuple[Runner | None, Race | None]:
+        """What is to be kept: the run that is there, and the race."""
+        return self._runner, None
 
-    def _keep_while_training(self, runner: Runner) -> None:
+    def _keep(self, *, only_when_due: bool = False) -> None:
+        """Keep what is there, for an engine to come."""
+        there = self._there
+        if self._keeper is not None and there != (None, None) and (self._keeper.due or not only_when_due):
+            self._keeper.put(lambda: checkpoint.of(*there, self._train_spec))
+
+    def _let_go(self) -> None:
+        """What was there, and was kept, is not to come back: keep what is left."""
+        if self._there != (None, None):
+            self._keep()
+        elif self._keeper is not None:
+            self._keeper.drop()
+
+    def _keep_while_training(self, runner: Runner | Race) -> None:
         runner.keep_by(functools.partial(self._keep, only_when_due=True))
 
     def restore(self, found: Checkpoint) -> None:
@@ -146,16 +159,19 @@ class Workflow:
 
         Raises WorkflowError where that cannot be; nothing has changed then.
         """
-        back = bring_back(found, self._library, self._publish_progress)
+        if found.kept.run is None or found.state is None:
+            return
+        back = bring_back(found.kept.run, found.state, self._library, self._publish_progress)
         runner = self._runner = back.runner
         self._material, self._runner_made = back.material, back.material.made
-        self._train_spec, self._pace = found.kept.settings, runner.view.pace
+        self._pace = runner.view.pace
         self._keep_while_training(runner)
         self._progress.done("data")
         self._progress.done("build")
         if runner.view.state in ("finished", "diverged", "failed"):
             self._progress.done("train", runner.view.reason)
-        self._show(back.update)
+        self._train_spec = found.kept.settings
+        self._show(replace(back.update, train_spec=self._train_spec))
 
     def abandon(self) -> None:
         """Stop the run after a fault."""
@@ -357,7 +373,7 @@ class Workflow:
         self._number, self._runner, self._runner_made = 0, runner, self._material.made
         self._progress.reopen("train")
         self._progress.outdate(RESULTS, "a new run was begun")
-        self._show(replace(update, training=runner.view, history=NO_EPOCHS, loop=None))
+        self._show(replace(update, training=runner.view, history=NOTHING, loop=None))
         self._keep()
 
     def _publish_progress(self, event: Epochs | Update) -> None:
@@ -393,8 +409,7 @@ class Workflow:
         runner.discard()
         update = self._material.take_fresh(fresh) if fresh is not None else Update()
         self._runner = self._runner_made = None
-        if self._keeper is not None:
-            self._keeper.drop()
+        self._let_go()
         self._progress.reopen("train")
         self._progress.outdate(RESULTS, "the run was discarded")
         self._show(replace(update, training=None, history=None, loop=None))

@@ -16,7 +16,7 @@ def leave_dialog(state: State, way_back: str) -> Dialog[Leaving] | None:
     """The dialog that fits `state`, or None where nothing would be lost by leaving."""
     if state.connection != "connected":
         return None
-    if state.race is not None and (state.race.state == "running" or state.race.epoch):
+    if state.race is not None and state.race.state == "running":
         return race_dialog(state.race, way_back)
     if state.training is None:
         return None
@@ -50,18 +50,14 @@ def leave_dialog(state: State, way_back: str) -> Dialog[Leaving] | None:
 
 
 def race_dialog(race: RaceView, way_back: str) -> Dialog[Leaving]:
-    """A race is there, and the models of its lanes are in no file: only a lane that was taken on can be saved."""
-    done = f"{figures.whole(race.epoch)} of {figures.epochs(race.epochs)} of each of its {len(race.lanes)} lanes"
-    running = race.state == "running"
+    """A race is running; there is no one model that could be saved."""
     return Dialog(
-        "A race is running" if running else "A race is there",
-        f"{done} {figures.are(race.epoch)} done. Its records are kept, its models only in the engine's memory; "
-        f"{way_back} brings you back to it.",
+        "A race is running",
+        f"{figures.whole(race.epoch)} of {figures.epochs(race.epochs)} of each of its {len(race.lanes)} lanes "
+        f"{figures.are(race.epoch)} done. The engine can go on without this screen; {way_back} brings you back to it.",
         (
-            Choice("d", "detach: leave, the race goes on", "detach", "primary")
-            if running
-            else Choice("k", "leave; the engine keeps it for a day", "detach", "primary"),
-            Choice("s", "end the race and leave: its models are gone", "stop", "error"),
+            Choice("d", "detach: leave, the race goes on", "detach", "primary"),
+            Choice("s", "pause it and leave: the next start brings it back", "stop"),
             Choice("c", "cancel", "cancel"),
         ),
         cancel="cancel",
