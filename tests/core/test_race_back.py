@@ -14,6 +14,7 @@ from tests.core.test_back import NETWORK, NOISY, Life, live
 from tests.core.test_race import lanes
 from tests.core.test_train_state import plain
 
+from workflow_core.engine import checkpoint
 from workflow_core.engine.inbox import Inbox
 from workflow_core.errors import WorkflowError
 from workflow_core.launcher import child_of
@@ -240,7 +241,37 @@ async def test_a_race_whose_engine_is_killed_is_named_and_goes_on(workspace: Wor
     back = ui.state["race"]
     assert back.state == "paused"
     assert back.epoch >= told
-    assert "while race 1 was training. The race is back as it was after" in ui.notices[0]
+    assert "race 1 was" in ui.notices[0], "training; or paused, where the kill came before that was on disk"
+    assert "The race is back as it was after" in ui.notices[0]
     await ui.request(Run(), timeout=60)
     await ui.until(lambda: ui.state["race"].epoch > back.epoch + 20)
     assert ui.state["race"].state == "running"
+
+
+@pytest.mark.parametrize(
+    ("state", "when", "advice"),
+    [
+        ("running", "while {} was training", "space goes on with it."),
+        ("paused", "while {} was paused", "space goes on with it."),
+        ("finished", "after {} had finished", ""),
+        ("ready", "while {} had not begun", ""),
+    ],
+)
+def test_a_crash_is_told_in_its_time(live: Callable[..., Life], state: Any, when: str, advice: str) -> None:
+    life = begin(live())
+    life.advance(3)
+    life(StartRace(lanes=lanes(SPEC)))
+    life.session.advance(Interrupting(30))
+    life(Pause())
+    kept = checkpoint.of(*life.session._there, SPEC).kept
+    assert kept.run is not None
+    assert kept.race is not None
+    run = replace(kept, race=None, run=replace(kept.run, view=replace(kept.run.view, state=state)))
+    told = checkpoint.crash(run, lambda run: 5)
+    assert when.format("run 1") in told.message
+    assert told.message.endswith("The run is back as it was after 3 epochs; 2 epochs after that are trained again.")
+    assert told.advice == advice
+    race = replace(kept, race=replace(kept.race, view=replace(kept.race.view, state=state)))
+    told = checkpoint.crash(race, lambda run: 0)
+    told_of = "run 1 was paused" if state == "finished" else when.format("race 1")
+    assert told_of in told.message, "a race that is over is not what was trained last"

@@ -125,12 +125,14 @@ def crash(kept: Kept, recorded: Callable[[int], int]) -> Problem:
         assert run is not None
         what, state, epoch = f"run {run.view.run}", run.view.state, run.view.epoch
         lost = max(recorded(run.view.run) - epoch, 0)
-    was = "was training" if state == "running" else f"was {state}"
+    when = {"running": f"while {what} was training", "paused": f"while {what} was paused"}.get(
+        state, f"while {what} had not begun" if state == "ready" else f"after {what} had {state}"
+    )
     done = f"{epoch:,} epoch{'s' * (epoch != 1)}"
     again = f"; {lost:,} epoch{'s' * (lost != 1)} after that are trained again" if lost else ""
     return Problem(
         title="The engine was ended from outside",
-        message=f"it was killed, or the machine went down, while {what} {was}. "
+        message=f"it was killed, or the machine went down, {when}. "
         f"The {what.split()[0]} is back as it was after {done}{again}.",
         advice="space goes on with it." if state in ("running", "paused") else "",
     )
