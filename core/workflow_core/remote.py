@@ -187,6 +187,7 @@ def _recorded(standing: Standing, workspace: Workspace) -> Standing:
         standing,
         state="interrupted" if run.state == "running" else run.state,
         run=run.run,
+        race=run.race or None,
         epoch=run.epochs,
         epochs=run.spec.train.epochs,
         train_loss=run.train_loss,

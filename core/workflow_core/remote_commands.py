@@ -117,7 +117,7 @@ def table(standings: Sequence[Standing]) -> list[str]:
 def _row(standing: Standing) -> tuple[str, ...]:
     run = "" if standing.run is None else f"run {standing.run}"
     if standing.race is not None:
-        run = f"race {standing.race}"
+        run = f"{run} of race {standing.race}" if run else f"race {standing.race}"
     epoch = "" if standing.epoch is None else f"{standing.epoch:,} / {standing.epochs:,}"
     return (
         sanitize(standing.name, LONGEST),

@@ -98,6 +98,14 @@ async def test_a_race_is_told_of_and_ended(home: Path, attach: Attach) -> None:
     assert (now.race, now.state, now.run) == (1, "running", None)
     ended = await remote.stop(Workspace.find("race"))
     assert (ended.race, ended.state) == (1, "paused")
+    await ui.until(lambda: ui.lost)
+    assert len({lane.epoch for lane in ui.state["race"].lanes}) == 1, "the epoch under way came to its end"
+    child = child_of(Workspace.find("race"))
+    assert child is not None
+    child.wait(10)
+    after = await standing("race")
+    assert (after.race, after.run, after.state) == (1, 2, "paused")
+    assert "run 2 of race 1" in table([after])[1]
 
 
 async def test_an_engine_without_a_run_is_idle(home: Path, attach: Attach) -> None:
