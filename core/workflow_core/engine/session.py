@@ -97,8 +97,9 @@ class Session(Workflow):
     @property
     def unsaved(self) -> bool:
         """Would epochs of training be gone if the engine ended now?"""
-        race = self._race is not None and self._race.epoch > 0
-        return super().unsaved or (race and (self._keeper is None or not self._keeper.kept))
+        race = self._race
+        begun = race is not None and race.epoch > 0
+        return super().unsaved or (begun and (self._keeper is None or not self._keeper.kept))
 
     def advance(self, inbox: Inbox, until: float = math.inf) -> None:
         """Train until something waits in `inbox`, all stands still, or `until` as time.monotonic() counts."""

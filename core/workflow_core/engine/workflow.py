@@ -102,7 +102,8 @@ class Workflow:
     @property
     def unsaved(self) -> bool:
         """Would epochs of training be gone if the engine ended now?"""
-        if self._runner is None or not self._runner.begun or self._runner.place == self._saved:
+        runner = self._runner  # which the thread that trains may take away while another one asks
+        if runner is None or not runner.begun or runner.place == self._saved:
             return False
         return self._keeper is None or not self._keeper.kept
 
