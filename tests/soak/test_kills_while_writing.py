@@ -199,7 +199,7 @@ def at_work(folder: Path, job: Job, go: int, say: Say) -> None:
     say(str(thread.native_id))
     os.read(go, 1)
     job.do(life)
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 30
     while not (life.keeper.flush(1) and (job.do is close or life.store.flush(1)) and life.keeper.kept):
         assert time.monotonic() < deadline, "what failed once is not tried again"
         time.sleep(0.01)
