@@ -189,7 +189,7 @@ JOBS = {
 
 def at_work(folder: Path, job: Job, go: int, say: Say) -> None:
     """Do a job in a thread whose number is told, as soon as something comes by `go`; it is told what went wrong."""
-    keeper.RETRY = store.INTERVAL = 0.02
+    keeper.RETRY = store.RETRY = store.INTERVAL = 0.02
     life = begun(folder)
     life.store._tell = life.problems.append
     life.session._keeper = None  # what it would write by itself is another job

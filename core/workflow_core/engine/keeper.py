@@ -142,8 +142,8 @@ class Keeper:
                 raise WorkflowError("Not kept", "the epochs before it are not on disk.")
             atomic.write(self.path, data, overwrite=True)
         except (WorkflowError, OSError, MemoryError) as error:
-            log.warning("no checkpoint: %s", error)
             if not self._failed:
+                log.warning("no checkpoint: %s", error)
                 reason = error.problem.message if isinstance(error, WorkflowError) else str(error)
                 self._say(reason.rstrip("."))
             return False

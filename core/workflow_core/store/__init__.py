@@ -42,6 +42,8 @@ from workflow_core.views import RunView
 
 INTERVAL = 0.5
 """Seconds between two transactions."""
+RETRY = 5.0
+"""Seconds until a disk that took nothing is tried again, unless somebody waits: each time it gets all that waits."""
 SWEEP_INTERVAL = 0.02
 """Seconds between two transactions while the epochs of a deleted run are freed."""
 MAX_WAITING = 64 * 1024 * 1024
@@ -224,7 +226,7 @@ class Store:
         was_lost = False
         while True:
             with self._changed:
-                pause = SWEEP_INTERVAL if self._sweeping else INTERVAL
+                pause = RETRY if self._failed else SWEEP_INTERVAL if self._sweeping else INTERVAL
                 self._changed.wait_for(lambda: self._closing or self._soon or self._asked > self._done, pause)
                 self._soon = False
                 asked, closing = self._asked, self._closing
@@ -249,12 +251,12 @@ class Store:
             if self._sweeping or any(isinstance(change, Delete) for change in changes):
                 self._sweeping = sweep(connection.get())
         except (sqlite3.Error, OSError, WorkflowError) as error:
-            log.warning("the store cannot be written: %s", error)
             connection.close()
             with self._changed:
                 self._work, self._writing = self._writing + self._work, []
             if not self._failed:
                 self._failed = True
+                log.warning("the store cannot be written: %s", error)
                 self._say(str(error))
             return
         self._failed = False
