@@ -97,13 +97,17 @@ def _check_file(target: Path, overwrite: bool) -> None:
         raise problem(target, "the file is write-protected", "Choose another name, or make it writable.")
 
 
-def write(path: str | os.PathLike[str], data: bytes, *, overwrite: bool) -> Path:
+def write(path: str | os.PathLike[str], data: bytes, *, overwrite: bool, mode: int | None = None) -> Path:
     """Write `data` to `path`, whole or not at all, and return the real file that holds it. Raises WorkflowError."""
-    return write_parts(path, (data,), overwrite=overwrite)
+    return write_parts(path, (data,), overwrite=overwrite, mode=mode)
 
 
-def write_parts(path: str | os.PathLike[str], parts: Iterable[bytes], *, overwrite: bool) -> Path:
+def write_parts(
+    path: str | os.PathLike[str], parts: Iterable[bytes], *, overwrite: bool, mode: int | None = None
+) -> Path:
     """Write all of `parts` to `path`, whole or not at all, and return the real file that holds them.
+
+    It gets the permissions `mode`; None is those of the file in whose place it comes, or what is usual for a new one.
 
     The data goes to a temporary file in the same folder, whose name follows from the target's, so that the next write
     removes what a killed one left; then fsync, rename, and fsync of the folder. Without `overwrite` a file
@@ -114,8 +118,11 @@ def write_parts(path: str | os.PathLike[str], parts: Iterable[bytes], *, overwri
     digest = hashlib.sha256(b"%d/%s" % (os.geteuid(), os.fsencode(target.name))).hexdigest()[:16]
     temporary = target.with_name(f".workflow-tui-{digest}.part")
     try:
-        with _locked(temporary) as descriptor:
-            _fill(descriptor, parts, target)
+        with _locked(temporary, 0o666 if mode is None else mode) as descriptor:
+            if mode is None:
+                with contextlib.suppress(FileNotFoundError):
+                    os.fchmod(descriptor, stat.S_IMODE(os.stat(target).st_mode) & 0o777)
+            _fill(descriptor, parts)
             _publish(temporary, target, overwrite)
         _sync_folder(target.parent)
     except OSError as error:
@@ -124,12 +131,12 @@ def write_parts(path: str | os.PathLike[str], parts: Iterable[bytes], *, overwri
 
 
 @contextlib.contextmanager
-def _locked(temporary: Path) -> Iterator[int]:
+def _locked(temporary: Path, mode: int) -> Iterator[int]:
     """The temporary file, made by us and removed on failure: two saves to one name at once cannot mix their bytes."""
     while True:
         with contextlib.ExitStack() as stack:
             try:
-                descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+                descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
             except FileExistsError:
                 _clear(temporary)
                 continue
@@ -173,10 +180,8 @@ def _hold(descriptor: int, temporary: Path) -> bool:
         return False
 
 
-def _fill(descriptor: int, parts: Iterable[bytes], target: Path) -> None:
+def _fill(descriptor: int, parts: Iterable[bytes]) -> None:
     os.ftruncate(descriptor, 0)
-    with contextlib.suppress(FileNotFoundError):
-        os.fchmod(descriptor, stat.S_IMODE(os.stat(target).st_mode) & 0o777)
     for part in parts:
         view = memoryview(part)
         while view:

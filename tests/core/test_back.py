@@ -21,6 +21,7 @@ from workflow_core import atomic
 from workflow_core.engine import checkpoint, keeper
 from workflow_core.engine.keeper import Keeper
 from workflow_core.engine.session import Session
+from workflow_core.engine.worker import _tries
 from workflow_core.errors import Problem, WorkflowError
 from workflow_core.launcher import child_of
 from workflow_core.protocol import (
@@ -371,10 +372,10 @@ def test_a_disk_that_takes_nothing_is_told_once_and_tried_again(
     full.set()
     write = atomic.write
 
-    def failing(path: Path, data: bytes, *, overwrite: bool) -> Path:
+    def failing(path: Path, data: bytes, *, overwrite: bool, mode: int) -> Path:
         if full.is_set():
             raise atomic.problem(path, OSError(errno.ENOSPC, ""))
-        return write(path, data, overwrite=overwrite)
+        return write(path, data, overwrite=overwrite, mode=mode)
 
     monkeypatch.setattr(atomic, "write", failing)
     life.advance(2)
@@ -394,6 +395,22 @@ def test_a_disk_that_takes_nothing_is_told_once_and_tried_again(
     assert not life.session.unsaved
     life.die()
     assert live().view.epoch == 6
+
+
+def test_what_is_kept_is_for_nobody_else_whatever_the_umask(live: Callable[..., Life], tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        life = begin(live())
+        life.advance(2)
+        assert life.keeper.flush(5)
+        _tries(tmp_path / "run.tried")
+    finally:
+        os.umask(before)
+    assert [path.stat().st_mode & 0o777 for path in (life.keeper.path, tmp_path / "run.tried")] == [0o600, 0o600]
+    life.keeper.path.chmod(0o644)  # as an earlier version of the program has left it
+    life.advance(1)
+    assert life.keeper.flush(5)
+    assert life.keeper.path.stat().st_mode & 0o777 == 0o600
 
 
 def test_a_checkpoint_is_never_ahead_of_the_record(live: Callable[..., Life], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -140,7 +140,7 @@ class Keeper:
                 return True
             if not self._record(RECORD_PATIENCE):
                 raise WorkflowError("Not kept", "the epochs before it are not on disk.")
-            atomic.write(self.path, data, overwrite=True)
+            atomic.write(self.path, data, overwrite=True, mode=0o600)  # whatever the umask for files of the user's
         except (WorkflowError, OSError, MemoryError) as error:
             if not self._failed:
                 log.warning("no checkpoint: %s", error)

@@ -6,6 +6,7 @@ import contextlib
 import importlib
 import logging
 import math
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -220,6 +221,10 @@ def _tries(path: Path) -> int:
     tries = 0
     with contextlib.suppress(OSError, ValueError):
         tries = int(path.read_text(encoding="ascii"))
-    with contextlib.suppress(OSError):
-        path.write_text(str(tries + 1), encoding="ascii")
+    with contextlib.suppress(OSError), open(path, "w", encoding="ascii", opener=_private) as file:
+        file.write(str(tries + 1))
     return tries
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
