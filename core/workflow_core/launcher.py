@@ -72,7 +72,8 @@ def child_of(workspace: Workspace) -> subprocess.Popen[bytes] | None:
 def last_word(workspace: Workspace) -> str:
     """The last line that the engine of `child_of` left in the log, without its full stop; empty where it left none.
 
-    What engines before it said stands in the same log, and is not its own.
+    Where there is no room for a line, that is the word. What engines before it said stands in the same log, and is
+    not its own.
     """
     start = _children.get(_key(workspace), (None, 0))[1]
     with contextlib.suppress(OSError), workspace.log.open("rb") as log:
@@ -82,4 +83,6 @@ def last_word(workspace: Workspace) -> str:
         for line in reversed(log.read(TAIL).decode("utf-8", errors="replace").split("\n")):
             if line.strip():
                 return line.strip().rstrip(".")
+        if not os.statvfs(workspace.path).f_bavail:
+            return f"the disk that {workspace.path} is on is full"
     return ""

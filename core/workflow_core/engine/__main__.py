@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import faulthandler
 import logging
 import os
@@ -49,16 +50,23 @@ def main() -> NoReturn:
             _serve(workspace, options, crashed)
         status = 0
     except WorkflowError as error:
-        print(f"workflow-tui engine: {error}", file=sys.stderr)
+        _say(str(error))
         status = 1
     except OSError as error:
-        print(f"workflow-tui engine: cannot use the workspace: {error}", file=sys.stderr)
+        _say(f"cannot use the workspace: {error}")
         status = 1
     logging.shutdown()
     if sys.stderr is not None:
-        sys.stderr.flush()
+        with contextlib.suppress(OSError):
+            sys.stderr.flush()
     # torch's own threads may be in the middle of anything; unwinding the interpreter around them can hang or crash
     os._exit(status)
+
+
+def _say(word: str) -> None:
+    """The last word, which the log may have no room for."""
+    with contextlib.suppress(OSError):
+        print(f"workflow-tui engine: {word}", file=sys.stderr)
 
 
 def _arguments() -> argparse.Namespace:
