@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -16,7 +17,7 @@ import torch
 from tests.core.conftest import Watcher, end_engine
 from tests.soak import disks
 from tests.soak.apart import no_tracing
-from tests.soak.table import sizes, tell
+from tests.soak.table import PART, sizes, tell
 from tests.soak.test_kills_while_writing import digest
 
 from workflow_core.engine import checkpoint
@@ -125,11 +126,10 @@ async def test_nothing_is_lost_by_a_disk_that_takes_nothing_for_a_while(count: i
     child = child_of(workspace)
     assert child is not None
     survived, longest = 0, 0.0
+    troubles = [trouble for trouble in TROUBLES if trouble.begin is not disks.failing or not no_tracing()]
     try:
         for at in range(count):
-            trouble = TROUBLES[at % len(TROUBLES)]
-            if trouble.begin is disks.failing and no_tracing():
-                continue
+            trouble = troubles[at % len(troubles)]
             reached = ui.training.epoch
             await until(lambda: kept(workspace) > reached, 20, "no checkpoint")  # noqa: B023
             saved, since = model(path), len(ui.events)
@@ -150,6 +150,8 @@ async def test_nothing_is_lost_by_a_disk_that_takes_nothing_for_a_while(count: i
             await ui.request(Save(path=str(path), overwrite=True), timeout=60)
             await ui.request(Run(), timeout=60)
             survived += 1
+        if count == 1:
+            return
         await ui.until(lambda: ui.training.epoch > reached + 200, 60)
         os.kill(child.pid, signal.SIGKILL)
         child.wait(10)
@@ -168,13 +170,13 @@ async def test_nothing_is_lost_by_a_disk_that_takes_nothing_for_a_while(count: i
         )
 
 
-@sizes(1, 5)
-async def test_a_disk_that_the_training_itself_fills(count: int, tmp_path: Path, attach: Attach) -> None:
-    """A run that trains flat out on a disk of 1 MB (in short 300 KB); when there is more, all of it is there."""
-    survived, epochs = 0, 0
+@pytest.mark.soak
+async def test_a_disk_that_the_training_itself_fills(tmp_path: Path, attach: Attach) -> None:
+    """A run that trains flat out on a disk of 1 MB; when there is more, all of it is there."""
+    count, survived, epochs = max(1, round(5 * PART)), 0, 0
     try:
         for at in range(count):
-            with disks.disk(tmp_path / str(at), "1m" if count > 1 else "300k") as folder:
+            with disks.disk(tmp_path / str(at), "1m") as folder:
                 workspace = Workspace.open(folder / "w")
                 try:
                     ui = await begin(attach, workspace, None)
@@ -189,3 +191,33 @@ async def test_a_disk_that_the_training_itself_fills(count: int, tmp_path: Path,
                     end_engine(workspace)
     finally:
         tell("disks of 1 MB that a training fills", count, count - survived, f"{epochs:,} epochs, all there")
+
+
+@pytest.mark.soak
+async def test_a_workspace_that_is_removed_while_it_trains(tmp_path: Path, attach: Attach) -> None:
+    """5 times its folder goes: that is told, the training goes on, and its model can be saved elsewhere."""
+    count, survived = max(1, round(5 * PART)), 0
+    try:
+        for at in range(count):
+            workspace = Workspace.open(tmp_path / str(at))
+            ui = await begin(attach, workspace, 300.0)
+            child = child_of(workspace)
+            assert child is not None
+            try:
+                shutil.rmtree(workspace.path)
+                await ui.until(lambda: titles(ui, 0) >= {NOT_RECORDED}, 30)  # noqa: B023
+                assert "it was removed" in " ".join(ui.notices)
+                reached = ui.training.epoch
+                await ui.until(lambda: ui.training.epoch > reached + 200, 60)  # noqa: B023
+                await ui.request(Pause())
+                path = tmp_path / f"{at}.pt"
+                await ui.request(Save(path=str(path)), timeout=60)
+                assert model(path) == straight(ui.training.epoch)[0]
+                await ui.client.close()
+                assert child.wait(10) == 0, "nobody can reach it any more"
+                assert not workspace.path.exists()
+                survived += 1
+            finally:
+                child.kill()
+    finally:
+        tell("workspaces that are removed while they train", count, count - survived)

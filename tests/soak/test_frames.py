@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from tests.core.conftest import engine
 from tests.core.test_engine import Raw
 from tests.soak.table import sizes, tell
 
@@ -28,6 +29,7 @@ from workflow_core.protocol import (
 from workflow_core.specs import TrainSpec
 from workflow_core.workspace import Workspace
 
+__all__ = ["engine"]
 Attach = Callable[[Workspace], Any]
 ANSWER = 2.0
 """Seconds that another screen may wait for an answer meanwhile, on a machine that has other things to do."""
@@ -66,10 +68,10 @@ async def refusal(peer: Raw) -> str:
 
 @sizes(6, 600)
 async def test_frames_of_other_versions_and_sizes_are_refused_with_a_word(
-    count: int, workspace: Workspace, attach: Attach
+    count: int, engine: Workspace, attach: Attach
 ) -> None:
     """600 connections of another version, or with a frame just above the limit, at it and empty, or far above it."""
-    ui = await training(attach, workspace)
+    ui = await training(attach, engine)
     rng = random.Random(11)
     at_limit = HEADER.pack(MAX_FRAME)
     kinds: list[tuple[int, bytes, int, str]] = [
@@ -85,7 +87,7 @@ async def test_frames_of_other_versions_and_sizes_are_refused_with_a_word(
     slowest = 0.0
     for at in range(count):
         version, header, body, reason = kinds[at % 6] if at % 60 else kinds[-1]
-        one = await raw(workspace)
+        one = await raw(engine)
         one.hello(version)
         with contextlib.suppress(ConnectionError):  # refused while it still talks
             await asyncio.to_thread(one.socket.sendall, header + bytes(body))
@@ -97,27 +99,28 @@ async def test_frames_of_other_versions_and_sizes_are_refused_with_a_word(
     assert not wrong
     assert slowest < ANSWER
     assert not ui.lost
+    await ui.request(Pause())
 
 
 @sizes(40, 300)
 async def test_many_that_stay_silent_or_stop_in_the_middle_keep_nobody_waiting(
-    count: int, workspace: Workspace, attach: Attach
+    count: int, engine: Workspace, attach: Attach
 ) -> None:
     """300 at once: nothing said, half a header, half a hello, half of a large frame, and one that drips in slowly."""
-    ui = await training(attach, workspace)
+    ui = await training(attach, engine)
     hello = encode(Hello(version=PROTOCOL_VERSION, name="slow"))
     starts = [b"", hello[:2], hello[:-3], hello + HEADER.pack(MAX_FRAME) + bytes(100_000), hello + HEADER.pack(99)[:1]]
     begun = time.monotonic()
     waiting: list[tuple[bool, Raw]] = []
     slowest = 0.0
     for at in range(count):
-        one = await raw(workspace)
+        one = await raw(engine)
         start = starts[at % len(starts)]
         await asyncio.to_thread(one.socket.sendall, start)
         waiting.append((start.startswith(hello), one))
         if at % 20 == 0:
             slowest = max(slowest, await served(ui))
-    drip = await raw(workspace)
+    drip = await raw(engine)
     drip.hello()
     drip.socket.sendall(HEADER.pack(MAX_FRAME))
     # those that did not say hello are let go after a while; the others may take what time they like

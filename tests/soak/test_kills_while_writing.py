@@ -302,7 +302,7 @@ def hinder(folder: str, names: list[str], count: int) -> list[dict[str, Any]]:
 def test_each_system_call_of_a_write_may_be_the_last_or_fail(count: int, tmp_path: Path) -> None:
     """A kill before each system call that has to do with files, or an error of it: old or new, never half."""
     needs_tracing()
-    names = ["put", "append"] if count == 1 else list(JOBS)
+    names = ["put"] if count == 1 else list(JOBS)
     found = apart(hinder, folder=str(tmp_path), names=names, count=count)
     for each in found:
         what = "kill before" if "KILL" in each["how"] else "EIO from"
