@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import threading
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -10,13 +12,23 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Stopping:
-    """While it is entered, SIGINT, SIGTERM and SIGHUP only set `asked`; signals that were ignored stay ignored."""
+    """While it is entered, SIGINT, SIGTERM and SIGHUP only set `asked`; signals that were ignored stay ignored.
+
+    A second one does what it does by default. Python's own handlers wait for C code to return, which a large operation
+    or a save to a disk that hangs may not do for long, so a thread counts the signals as well.
+    """
 
     def __init__(self) -> None:
         self.asked: int | None = None
         self._before: dict[signal.Signals, Any] = {}
+        self._wakeup = -1
+        self._sender = -1
 
     def __enter__(self) -> Stopping:
+        receiver, self._sender = os.pipe()
+        os.set_blocking(self._sender, False)
+        threading.Thread(target=_watch, args=(receiver, self._before), name="signals", daemon=True).start()
+        self._wakeup = signal.set_wakeup_fd(self._sender, warn_on_full_buffer=False)
         for number in SIGNALS:
             before = signal.getsignal(number)
             if before is not signal.SIG_IGN:
@@ -29,6 +41,8 @@ class Stopping:
     ) -> None:
         for number, before in self._before.items():
             signal.signal(number, before)
+        signal.set_wakeup_fd(self._wakeup)
+        os.close(self._sender)
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
         self.asked = number
@@ -39,3 +53,13 @@ class Stopping:
     def exit_status(self) -> int:
         """128 + the signal, as shells have it, or 0."""
         return 128 + self.asked if self.asked else 0
+
+
+def _watch(receiver: int, numbers: dict[signal.Signals, Any]) -> None:
+    """Read the numbers of the signals, which the interpreter writes as they come, and end the process by the second."""
+    asked = 0
+    with open(receiver, "rb", buffering=0) as signals:
+        while number := signals.read(1):
+            asked += number[0] in numbers
+            if asked > 1:
+                os._exit(128 + number[0])

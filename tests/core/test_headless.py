@@ -637,6 +637,26 @@ def test_a_second_signal_ends_the_program_at_once() -> None:
         signal.signal(signal.SIGINT, before)
 
 
+def test_a_second_signal_ends_what_does_not_return_from_c_code() -> None:
+    program = """
+import hashlib
+from workflow_core.stopping import Stopping
+with Stopping():
+    print("ready", flush=True)
+    hashlib.pbkdf2_hmac("sha256", b"", b"", 10**9)
+"""
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert output(process).readline() == "ready\n"
+            process.send_signal(signal.SIGTERM)
+            with pytest.raises(subprocess.TimeoutExpired):
+                process.wait(0.2)
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(5) == 128 + signal.SIGTERM
+        finally:
+            process.kill()
+
+
 def test_a_closed_pipe_ends_it_silently(endless: subprocess.Popen[str], tmp_path: Path) -> None:
     output(endless).close()
     assert endless.wait(30) == 141
