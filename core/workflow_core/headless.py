@@ -22,7 +22,7 @@ from workflow_core.errors import WorkflowError
 from workflow_core.options import Options, PredictOptions, TrainOptions, parse
 from workflow_core.report import JsonReport, PlainReport, Result, prediction_line
 from workflow_core.sanitize import sanitize
-from workflow_core.saying import OutputError, only_ours, say
+from workflow_core.saying import OutputError, complain, only_ours, say
 from workflow_core.specs import Dtype, ModelSpec, TrainSpec, WorkflowSpec
 from workflow_core.stopping import Stopping
 
@@ -50,7 +50,7 @@ def main(argv: Sequence[str]) -> int:
             return _output_failure(error)
         return stop.code if isinstance(stop.code, int) else 0
     except WorkflowError as error:
-        _complain(error.problem.line())
+        complain(error.problem.line())
         return 1
     except KeyboardInterrupt:
         return 130
@@ -58,10 +58,10 @@ def main(argv: Sequence[str]) -> int:
         return _output_failure(stop.error)
     except OSError as error:
         name = f"{sanitize(os.fsdecode(error.filename))}: " if isinstance(error.filename, str | bytes) else ""
-        _complain(f"The system refused what is needed here: {name}{_reason_of(error)}.")
+        complain(f"The system refused what is needed here: {name}{_reason_of(error)}.")
         return 1
     except (RuntimeError, MemoryError) as error:
-        _complain(_torch_failure(error))
+        complain(_torch_failure(error))
         return 1
 
 
@@ -187,7 +187,7 @@ def _train(options: TrainOptions) -> int:
     if failure is not None:
         raise failure
     if trainer.first_bad is not None:
-        _complain(_advice(options, result))
+        complain(_advice(options, result))
         return 1
     return stopping.exit_status
 
@@ -279,7 +279,7 @@ def _output_failure(error: OSError) -> int:
     _silence_stdout()
     if isinstance(error, BrokenPipeError):
         return PIPE_CLOSED
-    _complain(f"The output cannot be written: {_reason_of(error)}.")
+    complain(f"The output cannot be written: {_reason_of(error)}.")
     return 1
 
 
@@ -298,12 +298,6 @@ def _first_line(error: BaseException) -> str:
 
 def _reason_of(error: OSError) -> str:
     return (error.strerror or "the system refused").lower()
-
-
-def _complain(message: str) -> None:
-    with contextlib.suppress(OSError, ValueError):
-        if sys.stderr is not None:
-            print(f"workflow-tui: {message}", file=sys.stderr, flush=True)
 
 
 def _silence_stdout() -> None:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import shlex
-import sys
 from collections.abc import Sequence
 
 import msgspec
@@ -15,8 +13,8 @@ from workflow_core.errors import WorkflowError
 from workflow_core.flags import Parser
 from workflow_core.options import TrainOptions
 from workflow_core.remote import Standing
-from workflow_core.sanitize import sanitize
-from workflow_core.saying import OutputError, say
+from workflow_core.sanitize import padded, sanitize, width
+from workflow_core.saying import OutputError, complain, json_line, say
 from workflow_core.workspace import Workspace
 
 PROGRAM = "workflow-tui"
@@ -34,10 +32,10 @@ def main(argv: Sequence[str]) -> int:
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else 0
     except WorkflowError as error:
-        print(f"{PROGRAM}: {error.problem.line()}", file=sys.stderr)
+        complain(error.problem.line())
         return 1
     except OutputError as stop:
-        print(f"{PROGRAM}: the output cannot be written: {stop.error.strerror}.", file=sys.stderr)
+        complain(f"the output cannot be written: {stop.error.strerror}.")
         return 1
     except KeyboardInterrupt:
         return 130
@@ -54,7 +52,7 @@ def _ls(argv: Sequence[str]) -> int:
     standings = asyncio.run(remote.survey(found))
     if given.json:
         for standing in standings:
-            say(_json(standing))
+            say(json_line(msgspec.structs.asdict(standing)))
     elif standings:
         for line in table(standings):
             say(line)
@@ -73,7 +71,7 @@ def _stop(argv: Sequence[str]) -> int:
     given = parser.parse_args(argv)
     standing = asyncio.run(remote.stop(Workspace.find(given.workspace)))
     if given.json:
-        say(_json(standing))
+        say(json_line(msgspec.structs.asdict(standing)))
         return 0
     what = "There was no run"
     if standing.race is not None:
@@ -92,7 +90,7 @@ def detach(options: TrainOptions) -> int:
     workspace = Workspace.open(options.workspace)
     standing = asyncio.run(remote.start(workspace, options.spec))
     if options.json:
-        say(_json(standing))
+        say(json_line(msgspec.structs.asdict(standing)))
         return 0
     name = _quoted(options.workspace or "default")
     epochs = options.spec.train.epochs
@@ -104,11 +102,10 @@ def detach(options: TrainOptions) -> int:
 def table(standings: Sequence[Standing]) -> list[str]:
     """The lines of a table, its heads first."""
     rows = [HEADS, *map(_row, standings)]
-    widths = [max(len(row[at]) for row in rows) for at in range(len(HEADS))]
+    rooms = [max(width(row[at]) for row in rows) for at in range(len(HEADS))]
     return [
         "  ".join(
-            text.rjust(width) if head in NUMBERS else text.ljust(width)
-            for text, width, head in zip(row, widths, HEADS, strict=True)
+            padded(text, room, right=head in NUMBERS) for text, room, head in zip(row, rooms, HEADS, strict=True)
         ).rstrip()
         for row in rows
     ]
@@ -141,12 +138,3 @@ def _epochs(standing: Standing) -> str:
 
 def _quoted(name: str) -> str:
     return shlex.quote(sanitize(name, 4096))
-
-
-def _json(standing: Standing) -> str:
-    """One line; what is NaN or infinite is null, for JSON has neither."""
-    fields = {
-        name: None if isinstance(value, float) and not math.isfinite(value) else value
-        for name, value in msgspec.structs.asdict(standing).items()
-    }
-    return msgspec.json.encode(fields).decode()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json as jsonlib
-import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from workflow_core.protocol import Metrics
-from workflow_core.sanitize import sanitize
-from workflow_core.saying import say
+from workflow_core.sanitize import padded, sanitize, width
+from workflow_core.saying import json_line, say
 from workflow_core.specs import Dtype, TrainSpec, WorkflowSpec
 
 if TYPE_CHECKING:
@@ -186,16 +184,16 @@ class PlainReport:
         columns = {title: values for title, values in columns.items() if values}
         names = list(dict.fromkeys([*fit.learnt, *fit.true]))
         shown = {name: sanitize(name, 40) for name in names[:MAX_COEFFICIENTS]}
-        width = max(map(len, ("coefficient", *shown.values())))
+        room = max(map(width, ("coefficient", *shown.values())))
         digits = self._digits
         say("")
-        say("  ".join([f"{'coefficient':<{width}}", *(f"{title:<{digits + 6}}" for title in columns)]).rstrip())
+        say("  ".join([f"{'coefficient':<{room}}", *(f"{title:<{digits + 6}}" for title in columns)]).rstrip())
         for name, text in shown.items():
             # a formula without a term has 0 of it
             cells = [
                 _figure(values.get(name, 0.0 if values is fit.true else None), digits) for values in columns.values()
             ]
-            say("  ".join([f"{text:<{width}}", *cells]).rstrip())
+            say("  ".join([padded(text, room), *cells]).rstrip())
         if len(names) > len(shown):
             say(f"and {len(names) - len(shown):,} more")
         for line in wrap(fit.convergence, WIDTH):
@@ -264,7 +262,7 @@ def prediction_line(x: Sequence[float], y_pred: float, dtype: Dtype, *, json: bo
     Nine digits tell any float32 from its neighbours, seventeen any float64.
     """
     if json:
-        return _json({"x": x[0] if len(x) == 1 else list(x), "y_pred": y_pred})
+        return json_line({"x": x[0] if len(x) == 1 else list(x), "y_pred": y_pred})
     figure = f"{y_pred:.9g}" if dtype == "float32" else repr(y_pred).removesuffix(".0")
     return f"{','.join(repr(each).removesuffix('.0') for each in x)}  {figure}"
 
@@ -313,19 +311,7 @@ def _kept(result: Result) -> str | None:
 
 
 def _emit(event: str, **fields: Any) -> None:
-    say(_json({"event": event, **fields}))
-
-
-def _json(item: Any) -> str:
-    return jsonlib.dumps(_finite(item), allow_nan=False)
-
-
-def _finite(item: Any) -> Any:
-    if isinstance(item, Mapping):
-        return {key: _finite(part) for key, part in item.items()}
-    if isinstance(item, list | tuple):
-        return [_finite(part) for part in item]
-    return None if isinstance(item, float) and not math.isfinite(item) else item
+    say(json_line({"event": event, **fields}))
 
 
 def _figure(value: float | None, digits: int = 4) -> str:

@@ -7,6 +7,13 @@ import unicodedata
 MAX_MARKS = 3
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
+UNSTEADY = {
+    **{0x1F1E6 + at: chr(0x41 + at) for at in range(26)},
+    **dict.fromkeys((0xFE0E, 0xFE0F, *range(0x1F3FB, 0x1F400))),
+}
+"""Characters that some terminals join to their neighbours, others not, and what is shown for them: letters of flags are
+letters, tones of skin and the choice between a picture and a sign are left out."""
+
 _BLANKS = frozenset("\t\n\v\f\r\x1c\x1d\x1e\x1f\x85")
 # Letters and marks that draw nothing, or change how wide their neighbour is drawn.
 _INVISIBLE = frozenset(
@@ -27,9 +34,11 @@ def sanitize(text: str, limit: int = 200) -> str:
 
     Line breaks, tabs and exotic spaces become a space; control characters (ESC and the C1 range among them), lone
     surrogates, private and unassigned characters become U+FFFD; bidi overrides, zero-width and other invisible
-    characters are dropped, and so are combining marks beyond three on one character. What is cut off at
-    the end is marked with an ellipsis. Sanitizing twice changes nothing.
+    characters are dropped, and so are combining marks beyond three on one character. Flags and tones of skin, whose
+    width no two terminals agree on, become plain. What is cut off at the end is marked with an ellipsis. Sanitizing
+    twice changes nothing.
     """
+    text = text if text.isascii() else text.translate(UNSTEADY)
     clean: list[str] = []
     marks = MAX_MARKS  # a mark at the very start would attach to what stands before the text
     for character in text:
@@ -47,6 +56,54 @@ def sanitize(text: str, limit: int = 200) -> str:
         if len(clean) > limit:
             return "".join([*clean[: limit - 1], "…"])[:limit]
     return "".join(clean)
+
+
+def escape(text: str, encoding: str = "utf-8") -> str:
+    """`text` as data for a program that a person may look at, too: nothing in it is an instruction to a terminal.
+
+    Line breaks stay. Control, format, private and unassigned characters, and those that `encoding` lacks, become the
+    escapes (`\\u009b`) that JSON, TOML and Python read back as the same characters within their strings.
+    """
+    if all(line.isprintable() for line in text.split("\n")) and _holds(encoding, text):
+        return text
+    return "".join(
+        character if character == "\n" or (_harmless(character) and _holds(encoding, character)) else _escape(character)
+        for character in text
+    )
+
+
+def _escape(character: str) -> str:
+    return f"\\u{ord(character):04x}" if ord(character) < 0x10000 else f"\\U{ord(character):08x}"
+
+
+def _harmless(character: str) -> bool:
+    return unicodedata.category(character)[0] != "C" and character not in "\u2028\u2029"
+
+
+def _holds(encoding: str, text: str) -> bool:
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def width(text: str) -> int:
+    """How many columns of a terminal sanitized `text` takes."""
+    return len(text) if text.isascii() else sum(map(_width, text))
+
+
+def padded(text: str, room: int, *, right: bool = False) -> str:
+    """Sanitized `text` in a column of a table, which is `room` wide; at its left, or at its right."""
+    blanks = " " * (room - width(text))
+    return blanks + text if right else text + blanks
+
+
+def _width(character: str) -> int:
+    jamo = "\u1160" <= character <= "\u11ff" or "\ud7b0" <= character <= "\ud7ff"  # parts of a Hangul syllable
+    if jamo or unicodedata.category(character)[0] == "M":
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
 
 
 def _visible(character: str, kind: str) -> str:

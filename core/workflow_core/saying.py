@@ -1,11 +1,18 @@
-"""Lines on standard output, and nothing else there."""
+"""Lines on standard output, and nothing else there, and sentences on standard error; no name in them does any harm."""
 
 from __future__ import annotations
 
 import contextlib
+import json
+import math
 import sys
-from collections.abc import Iterator
-from typing import TextIO
+from collections.abc import Iterator, Mapping
+from typing import Any, TextIO
+
+from workflow_core.sanitize import escape, sanitize
+
+LONGEST = 10_000
+"""Characters of a sentence: a path alone may have 4,096."""
 
 
 class OutputError(Exception):
@@ -31,8 +38,29 @@ _ours: list[TextIO] = []
 
 
 def say(line: str) -> None:
-    """Write a line to standard output at once. Raises OutputError."""
+    """Write a line to standard output at once, escaped where it must be. Raises OutputError."""
+    out = _ours[-1] if _ours else sys.stdout
     try:
-        print(line, file=_ours[-1] if _ours else sys.stdout, flush=True)
+        print(escape(line, getattr(out, "encoding", None) or "utf-8"), file=out, flush=True)
     except OSError as error:
         raise OutputError(error) from error
+
+
+def complain(message: str) -> None:
+    """Write a sentence to standard error, if there is one that takes it."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        encoding = getattr(sys.stderr, "encoding", None) or "utf-8"
+        print(escape(f"workflow-tui: {sanitize(message, LONGEST)}", encoding), file=sys.stderr, flush=True)
+
+
+def json_line(item: Any) -> str:
+    """`item` as JSON in one line of ASCII; what is NaN or infinite is null, for JSON has neither."""
+    return json.dumps(_finite(item), allow_nan=False).replace("\x7f", "\\u007f")
+
+
+def _finite(item: Any) -> Any:
+    if isinstance(item, Mapping):
+        return {key: _finite(part) for key, part in item.items()}
+    if isinstance(item, list | tuple):
+        return [_finite(part) for part in item]
+    return None if isinstance(item, float) and not math.isfinite(item) else item

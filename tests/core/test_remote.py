@@ -6,12 +6,16 @@ import asyncio
 import json
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from tests.core.conftest import end_engine
+from wcwidth import wcswidth
 
 from workflow_core import remote, remote_commands
 from workflow_core.errors import WorkflowError
@@ -20,6 +24,7 @@ from workflow_core.launcher import child_of
 from workflow_core.protocol import StartRace
 from workflow_core.remote import Standing
 from workflow_core.remote_commands import table
+from workflow_core.saying import json_line
 from workflow_core.specs import TrainSpec, WorkflowSpec
 from workflow_core.workspace import Workspace
 
@@ -108,6 +113,27 @@ async def test_a_race_is_told_of_and_ended(home: Path, attach: Attach) -> None:
     assert "run 2 of race 1" in table([after])[1]
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
+def test_names_that_are_no_text_are_listed_and_do_nothing(home: Path, encoding: str) -> None:
+    names = (b"raw\xff", b"\xc2\x9b31m", "幅".encode(), b"\x1b[31m")
+    for name in names:
+        folder = os.fsencode(home / "workflow-tui") + b"/" + name
+        os.makedirs(folder)
+        open(folder + b"/engine.lock", "w").close()
+    environment = {**os.environ, "PYTHONIOENCODING": encoding}
+    for flags in ([], ["--json"]):
+        command = [sys.executable, "-P", "-m", "workflow_tui.cli", "ls", *flags]
+        listed = subprocess.run(command, env=environment, capture_output=True, check=True)
+        lines = listed.stdout.decode(encoding).splitlines()
+        assert all(line.isprintable() for line in lines)
+        assert len(lines) == len(names) + (not flags)
+        assert not listed.stderr
+        if flags:
+            assert {os.fsencode(json.loads(line)["name"]) for line in lines} == set(names)
+        elif encoding == "utf-8":
+            assert {wcswidth(line.partition("none")[0]) for line in lines[1:]} == {lines[0].index("engine")}
+
+
 async def test_an_engine_without_a_run_is_idle(home: Path, attach: Attach) -> None:
     await attach(Workspace.open("idle"))
     assert (await standing("idle")) == Standing(
@@ -184,7 +210,7 @@ def test_figures_that_are_not_finite_and_names_that_are_hostile_are_harmless() -
     assert len({len(line) for line in lines[:2]}) <= 2
     assert "\x1b" not in "".join(lines)
     assert "nan" in lines[1]
-    assert json.loads(remote_commands._json(bad))["train_loss"] is None
+    assert json.loads(json_line(msgspec.structs.asdict(bad)))["train_loss"] is None
 
 
 def test_what_is_no_workspace_is_not_found(tmp_path: Path) -> None:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import tomllib
 import unicodedata
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workflow_core.sanitize import sanitize
+from workflow_core.sanitize import escape, padded, sanitize, width
 
 HOSTILE = st.text(
     st.sampled_from("ab \x1b\x9b\x00\n\t\u202e\u200b\u200d\u0301\ufe0f\ud800\ue000\u3000\xa0é界") | st.characters()
 )
+QUOTED = {ord('"'): '\\"', ord("\\"): "\\\\", ord("\n"): "\\n"}
 
 
 @given(HOSTILE, st.integers(1, 50))
@@ -56,11 +59,34 @@ def test_ordinary_text_stays_as_it_is(text: str) -> None:
         ("\u0301start", "start"),
         ("bad\udcff.pt", "bad�.pt"),
         ("[/][@click=app.quit]", "[/][@click=app.quit]"),
+        ("👩\u200d👧 👍🏽 🇩🇪 🏳\ufe0f", "👩👧 👍 DE 🏳"),
         ("", ""),
     ],
 )
 def test_examples(text: str, clean: str) -> None:
     assert sanitize(text) == clean
+
+
+@given(HOSTILE, st.sampled_from(("utf-8", "ascii", "latin-1")))
+def test_data_read_back_as_they_were_and_instruct_no_terminal(text: str, encoding: str) -> None:
+    text = text.replace("\ud800", "")  # neither format can hold it
+    escaped = escape(f'"{text.translate(QUOTED)}"', encoding)
+    escaped.encode(encoding)
+    assert all(line.isprintable() or "Zs" in map(unicodedata.category, line) for line in escaped.split("\n"))
+    assert not any(unicodedata.category(character)[0] == "C" for character in escaped)
+    assert tomllib.loads(f"name = {escaped}")["name"] == text
+    if max(map(ord, text), default=0) < 0x10000:
+        assert json.loads(escaped) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "wide"), [("abc", 3), ("幅", 2), ("e\u0301", 1), ("\u1112\u1161\u11ab", 2), ("ｗ", 2)]
+)
+def test_names_are_padded_to_the_columns_that_they_take(text: str, wide: int) -> None:
+    assert width(text) == wide
+    assert padded(text, 5) == text + " " * (5 - wide)
+    assert padded(text, 5, right=True) == " " * (5 - wide) + text
+    assert padded(text, 0) == text
 
 
 def test_long_text_says_that_it_was_cut() -> None:

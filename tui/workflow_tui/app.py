@@ -34,6 +34,7 @@ from workflow_core.protocol import (
     StepName,
 )
 from workflow_core.sanitize import sanitize
+from workflow_core.saying import OutputError, say
 from workflow_core.specs import SaveKind
 from workflow_core.workspace import Workspace
 from workflow_tui.dialogs.base import error_dialog
@@ -437,6 +438,6 @@ def run(workspace: Workspace, *, asked: str | None = None, theme: str | None = N
 
     status = run_app(make_app, workspace.path / "ui.log")
     if apps and apps[0].farewell:
-        with contextlib.suppress(OSError):  # the terminal may be gone
-            print(apps[0].farewell)
+        with contextlib.suppress(OutputError):  # the terminal may be gone
+            say(apps[0].farewell)
     return status

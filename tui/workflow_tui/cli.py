@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import os
 import shutil
 import sys
@@ -199,14 +198,10 @@ def _run(given: argparse.Namespace) -> int:
 
 
 def _refuse(message: str, status: int = USAGE) -> int:
-    """Say one sentence on stderr, where there is one, in what its encoding can carry."""
-    from workflow_core.sanitize import sanitize
+    """Say one sentence on stderr, where there is one."""
+    from workflow_core.saying import complain
 
-    line = f"{PROGRAM}: {sanitize(message, 500)}"
-    if sys.stderr is not None:
-        encoding = getattr(sys.stderr, "encoding", None) or "utf-8"
-        with contextlib.suppress(OSError, ValueError):
-            print(line.encode(encoding, "backslashreplace").decode(encoding), file=sys.stderr, flush=True)
+    complain(message)
     return status
 
 

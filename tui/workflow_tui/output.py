@@ -1,11 +1,16 @@
-"""The last gate before the terminal: no control character of any content passes, and ASCII terminals get ASCII."""
+"""The last gate before the terminal: no control character of any content passes, no content is wider than the screens
+take it for, and ASCII terminals get ASCII."""
 
 from __future__ import annotations
 
-from rich.cells import cell_len
+import re
+
+from rich.cells import cell_len, set_cell_size
 from rich.segment import Segment
 from textual.color import Color
 from textual.filter import LineFilter
+
+from workflow_core.sanitize import UNSTEADY
 
 ASCII = str.maketrans(
     {
@@ -36,6 +41,8 @@ ASCII = str.maketrans(
     }
 )
 
+_UNSTEADY = re.compile(f"[{''.join(map(chr, UNSTEADY))}]")
+
 
 class OutputGuard(LineFilter):
     """Lets no control character of any content pass, and makes everything ASCII where the terminal takes no more."""
@@ -52,9 +59,12 @@ class OutputGuard(LineFilter):
         ]
 
     def _fine(self, text: str) -> bool:
-        return text.isprintable() and (not self.ascii_only or text.isascii())
+        return text.isprintable() and (text.isascii() or not (self.ascii_only or _UNSTEADY.search(text)))
 
     def _clean(self, text: str) -> str:
+        steady = text.translate(UNSTEADY)
         if self.ascii_only:
-            text = text.translate(ASCII)
-        return "".join(character if self._fine(character) else "?" * cell_len(character) for character in text)
+            steady = steady.translate(ASCII)
+        clean = "".join(character if self._fine(character) else "?" * cell_len(character) for character in steady)
+        # what stands for several characters that were joined to one would move what stands behind it
+        return set_cell_size(clean, cell_len(text))

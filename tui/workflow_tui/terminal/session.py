@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
 import time
@@ -17,6 +16,7 @@ from textual.driver import Driver
 
 from workflow_core import __version__
 from workflow_core.sanitize import sanitize
+from workflow_core.saying import complain
 from workflow_tui.terminal.driver import guarded
 from workflow_tui.terminal.garbage import look_seldom
 from workflow_tui.terminal.guard import Guard
@@ -70,10 +70,7 @@ def run_app(make_app: Callable[[type[Driver]], GuardedApp[Any]], log: Path) -> i
 def _tell(crash: BaseException, log: Path) -> None:
     where = f"The whole story is in {log}." if record(crash, log) else "No log could be written."
     what = f"{type(crash).__name__}: {crash}" if str(crash) else type(crash).__name__
-    line = f"workflow-tui: The app failed: {sanitize(what, 300)}. {where}"
-    with contextlib.suppress(OSError, ValueError, AttributeError):
-        encoding = getattr(sys.stderr, "encoding", None) or "utf-8"
-        print(line.encode(encoding, "backslashreplace").decode(encoding), file=sys.stderr, flush=True)
+    complain(f"The app failed: {sanitize(what, 300)}. {where}")
 
 
 def record(crash: BaseException, log: Path) -> bool:
