@@ -151,6 +151,21 @@ def test_every_optimizer_with_every_scheduler_and_mode(optimizer: Any, scheduler
     check(two_numbers, LINE, spec, 2, batches)
 
 
+@pytest.mark.parametrize("batches", [0, 2])
+def test_gradients_that_were_clipped_and_kept_are_told_as_they_were(batches: int) -> None:
+    loop = ("forward", "loss", "backward", "step", "zero_grad")
+    for spec in (
+        TrainSpec(epochs=4, batch_size=10, clip=0.01, loop=loop[:4], device="cpu"),
+        TrainSpec(epochs=4, batch_size=10, clip=0.01, loop=loop, device="cpu"),
+    ):
+        first = Trainer(two_numbers(), LINE, spec)
+        stop_at(first, 2, batches)
+        second = Trainer.resumed(two_numbers(), LINE, spec, kept(first))
+        assert second.gradients() == first.gradients()
+        assert max(map(abs, second.gradients().values()), default=1.0) > 0.02, "before they were clipped"
+        assert plain(end(second)) == plain(end(first))
+
+
 @settings(max_examples=20, deadline=None)
 @given(
     make=st.sampled_from([two_numbers, dropped, careless]),

@@ -138,6 +138,8 @@ class Trainer:
             "model": contents(self.model),
             # the textbook's loop forgets them before they are used again
             "gradients": on_cpu(gradients) if self.spec.experiment else {},
+            # what they had before they were clipped
+            "norm": None if self._clipped_from is None else float(self._clipped_from),
             "optimizer": on_cpu(self.optimizer.state_dict()),
             "schedule": self.schedule.state(),
             "next_rate": self._next_rate,
@@ -154,6 +156,7 @@ class Trainer:
         for name, gradient in state["gradients"].items():
             parameter = self.model.get_parameter(name)
             parameter.grad = gradient.to(parameter.device, copy=True) if gradient is not None else None
+        self._last_norm = state["norm"]
         load_state(self.optimizer, state["optimizer"])
         self.schedule.load(state["schedule"])
         self._next_rate = state["next_rate"]
@@ -374,11 +377,16 @@ class Trainer:
 
     def gradients(self) -> dict[str, float]:
         """What the last batch has left in `.grad` (see `Tracked.gradients`), before clipping; in one transfer."""
-        loop, norm = self.spec.loop, self._last_norm if self._norm is None else self._norm
+        loop = self.spec.loop
         clipped = {"backward", "step"} <= set(loop) and loop.index("step") > loop.index("backward")
         if self._lines.under_way and self._lines.ran("backward") and not self._lines.ran("step"):
             clipped = False  # not yet
-        return before_clipping(self.tracked.gradients(), self.spec.clip if clipped else 0.0, norm)
+        return before_clipping(self.tracked.gradients(), self.spec.clip if clipped else 0.0, self._clipped_from)
+
+    @property
+    def _clipped_from(self) -> Any:
+        """The norm of the gradients of the last batch, before clipping; None where none was had."""
+        return self._last_norm if self._norm is None else self._norm
 
     def fetch(self) -> dict[str, list[float]]:
         """The figures of all epochs since the last fetch, in one transfer: a column each, oldest first.
