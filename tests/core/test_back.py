@@ -54,6 +54,12 @@ NOISY = DataSpec(noise=0.05)
 NETWORK = ModelSpec(kind="mlp", hidden=(6,), dropout=0.2)
 
 
+def kept_epoch(path: Path) -> int:
+    """The epochs behind the run that is kept in a file, which must be whole; -1 where there is none."""
+    found = checkpoint.read(path)
+    return found.kept.run.view.epoch if found is not None and found.kept.run is not None else -1
+
+
 class Life(Bench):
     """The life of one engine in a workspace: `end` closes it, `die` leaves everything as a kill would."""
 

@@ -267,11 +267,47 @@ def test_a_crash_is_told_in_its_time(live: Callable[..., Life], state: Any, when
     assert kept.run is not None
     assert kept.race is not None
     run = replace(kept, race=None, run=replace(kept.run, view=replace(kept.run.view, state=state)))
-    told = checkpoint.crash(run, lambda run: 5)
+    told = checkpoint.crash(run, (1,), lambda run: 5)
+    assert told is not None
     assert when.format("run 1") in told.message
     assert told.message.endswith("The run is back as it was after 3 epochs; 2 epochs after that are trained again.")
     assert told.advice == advice
     race = replace(kept, race=replace(kept.race, view=replace(kept.race.view, state=state)))
-    told = checkpoint.crash(race, lambda run: 0)
+    told = checkpoint.crash(race, (), lambda run: 0)
+    assert told is not None
     told_of = "run 1 was paused" if state == "finished" else when.format("race 1")
     assert told_of in told.message, "a race that is over is not what was trained last"
+
+
+def test_a_crash_that_came_before_anything_was_kept_is_told_too(live: Callable[..., Life]) -> None:
+    life = begin(live())
+    life.advance(3)
+    kept = checkpoint.of(*life.session._there, SPEC).kept
+    assert checkpoint.crash(None, (), lambda run: 0) is None
+    for before in (None, kept):
+        told = checkpoint.crash(before, (2,), lambda run: 7)
+        assert told is not None
+        assert told.message.endswith(
+            "while run 2 was training. Nothing was kept yet to go on with: 7 epochs of that are on record."
+        )
+    told = checkpoint.crash(None, (2, 3), lambda run: 7)
+    assert told is not None
+    assert "while runs 2, 3 were training. Nothing was kept yet to go on with: 14 epochs" in told.message
+
+
+async def test_a_first_checkpoint_that_was_never_written_is_named_by_the_next_engine(
+    workspace: Workspace, attach: Attach
+) -> None:
+    ui = await attach(workspace)
+    await ui.request(SetTraining(spec=replace(SPEC, epochs=10**6)))
+    await ui.request(Run(), timeout=60)
+    await ui.until(lambda: ui.training.epoch > 5 and ui.state["runs"])
+    child = child_of(workspace)
+    assert child is not None
+    os.kill(child.pid, signal.SIGKILL)
+    child.wait(10)
+    (workspace.checkpoints / "run.pt").unlink(missing_ok=True)
+    ui = await attach(workspace)
+    await ui.until(lambda: ui.notices)
+    assert "while run 1 was training. Nothing was kept yet" in ui.notices[0]
+    assert ui.state["training"] is None

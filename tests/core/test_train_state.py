@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from workflow_core import devices
 from workflow_core.errors import WorkflowError
-from workflow_core.specs import OPTIMIZERS, SCHEDULERS, DataSpec, ModelSpec, SplitSpec, TrainSpec
+from workflow_core.specs import OPTIMIZERS, SCHEDULERS, DataSpec, Line, ModelSpec, SplitSpec, TrainSpec
 from workflow_core.steps import build, data, train
 from workflow_core.steps.train import Trainer
 
@@ -153,7 +153,7 @@ def test_every_optimizer_with_every_scheduler_and_mode(optimizer: Any, scheduler
 
 @pytest.mark.parametrize("batches", [0, 2])
 def test_gradients_that_were_clipped_and_kept_are_told_as_they_were(batches: int) -> None:
-    loop = ("forward", "loss", "backward", "step", "zero_grad")
+    loop: tuple[Line, ...] = ("forward", "loss", "backward", "step", "zero_grad")
     for spec in (
         TrainSpec(epochs=4, batch_size=10, clip=0.01, loop=loop[:4], device="cpu"),
         TrainSpec(epochs=4, batch_size=10, clip=0.01, loop=loop, device="cpu"),

@@ -15,12 +15,12 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 from tests.core.conftest import Watcher, end_engine
+from tests.core.test_back import kept_epoch
 from tests.soak import disks
 from tests.soak.apart import no_tracing
 from tests.soak.table import PART, sizes, tell
 from tests.soak.test_kills_while_writing import digest
 
-from workflow_core.engine import checkpoint
 from workflow_core.errors import WorkflowError
 from workflow_core.launcher import child_of
 from workflow_core.protocol import BuildModel, Notice, Pause, Run, Save, SetPace, SetTraining
@@ -78,8 +78,7 @@ def titles(ui: Watcher, since: int) -> set[str]:
 
 def kept(workspace: Workspace) -> int:
     """The epoch of the checkpoint that is there, which must be whole."""
-    found = checkpoint.read(workspace.checkpoints / "run.pt")
-    return found.kept.view.epoch if found is not None else 0
+    return kept_epoch(workspace.checkpoints / "run.pt")
 
 
 async def until(check: Callable[[], object], seconds: float, what: str) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import torch
-from tests.core.test_back import NOISY, Life
+from tests.core.test_back import NOISY, Life, kept_epoch
 from tests.soak.apart import Forked, apart, calls, hindered, needs_tracing
 from tests.soak.table import sizes, tell
 
@@ -107,8 +107,7 @@ def killed(folder: str, count: int, seed: int) -> dict[str, Any]:
         within += bool(parts)
         most = max(most, len(parts))
         try:
-            found = checkpoint.read(where / "run.pt")
-            epoch = found.kept.view.epoch if found else -1
+            epoch = kept_epoch(where / "run.pt")
         except Exception as error:
             epoch, wrong = -1, [*wrong, f"kill {kill}: {error}"]
         if not confirmed <= epoch <= confirmed + 1 or not all(PART.fullmatch(part) for part in parts):
@@ -147,7 +146,7 @@ def put(life: Life) -> None:
     """A checkpoint of the fourth epoch in place of that of the third."""
     runner = life.session._runner
     assert runner is not None
-    life.keeper.put(lambda: checkpoint.of(runner, SPEC))
+    life.keeper.put(lambda: checkpoint.of(runner, None, SPEC))
 
 
 def append(life: Life) -> None:
@@ -257,9 +256,7 @@ class Folder:
 
 def judge(folder: Path, job: Job, whole: bool) -> None:
     """AssertionError where what is left of a job is not whole, or no other engine could go on with it."""
-    found = checkpoint.read(folder / "run.pt")
-    assert found is not None
-    kept = found.kept.view.epoch
+    kept = kept_epoch(folder / "run.pt")
     with contextlib.closing(schema.connect_to_read(folder / "workspace.sqlite")) as db:
         assert db.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
     records = Store(folder / "workspace.sqlite")

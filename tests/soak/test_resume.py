@@ -174,6 +174,8 @@ async def test_a_run_of_any_kind_outlives_the_kill_of_its_engine(
         await ui.request(SetPace(pace=20.0))
         await ui.request(Run(steps=case.acts[0].after + 1), timeout=60)
         await ui.until_state("paused", "finished", "diverged")
+        while not (workspace.checkpoints / "run.pt").exists():  # the very first is on its way, and may take a while
+            await asyncio.sleep(0.01)
         for kill in range(min(2, count)):
             if kill and ui.training.state == "paused":
                 await ui.request(Run(), timeout=60)

@@ -112,11 +112,22 @@ def digest(dataset: Dataset) -> str:
     return found.hexdigest()
 
 
-def crash(kept: Kept, recorded: Callable[[int], int]) -> Problem:
-    """What became of what is kept, whose engine did not end in order; `recorded` gives the epochs of a run on record.
+def crash(kept: Kept | None, killed: tuple[int, ...], recorded: Callable[[int], int]) -> Problem | None:
+    """What became of what an engine had that did not end in order; None where it had nothing.
 
-    Where there is a race that is not over it is about that, for that was trained last.
+    `killed` are the runs that it was training, `recorded` gives the epochs of a run that are on record. Where there is
+    a race that is not over it is about that, for that was trained last.
     """
+    there = [] if kept is None or kept.run is None else [kept.run.view]
+    there += [] if kept is None or kept.race is None else kept.race.lanes
+    if gone := [run for run in killed if run not in {view.run for view in there}]:
+        return _told(
+            f"while {_counted('run', gone)} {'was' if len(gone) == 1 else 'were'} training",
+            f"Nothing was kept yet to go on with: {_epochs(sum(map(recorded, gone)))} of that are on record",
+            "In the table of runs its settings can be restored, to train it again.",
+        )
+    if kept is None:
+        return None
     race, run = kept.race, kept.run
     if race is not None and (race.view.state != "finished" or run is None):
         what, state, epoch = f"race {race.view.race}", race.view.state, race.view.epoch
@@ -128,14 +139,28 @@ def crash(kept: Kept, recorded: Callable[[int], int]) -> Problem:
     when = {"running": f"while {what} was training", "paused": f"while {what} was paused"}.get(
         state, f"while {what} had not begun" if state == "ready" else f"after {what} had {state}"
     )
-    done = f"{epoch:,} epoch{'s' * (epoch != 1)}"
-    again = f"; {lost:,} epoch{'s' * (lost != 1)} after that are trained again" if lost else ""
+    again = f"; {_epochs(lost)} after that are trained again" if lost else ""
+    return _told(
+        when,
+        f"The {what.split()[0]} is back as it was after {_epochs(epoch)}{again}",
+        "space goes on with it." if state in ("running", "paused") else "",
+    )
+
+
+def _told(when: str, what: str, advice: str) -> Problem:
     return Problem(
         title="The engine was ended from outside",
-        message=f"it was killed, or the machine went down, {when}. "
-        f"The {what.split()[0]} is back as it was after {done}{again}.",
-        advice="space goes on with it." if state in ("running", "paused") else "",
+        message=f"it was killed, or the machine went down, {when}. {what}.",
+        advice=advice,
     )
+
+
+def _epochs(count: int) -> str:
+    return f"{count:,} epoch{'s' * (count != 1)}"
+
+
+def _counted(what: str, numbers: list[int]) -> str:
+    return f"{what}{'s' * (len(numbers) != 1)} {', '.join(map(str, numbers))}"
 
 
 def read(path: Path) -> Checkpoint | None:

@@ -97,6 +97,11 @@ class Library:
         """What a run of these settings is kept by."""
         return Record(self, self._store, number, data, model, race)
 
+    @property
+    def killed(self) -> tuple[int, ...]:
+        """The runs that were training when the engine before was killed."""
+        return self._store.killed if self._store is not None else ()
+
     def history(self, run: int, epochs: int) -> HistoryData | None:
         """The first `epochs` of a run as a `History` holds them; None where there is no store.
 

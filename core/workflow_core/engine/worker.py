@@ -133,8 +133,10 @@ class Worker(threading.Thread):
             if found is not None:
                 with self._faults("the last run"):
                     session.restore(found)
-                if self._crashed:
-                    self._tell(checkpoint.crash(found.kept, self._recorded))
+            if self._crashed:
+                kept = found.kept if found is not None else None
+                if (problem := checkpoint.crash(kept, self._library.killed, self._recorded)) is not None:
+                    self._tell(problem)
         except WorkflowError as error:
             self._tell(error.problem)
         except Exception as error:

@@ -61,7 +61,8 @@ class Store:
     What changes something returns at once and never raises for what the disk does; it is on disk after about
     `INTERVAL` seconds, or after `flush`. What reads sees all of it at once. A killed engine leaves each run with all
     epochs up to some point, and the result that belongs to them. Raises sqlite3.Error or OSError where the file is no
-    store, and WorkflowError where it is one of a later version of the program.
+    store, and WorkflowError where it is one of a later version of the program. `killed` are the numbers of the runs
+    that were training when the engine before was killed.
     """
 
     def __init__(self, path: Path, tell: Callable[[Problem], None] = lambda problem: None) -> None:
@@ -81,9 +82,11 @@ class Store:
         self._sweeping = True
         with contextlib.closing(schema.connect(path)) as db:
             with schema.transaction(db):  # of an engine that was killed: there is only one at a time
+                killed = db.execute("SELECT id FROM runs WHERE state = 'running' ORDER BY id").fetchall()
                 db.execute(
                     "UPDATE runs SET state = 'interrupted', reason = ? WHERE state = 'running'", (schema.KILLED,)
                 )
+            self.killed = tuple(int(number) for (number,) in killed)
             self._file = path.stat()
             self._numbers: dict[str, int] = dict(db.execute("SELECT kind, last FROM numbers"))
         self._thread = threading.Thread(target=self._run, name="store", daemon=True)
