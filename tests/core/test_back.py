@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 import signal
@@ -521,6 +522,33 @@ async def test_a_run_that_no_engine_lives_through_does_not_close_the_workspace(
     assert bool(ui.notices) != back
     assert not (workspace.checkpoints / "run.tried").exists()
     assert (workspace.checkpoints / "run.pt").exists()
+
+
+async def test_an_engine_without_a_store_leaves_what_an_earlier_one_has_kept(
+    workspace: Workspace, attach: Attach
+) -> None:
+    async def end(ui: Any) -> None:
+        await ui.request(Shutdown())
+        child = child_of(workspace)
+        assert child is not None
+        await asyncio.to_thread(child.wait, 10)
+
+    ui = await attach(workspace)
+    await ui.request(Run(epochs=5), timeout=60)
+    before = await ui.until_state("paused")
+    await end(ui)
+    aside = workspace.store.rename(workspace.path / "aside")
+    workspace.store.write_bytes(b"no database" * 1000)
+    ui = await attach(workspace)
+    await ui.request(Run(epochs=3), timeout=60)  # its number is that of the run that is kept
+    await ui.until_state("paused")
+    told = ui.notices[0]
+    await end(ui)
+    aside.replace(workspace.store)
+    ui = await attach(workspace)
+    await ui.until(lambda: ui.state.get("training"))
+    assert (ui.training.run, ui.training.epoch, ui.training.parameters) == (1, 5, before.parameters)
+    assert "gone with the engine" in told
 
 
 def test_a_lane_that_was_taken_on_comes_back_as_one(live: Callable[..., Life]) -> None:

@@ -80,11 +80,16 @@ class Server:
         self._library = Library(
             self._store, workspace.checkpoints, functools.partial(self._post, self._runs_have_changed)
         )
-        self._keeper = Keeper(
-            workspace.checkpoints / CHECKPOINT,
-            self._store.flush if self._store is not None else lambda timeout: True,
-            functools.partial(self._post, self._tell),
-            interval,
+        # without its record no run comes back, and its number may be that of another one: what was kept stays
+        self._keeper = (
+            Keeper(
+                workspace.checkpoints / CHECKPOINT,
+                self._store.flush,
+                functools.partial(self._post, self._tell),
+                interval,
+            )
+            if self._store is not None
+            else None
         )
         self._worker = Worker(
             self._inbox,
@@ -107,11 +112,14 @@ class Server:
             return None
         except (sqlite3.Error, OSError) as error:
             log.warning("no store: %s", error)
+            broken = getattr(error, "sqlite_errorname", "") in ("SQLITE_NOTADB", "SQLITE_CORRUPT")
+            mend = "Mend or remove the file" if broken else "Make room on the disk, or see to it"
             self._problems.append(
                 Problem(
                     title="Epochs will not be recorded",
-                    message=f"{self._workspace.store} cannot be used: {error}. Trainings run all the same.",
-                    advice="Mend or remove the file, and start the engine again.",
+                    message=f"{self._workspace.store} cannot be used: {error}. "
+                    "Trainings run all the same, and are gone with the engine.",
+                    advice=f"{mend}, and start the engine again.",
                 )
             )
             return None
@@ -282,7 +290,8 @@ class Server:
         self._library.close()
         if self._board.engine.state == "ready":
             await self._loop.run_in_executor(None, self._worker.join, GRACE)
-        await self._loop.run_in_executor(None, self._keeper.close, STORE_GRACE)  # which waits for the store
+        if self._keeper is not None:
+            await self._loop.run_in_executor(None, self._keeper.close, STORE_GRACE)  # which waits for the store
         if self._store is not None:
             await self._loop.run_in_executor(None, self._store.close, STORE_GRACE)
         self._refuse_unanswered()
