@@ -7,26 +7,20 @@ import unicodedata
 MAX_MARKS = 3
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
-UNSTEADY = {
-    **{0x1F1E6 + at: chr(0x41 + at) for at in range(26)},
-    **dict.fromkeys((0xFE0E, 0xFE0F, *range(0x1F3FB, 0x1F400))),
-}
-"""Characters that some terminals join to their neighbours, others not, and what is shown for them: letters of flags are
-letters, tones of skin and the choice between a picture and a sign are left out."""
+_INVISIBLE = (
+    *(0x034F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x3164, 0xFFA0),
+    *range(0x180B, 0x1810),
+    *range(0xFE00, 0xFE10),
+    *range(0xE0100, 0xE01F0),
+)
+# each terminal draws these by themselves or joined to their neighbours as it likes
+_FLAG_LETTERS = {0x1F1E6 + at: chr(0x41 + at) for at in range(26)}
+_TONES_OF_SKIN = range(0x1F3FB, 0x1F400)
+UNSTEADY = {**_FLAG_LETTERS, **dict.fromkeys((*_INVISIBLE, *_TONES_OF_SKIN))}
+"""Letters and marks that draw nothing, change how wide their neighbours are drawn, or are of no sure width themselves;
+and what stands for them, if anything."""
 
 _BLANKS = frozenset("\t\n\v\f\r\x1c\x1d\x1e\x1f\x85")
-# Letters and marks that draw nothing, or change how wide their neighbour is drawn.
-_INVISIBLE = frozenset(
-    map(
-        chr,
-        (
-            *(0x034F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x3164, 0xFFA0),
-            *range(0x180B, 0x1810),
-            *range(0xFE00, 0xFE10),
-            *range(0xE0100, 0xE01F0),
-        ),
-    )
-)
 
 
 def sanitize(text: str, limit: int = 200) -> str:
@@ -43,7 +37,7 @@ def sanitize(text: str, limit: int = 200) -> str:
     marks = MAX_MARKS  # a mark at the very start would attach to what stands before the text
     for character in text:
         kind = unicodedata.category(character)
-        if character in _INVISIBLE or kind == "Cf":
+        if kind == "Cf":
             continue
         if kind[0] == "M":
             marks += 1
@@ -91,6 +85,13 @@ def _holds(encoding: str, text: str) -> bool:
 def width(text: str) -> int:
     """How many columns of a terminal sanitized `text` takes."""
     return len(text) if text.isascii() else sum(map(_width, text))
+
+
+def cut(text: str, room: int) -> str:
+    """The beginning of sanitized `text`, as much of it as `room` columns take."""
+    while width(text) > room:
+        text = text[: -max(1, (width(text) - room) // 2)]
+    return text
 
 
 def padded(text: str, room: int, *, right: bool = False) -> str:

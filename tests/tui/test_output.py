@@ -32,7 +32,9 @@ def test_nothing_that_controls_a_terminal_passes(text: str) -> None:
     assert cell_len(clean) == cell_len(text)
 
 
-@pytest.mark.parametrize("text", ["👩\u200d👩\u200d👧", "🏳\ufe0f", "👍🏽", "🇩🇪", "a🇩b", "\ufe0f", "\u1112\u1161"])
+@pytest.mark.parametrize(
+    "text", ["👩\u200d👩\u200d👧", "🏳\ufe0f", "👍🏽", "🇩🇪", "a🇩b", "\ufe0f", "\u1112\u1161", "a\u115f\u3164b"]
+)
 @pytest.mark.parametrize("ascii_only", [False, True])
 def test_what_is_joined_of_several_characters_takes_the_room_that_it_was_given(text: str, ascii_only: bool) -> None:
     clean = cleaned(f"│{text}│", ascii_only=ascii_only)

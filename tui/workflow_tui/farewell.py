@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from workflow_core.protocol import RaceView
-from workflow_core.sanitize import sanitize
+from workflow_core.sanitize import padded, sanitize
 from workflow_core.specs import LOSS_NAMES
 from workflow_tui import figures
 from workflow_tui.state import State
@@ -32,7 +32,7 @@ def _race(race: RaceView | None) -> list[str]:
 
 
 def _lines(rows: list[tuple[str, str]]) -> list[str]:
-    return [f"{name:<{WIDTH}} {text}" for name, text in rows]
+    return [f"{padded(name, WIDTH)} {text}" for name, text in rows]
 
 
 def _table(state: State) -> list[str]:

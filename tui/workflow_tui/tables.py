@@ -8,12 +8,15 @@ from rich.text import Text
 from textual.widget import Widget
 
 from workflow_core.protocol import DataView, FileView, Metrics, Predictions, TensorView
-from workflow_core.sanitize import sanitize
+from workflow_core.sanitize import cut, padded, sanitize, width
 from workflow_core.specs import SPLITS
 from workflow_tui import figures
 from workflow_tui.plots import SHORT, role_of
 from workflow_tui.state import State
 from workflow_tui.theme import TRACKED, role_marker
+
+LONGEST = 4096
+"""Characters of a name, or of a path."""
 
 
 class Ink:
@@ -44,20 +47,22 @@ def waiting(state: State) -> Text:
 
 def fitted(name: str, room: int) -> str:
     """A name from outside in at most `room` columns; where it is longer its end stays, which tells names apart."""
-    name = sanitize(name, 200)
-    return name if len(name) <= room else "…" + name[len(name) - max(room - 1, 0) :]
+    name = sanitize(name, LONGEST)
+    return name if width(name) <= room else "…" + cut(name[::-1], max(room - 1, 0))[::-1]
 
 
 def fitted_start(text: str, room: int) -> str:
     """A sentence in at most `room` columns; where it is longer its beginning stays."""
     text = sanitize(text, 400)
-    return text if len(text) <= room else text[: max(room - 1, 0)].rstrip() + "…"
+    if width(text) <= room:
+        return text
+    return cut(text, max(room - 1, 0)).rstrip() + "…"
 
 
 def labels(names: Iterable[str], room: int) -> dict[str, str]:
     """What stands for each name in `room` columns: the module they all belong to is left out where it must be."""
     names = list(names)
-    prefix = names[0] if len(names) > 1 and max(map(len, names)) > room else ""
+    prefix = names[0] if len(names) > 1 and max(map(width, names)) > room else ""
     while prefix and not all(name.startswith(prefix) for name in names):
         prefix = prefix[: prefix.rfind(".", 0, -1) + 1]
     if prefix.endswith("."):
@@ -67,7 +72,7 @@ def labels(names: Iterable[str], room: int) -> dict[str, str]:
 
 def _column(names: Iterable[str], least: int, most: int) -> int:
     """Columns for names and a blank: as many as the longest takes, between two limits."""
-    return min(max(least, *(len(sanitize(name, 200)) + 1 for name in names), least), max(most, least))
+    return min(max(least, *(width(sanitize(name, 200)) + 1 for name in names), least), max(most, least))
 
 
 def rows_text(widget: Widget, data: DataView) -> tuple[Text, int]:
@@ -76,7 +81,7 @@ def rows_text(widget: Widget, data: DataView) -> tuple[Text, int]:
     count = min(len(data.features), max((widget.size.width - 3 - 9 - 9) // 9, 1))
     text = Text().append(f"{'row':>3}", ink("muted"))
     for name in (*data.features[:count], data.target):
-        text.append(f"{fitted(name, 8):>9}", ink("muted"))
+        text.append(padded(fitted(name, 8), 9, right=True), ink("muted"))
     text.append("  split\n", ink("muted"))
     for row in data.head:
         cells = "".join(f"{figures.figure(value):>9}" for value in (*row.x[:count], row.y))
@@ -91,8 +96,8 @@ def splits_text(widget: Widget, data: DataView) -> Text:
     roomy = widget.size.width >= 58
     name, span = (14, 17) if roomy else (8, 10)
     rows = max(5, *(len(figures.whole(split.count)) + 1 for split in data.splits))
-    X, y = fitted(data.features[0], span - 1), fitted(data.target, span - 1)
-    text = Text().append(f"{'split':<{name}}{'rows':>{rows}}{'share':>6}  {X:<{span}}{y:<{span}}\n", ink("muted"))
+    X, y = (padded(fitted(column, span - 1), span) for column in (data.features[0], data.target))
+    text = Text().append(f"{'split':<{name}}{'rows':>{rows}}{'share':>6}  {X}{y}\n", ink("muted"))
     for split in data.splits:
         label = split.name if roomy else SHORT[split.name]
         text.append(f"{f'{role_marker(role_of(split.name))} {label}':<{name}}", ink(split.name))
@@ -113,7 +118,7 @@ def scaling_text(widget: Widget, data: DataView) -> Text:
     name = _column((scale.name for scale in data.scaling), 8, widget.size.width - 22)
     text = Text().append(f"{'column':<{name}}{'mean':>10}{'std':>10}\n", ink("muted"))
     for scale in data.scaling:
-        text.append(f"{fitted(scale.name, name - 1):<{name}}", "bold")
+        text.append(padded(fitted(scale.name, name - 1), name), "bold")
         text.append(f"{figures.figure(scale.mean):>10}{figures.figure(scale.std):>10}\n")
     return text
 
@@ -136,7 +141,7 @@ def parameters_text(widget: Widget, parameters: Sequence[TensorView], targets: M
     text.append(f"{'value':>7}" + (f"{known[: wanted - 1]:>{wanted}}" if wanted else "") + "\n", ink("muted"))
     for tensor in parameters:
         value = figures.figure(tensor.values[0]) if len(tensor.values) == 1 else _first_of(tensor)
-        text.append(f"{short[tensor.name]:<{name}}", ink.of(tensor.name))
+        text.append(padded(short[tensor.name], name), ink.of(tensor.name))
         text.append(f"{figures.shape(tensor.shape):<{shape}}")
         if roomy:
             text.append(f"{tensor.dtype:<9}{tensor.device:<8}{'yes' if tensor.requires_grad else 'no':<6}")
@@ -172,7 +177,7 @@ def gaps_text(
     shown, left = _as_fits(values, rows or widget.size.height - 1)
     short = labels(values, name - 1)
     for key, value in shown:
-        text.append(f"{short[key]:<{name}}", ink.of(key))
+        text.append(padded(short[key], name), ink.of(key))
         text.append(f"{figures.figure(value):>9}")
         if key in targets:
             text.append(f"{figures.figure(targets[key]):>9}{figures.signed(value - targets[key]):>10}")
@@ -218,14 +223,14 @@ def coefficients_text(
     gaps = bool(target) and widget.size.width >= sum(wide) + 20
     name = _column(learnt, 9, widget.size.width - sum(wide) - (10 if gaps else 0))
     text = Text().append(f"{'name':<{name}}", ink("muted"))
-    for (title, _), width in zip(columns, wide, strict=True):
-        text.append(f"{title:>{width}}", ink("muted"))
+    for (title, _), room in zip(columns, wide, strict=True):
+        text.append(f"{title:>{room}}", ink("muted"))
     text.append(f"{'gap':>10}\n" if gaps else "\n", ink("muted"))
     shown, left = _as_fits(learnt, rows or widget.size.height - 1)
     for key, value in shown:
-        text.append(f"{fitted(key, name - 1):<{name}}", ink.of(key))
-        for (_, values), width in zip(columns, wide, strict=True):
-            text.append(f"{figures.figure(values.get(key)):>{width}}")
+        text.append(padded(fitted(key, name - 1), name), ink.of(key))
+        for (_, values), room in zip(columns, wide, strict=True):
+            text.append(f"{figures.figure(values.get(key)):>{room}}")
         text.append(f"{figures.signed(value - target[key]):>10}\n" if gaps and key in target else "\n")
     return text.append(left, ink("muted"))
 
@@ -269,11 +274,11 @@ def predictions_text(widget: Widget, answer: Predictions, features: Sequence[str
         else max(min(widget.size.width - wide - 1, 40), 8)
     )
     name = features[0] if len(features) == 1 else ", ".join(features)
-    name = name if len(name) <= room else f"{len(features)} features" if len(features) > 1 else fitted(name, room)
-    text = Text().append(f"{sanitize(name, room):>{room}}{'y_pred':>10}", ink("muted"))
-    text.append(
-        f"{'true ' + fitted(target, 5):>10}{'off by':>10}\n" if answer.truth is not None else "\n", ink("muted")
-    )
+    several = len(features) > 1 and width(sanitize(name)) > room
+    name = f"{len(features)} features" if several else fitted(name, room)
+    text = Text().append(f"{padded(name, room, right=True)}{'y_pred':>10}", ink("muted"))
+    true = padded(f"true {fitted(target, 5)}", 10, right=True)
+    text.append(f"{true}{'off by':>10}\n" if answer.truth is not None else "\n", ink("muted"))
     for index, (x, y_pred) in enumerate(answer.points):
         text.append(f"{features_text(x, room):>{room}}")
         text.append(f"{figures.figure(y_pred):>10}", ink("prediction", "bold"))

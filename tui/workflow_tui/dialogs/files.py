@@ -19,6 +19,7 @@ from textual_fspicker.safe_tests import is_dir, is_symlink
 from workflow_core.sanitize import sanitize
 from workflow_tui.dialogs.paths import CalmPath, standing
 from workflow_tui.sturdy import SturdyScreen, Suggestions
+from workflow_tui.tables import fitted
 
 MODELS = Filters(
     ("*.pt", lambda path: path.suffix.lower() in (".pt", ".pth")),
@@ -45,9 +46,7 @@ class SafeDirectory(CurrentDirectory):
         super().__init__(markup=False)
 
     def _watch_current_directory(self) -> None:
-        text = sanitize(str(self.current_directory or ""), 4096)
-        room = max(self.size.width, 1)
-        self.update(text if len(text) <= room else "…" + text[-(room - 1) :] if room > 1 else "…")
+        self.update(fitted(str(self.current_directory or ""), max(self.size.width, 1)))
 
 
 def _safe_name(cls: type[directory_navigation.DirectoryEntry], location: Path) -> Text:

@@ -15,9 +15,10 @@ from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
 from workflow_core.protocol import TableColumn
-from workflow_core.sanitize import sanitize
+from workflow_core.sanitize import padded, sanitize, width
 from workflow_tui import figures
 from workflow_tui.sturdy import SturdyScreen
+from workflow_tui.tables import fitted_start
 
 Columns = tuple[tuple[str, ...], str]
 """The features, in the table's order, and the target."""
@@ -58,12 +59,17 @@ class PickColumns(SturdyScreen, ModalScreen[Columns | None]):
         self.query_one(OptionList).focus()
 
     def _options(self) -> list[Option]:
-        width = min(max((len(column.name) for column in self.columns), default=1), NAME)
-        return [Option(self._text(column, width)) for column in self.columns]
+        room = self._room
+        return [Option(self._text(column, room)) for column in self.columns]
 
-    def _text(self, column: TableColumn, width: int) -> Text:
+    @property
+    def _room(self) -> int:
+        """Columns of the terminal for a name."""
+        return min(max((width(sanitize(column.name)) for column in self.columns), default=1), NAME)
+
+    def _text(self, column: TableColumn, room: int) -> Text:
         role = "target " if column.name == self.target else "feature" if column.name in self.features else "       "
-        text = Text.assemble((f"{role}  ", "bold"), f"{sanitize(column.name, NAME):<{width}}  ")
+        text = Text.assemble((f"{role}  ", "bold"), f"{padded(fitted_start(column.name, room), room)}  ")
         text.append(sanitize(column.kind, 20))
         return text.append(f"  {figures.whole(column.missing)} missing" if column.missing else "")
 
@@ -73,9 +79,9 @@ class PickColumns(SturdyScreen, ModalScreen[Columns | None]):
 
     def _redraw(self) -> None:
         options = self.query_one(OptionList)
-        width = min(max((len(column.name) for column in self.columns), default=1), NAME)
+        room = self._room
         for index, column in enumerate(self.columns):
-            options.replace_option_prompt_at_index(index, self._text(column, width))
+            options.replace_option_prompt_at_index(index, self._text(column, room))
         self.query_one("#picked", Static).update(self._summary())
 
     def _chosen(self) -> TableColumn | None:

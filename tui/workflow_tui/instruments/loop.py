@@ -10,7 +10,7 @@ from rich.text import Text
 from textual.widget import Widget
 
 from workflow_core.protocol import LoopView, MadeView, PastView, TrainingView
-from workflow_core.sanitize import sanitize
+from workflow_core.sanitize import cut, sanitize, width
 from workflow_core.scripts.train import codes
 from workflow_core.specs import LINES, LOSS_NAMES, Line, TrainSpec
 from workflow_tui import figures
@@ -108,7 +108,7 @@ def _shares(rows: list[Row], room: int) -> list[int]:
 
 
 def _cut(text: str, room: int) -> str:
-    return text if len(text) <= room else text[: max(room - 1, 0)] + "…"
+    return text if width(text) <= room else cut(text, max(room - 1, 0)) + "…"
 
 
 def _stepped(loop: LoopView, spec: TrainSpec) -> list[Row]:

@@ -8,7 +8,7 @@ from rich.text import Text
 from textual.widget import Widget
 
 from workflow_core.protocol import TrainingView
-from workflow_core.sanitize import sanitize
+from workflow_core.sanitize import padded, sanitize, width
 from workflow_tui import figures, run_text
 from workflow_tui.instruments.curves import at, nothing_yet, show_over_epochs
 from workflow_tui.instruments.scene import Scene
@@ -65,12 +65,12 @@ def gradients_text(widget: Widget, training: TrainingView | None) -> Text:
     left = max(len(shown) - rows, 0)
     shown = shown[: rows - 1] if left else shown
     short = labels((name for name, _ in shown), max(widget.size.width - 22, 8))
-    wide = max(map(len, short.values()), default=8) + 1
+    wide = max(map(width, short.values()), default=8) + 1
     text = Text(f"{'':<{wide}}{'grad norm' if norms else 'gradient':>10}  size\n", ink("muted"))
     most = max((abs(value) for _, value in shown if math.isfinite(value)), default=0.0)
     room = max(widget.size.width - wide - 13, 4)
     for name, value in shown:
-        text.append(f"{short[name]:<{wide}}", ink.of(name))
+        text.append(padded(short[name], wide), ink.of(name))
         text.append(f"{figures.figure(value) if norms else figures.signed(value):>10}  ")
         filled = round(room * abs(value) / most) if most and math.isfinite(value) else 0
         text.append("━" * filled + "\n", ink("prediction"))

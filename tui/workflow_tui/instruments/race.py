@@ -8,7 +8,7 @@ from rich.text import Text
 from textual.widget import Widget
 
 from workflow_core.protocol import LaneView, RaceView
-from workflow_core.sanitize import sanitize
+from workflow_core.sanitize import padded, sanitize
 from workflow_core.specs import LOSS_NAMES
 from workflow_tui import figures
 from workflow_tui.instruments.curves import nothing_yet
@@ -107,7 +107,7 @@ def lanes_text(widget: Widget, race: RaceView) -> Text:
         role = lane_role(index)
         now = lane.val_loss if watched(race) == "val_loss" else lane.train_loss
         text.append(f"{place} ", ink("muted")).append(f"{role_marker(role)} ", ink(role))
-        text.append(f"{fitted_start(lane.label, room - 1):<{room}}", "bold")
+        text.append(padded(fitted_start(lane.label, room - 1), room), "bold")
         text.append(f"{figures.whole(lane.epoch):>7}" if roomy else "")
         text.append(f"{figures.figure(now):>10}{figures.figure(lane.best_loss):>10}\n")
         if note := _note(lane, width - 4):

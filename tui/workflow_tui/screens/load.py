@@ -9,7 +9,7 @@ from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
 
 from workflow_core.protocol import LoadedView, Proof
-from workflow_core.sanitize import sanitize
+from workflow_core.sanitize import padded, sanitize, width
 from workflow_core.specs import SaveKind
 from workflow_tui import figures
 from workflow_tui.commands import Command
@@ -75,11 +75,11 @@ class LoadScreen(StepScreen):
         panel = self.query_one("#change")
         room = 3 if self.has_class("-low") else 10
         panel.styles.height = min(len(loaded.after), room) + 3
-        wide = min(max(11, *(len(name) + 1 for name in loaded.after), 11), max(panel.size.width - 20, 11))
+        wide = min(max(11, *(width(sanitize(name)) + 1 for name in loaded.after), 11), max(panel.size.width - 20, 11))
         text = Text().append(f"{'name':<{wide}}{'before':>10}{'after':>10}\n", ink("muted"))
         items = list(loaded.after.items())
         for name, after in items if len(items) <= room else items[: room - 1]:
-            text.append(f"{fitted(name, wide - 1):<{wide}}", ink.of(name))
+            text.append(padded(fitted(name, wide - 1), wide), ink.of(name))
             text.append(f"{figures.figure(loaded.before.get(name)):>10}", ink("muted"))
             text.append(f"{figures.figure(after):>10}\n")
         if len(items) > room:
@@ -104,7 +104,7 @@ class LoadScreen(StepScreen):
         one = len(loaded.features) == 1
         room = 10 if one else min(max(self.query_one("#proof").size.width - 20, 10), 30)
         name = fitted(loaded.features[0], room) if one else f"{len(loaded.features)} features"
-        text.append(f"{name:>{room}}{other:>10}{'loaded':>10}\n", ink("muted"))
+        text.append(f"{padded(name, room, right=True)}{other:>10}{'loaded':>10}\n", ink("muted"))
         for x, expected, y_pred in proof.samples:
             text.append(f"{features_text(x, room):>{room}}{figures.figure(expected):>10}{figures.figure(y_pred):>10}\n")
         return text
