@@ -177,7 +177,7 @@ async def test_a_run_of_any_kind_outlives_the_kill_of_its_engine(
         while not (workspace.checkpoints / "run.pt").exists():  # the very first is on its way, and may take a while
             await asyncio.sleep(0.01)
         for kill in range(min(2, count)):
-            if kill and ui.training.state == "paused":
+            if kill and ui.training.state in ("ready", "paused"):
                 await ui.request(Run(), timeout=60)
                 await asyncio.sleep(dice.uniform(0.0, 0.3))
             told = ui.training.epoch
@@ -187,7 +187,7 @@ async def test_a_run_of_any_kind_outlives_the_kill_of_its_engine(
             await ui.until(lambda ui=ui: ui.state.get("training"), 60)
             trained_again += max(told - ui.training.epoch, 0)
         await ui.request(SetPace(pace=None))
-        if ui.training.state == "paused":
+        if ui.training.state in ("ready", "paused"):
             await ui.request(Run(), timeout=60)
         await ui.until_state("finished", "diverged")
         path = tmp_path / f"{at}.pt"
