@@ -38,33 +38,40 @@ HEADLESS = [
     "--every",
     "10",
 ]
-STUCK = """
-import hashlib
+MODELS = """
+import hashlib, pathlib
 from torch import nn
 
-def wait():  # in C code, which no handler of Python's interrupts
-    hashlib.pbkdf2_hmac("sha256", b"", b"", 10**9)
+HERE = pathlib.Path(__file__).parent
+
+def wait():
+    if (HERE / "wait").exists():
+        (HERE / "waits").touch()
+        hashlib.pbkdf2_hmac("sha256", b"", b"", 10**9)  # in C code, which no handler of Python's interrupts
 
 class Pass(nn.Module):
-    passes = 0
-
     def __init__(self):
         super().__init__()
         self.line = nn.Linear(1, 1)
 
     def forward(self, x):
-        self.passes += self.training
-        if self.passes > 31:
+        if self.training:
             wait()
         return self.line(x)
 
-class Saving(Pass):
+class Saving(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.line = nn.Linear(1, 1)
+
     def forward(self, x):
         return self.line(x)
 
     def state_dict(self, *arguments, **more):
         wait()
+        return super().state_dict(*arguments, **more)
 """
+"""Models of a person's own that hang once a file is there: in a pass, or as they are saved."""
 
 DISK = """
 import hashlib, os
@@ -81,11 +88,12 @@ os.fsync = hang
 """What Python runs as it starts, so that a disk can hang: there is none that does when it is asked to."""
 
 
-def stuck(folder: Path) -> Path:
-    """A file of models that hang: one in its 32nd pass, one when it is saved."""
-    path = folder / "stuck.py"
-    path.write_text(STUCK, encoding="utf-8")
-    return path
+def until_there(path: Path) -> None:
+    """Wait until there is such a file."""
+    deadline = time.monotonic() + 20
+    while not path.exists():
+        assert time.monotonic() < deadline, f"{path.name} did not come"
+        time.sleep(0.01)
 
 
 @contextlib.contextmanager
@@ -108,6 +116,8 @@ def locked_store(workspace: Workspace) -> Iterator[None]:
 @contextlib.contextmanager
 def endless_pass(workspace: Workspace) -> Iterator[None]:
     """The model is what hangs."""
+    (workspace.path / "wait").touch()
+    until_there(workspace.path / "waits")
     yield
 
 
@@ -187,7 +197,9 @@ async def test_a_second_sigterm_ends_the_engine_at_once(
         hang = HANGS[at % len(HANGS)]
         ui = await attach(workspace)
         if hang is endless_pass:
-            model = ModelSpec(kind="custom", file=str(stuck(tmp_path)), class_name="Pass")
+            file = workspace.path / "models.py"
+            file.write_text(MODELS, encoding="utf-8")
+            model = ModelSpec(kind="custom", file=str(file), class_name="Pass")
             await ui.request(BuildModel(spec=model), timeout=60)
         child = await trained(ui, 30, TrainSpec(epochs=1_000_000, device="cpu"))
         with hang(workspace):
@@ -218,13 +230,20 @@ def test_a_second_sigterm_ends_a_training_without_screens_at_once(count: int, tm
     wrong: list[object] = []
     for at in range(count):
         name = ("Pass", "Saving")[at % 2]
-        command = [*HEADLESS, "--model", f"{stuck(tmp_path)}:{name}", "--save", str(tmp_path / f"{at}.pt")]
+        folder = tmp_path / str(at)
+        folder.mkdir()
+        (folder / "models.py").write_text(MODELS, encoding="utf-8")
+        command = [*HEADLESS, "--model", f"{folder}/models.py:{name}", "--save", str(folder / "model.pt")]
         training = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         assert training.stdout is not None
         with training:
             while '"epoch":30' not in training.stdout.readline().replace(" ", ""):
                 assert training.poll() is None
+            (folder / "wait").touch()
+            if name == "Pass":
+                until_there(folder / "waits")
             training.send_signal(signal.SIGTERM)
+            until_there(folder / "waits")
             time.sleep(moments.uniform(0.05, 0.3))
             early = training.poll()
             status, seconds = ended(training)
