@@ -30,16 +30,16 @@ def _key(workspace: Workspace) -> tuple[Path, int]:
         return workspace.path, 0
 
 
-def launch(workspace: Workspace) -> None:
-    """Start an engine for `workspace` unless one answers there, and return at once.
+def launch(workspace: Workspace) -> bool:
+    """Start an engine for `workspace` unless one answers there, and say at once whether one does.
 
     The engine has a session of its own and no pipe to this process: it outlives both it and its terminal.
     Raises WorkflowError where no process can be started.
     """
     if sockets.answers(workspace.socket):
-        return
+        return True
     if (child := child_of(workspace)) and child.poll() is None:
-        return
+        return False
     command = [sys.executable, "-P", "-m", "workflow_core.engine", "--workspace", str(workspace.path)]
     try:
         log = open_log(workspace)
@@ -55,6 +55,7 @@ def launch(workspace: Workspace) -> None:
             f"the engine process cannot be started: {error.strerror}.",
             f"Look at {workspace.path}.",
         ) from error
+    return False
 
 
 def open_log(workspace: Workspace) -> int:

@@ -19,6 +19,8 @@ _ADVICE = "Name a new folder with --workspace."
 class Workspace:
     """A folder of mode 0700 with the engine's socket, pid, lock and log, the checkpoints and the store.
 
+    `kept_run` is there while there is a run that an engine would bring back.
+
     Use `Workspace.open`, which makes and checks the folder; the class itself only names the files.
     """
 
@@ -30,6 +32,7 @@ class Workspace:
         self.lock_file = path / "engine.lock"
         self.log = path / "engine.log"
         self.checkpoints = path / "checkpoints"
+        self.kept_run = self.checkpoints / "run.pt"
         self.store = path / "workspace.sqlite"
         self._lock: int | None = None
 

@@ -175,10 +175,11 @@ class WorkflowApp(SturdyApp, OneKeyAtATime, GuardedApp[int]):
         self.start_work(ask, "predict", exclusive=True)
 
     def engine_ready(self) -> None:
-        """The engine can be asked: the step on the screen may do itself."""
+        """The engine can be asked: what it said stands at once, and the step on the screen may do itself."""
+        self._draw()
         if isinstance(self.screen, StepScreen):
             self.screen.engine_ready(self.state)
-        self.start_work(self._load_screens, "load screens", exclusive=True)
+        self.call_after_refresh(self.start_work, self._load_screens, "load screens", exclusive=True)
 
     async def _load_screens(self) -> None:
         # while there is time: the first visit is quicker, and a package that is renewed meanwhile does not matter
@@ -416,17 +417,33 @@ class WorkflowApp(SturdyApp, OneKeyAtATime, GuardedApp[int]):
         self.exit(0)
 
 
+class TrainingApp(WorkflowApp):
+    """Begins where the training is, which is known to be there: no other screen is drawn before it."""
+
+    DEFAULT_MODE = "train"
+
+
 def way_back(asked: str | None) -> str:
     """The command that opens the workspace again which was `asked` for, None for the usual one."""
     return "workflow-tui" if asked is None else f"workflow-tui --workspace {shlex.quote(sanitize(asked, 400))}"
 
 
-def run(workspace: Workspace, *, asked: str | None = None, theme: str | None = None, device: str | None = None) -> int:
-    """Run the app on a workspace's engine until it is left; the exit status. Says afterwards what still runs."""
+def run(
+    workspace: Workspace,
+    *,
+    asked: str | None = None,
+    theme: str | None = None,
+    device: str | None = None,
+    training: bool = False,
+) -> int:
+    """Run the app on a workspace's engine until it is left; the exit status. Says afterwards what still runs.
+
+    With `training` it begins on the screen of the training.
+    """
     apps: list[WorkflowApp] = []
 
     def make_app(driver_class: type[Driver]) -> WorkflowApp:
-        app = WorkflowApp(
+        app = (TrainingApp if training else WorkflowApp)(
             lambda on_event, on_lost: EngineClient(workspace, on_event, on_lost),
             theme=theme or "dark",
             device=device,

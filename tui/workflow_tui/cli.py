@@ -178,6 +178,7 @@ def _run(given: argparse.Namespace) -> int:
     from workflow_core.launcher import launch
     from workflow_core.workspace import Workspace
     from workflow_tui.terminal import environment
+    from workflow_tui.terminal.garbage import look_seldom
 
     try:
         os.getcwd()
@@ -188,11 +189,12 @@ def _run(given: argparse.Namespace) -> int:
             Workspace.find(given.workspace)
         workspace = Workspace.open(given.workspace)
         # torch takes seconds to load: the engine starts now, and loads it while textual is imported here
-        launch(workspace)
+        training = launch(workspace) and workspace.kept_run.exists()
         environment.prepare(os.environ)
+        look_seldom()
         from workflow_tui.app import run
 
-        return run(workspace, asked=given.workspace, theme=given.theme, device=given.device)
+        return run(workspace, asked=given.workspace, theme=given.theme, device=given.device, training=training)
     except WorkflowError as error:
         return _refuse(error.problem.line(), FAILURE)
 

@@ -48,9 +48,6 @@ FLUSH_GRACE = 0.2
 UNSAVED_TIMEOUT = 24 * 3600.0
 """Seconds an engine that nobody looks at keeps a training that is not saved."""
 
-CHECKPOINT = "run.pt"
-"""The file of the run that is there, in the folder of checkpoints."""
-
 log = logging.getLogger(__name__)
 
 
@@ -83,7 +80,7 @@ class Server:
         # without its record no run comes back, and its number may be that of another one: what was kept stays
         self._keeper = (
             Keeper(
-                workspace.checkpoints / CHECKPOINT,
+                workspace.kept_run,
                 self._store.flush,
                 functools.partial(self._post, self._tell),
                 interval,
