@@ -35,7 +35,7 @@ __all__ = ["EngineClient", "launch"]
 
 _RETRY = 0.02
 _RELAUNCH = 0.5
-_RESTART = "Restart the engine; what it had not saved is gone."
+_RESTART = "Restart the engine: what it had kept last comes back."
 
 
 class EngineClient:

@@ -30,16 +30,16 @@ def _key(workspace: Workspace) -> tuple[Path, int]:
         return workspace.path, 0
 
 
-def launch(workspace: Workspace) -> bool:
-    """Start an engine for `workspace` unless one answers there, and say at once whether one does.
+def launch(workspace: Workspace) -> None:
+    """Start an engine for `workspace` unless one answers there; does not wait for it.
 
     The engine has a session of its own and no pipe to this process: it outlives both it and its terminal.
     Raises WorkflowError where no process can be started.
     """
     if sockets.answers(workspace.socket):
-        return True
+        return
     if (child := child_of(workspace)) and child.poll() is None:
-        return False
+        return
     command = [sys.executable, "-P", "-m", "workflow_core.engine", "--workspace", str(workspace.path)]
     try:
         log = open_log(workspace)
@@ -55,7 +55,6 @@ def launch(workspace: Workspace) -> bool:
             f"the engine process cannot be started: {error.strerror}.",
             f"Look at {workspace.path}.",
         ) from error
-    return False
 
 
 def open_log(workspace: Workspace) -> int:
@@ -85,5 +84,5 @@ def last_word(workspace: Workspace) -> str:
             if line.strip():
                 return line.strip().rstrip(".")
         if not os.statvfs(workspace.path).f_bavail:
-            return f"the disk that {workspace.path} is on is full"
+            return f"the disk that {workspace.path} is on has no room left"
     return ""

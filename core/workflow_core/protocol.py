@@ -307,7 +307,12 @@ class NextLine(msgspec.Struct, frozen=True, kw_only=True, tag="next_line"):
 
 
 class Pause(msgspec.Struct, frozen=True, kw_only=True, tag="pause"):
-    """Pause at the next batch boundary; a race too."""
+    """Pause at the next batch boundary, with `at_epoch` at the end of the epoch under way; a race too.
+
+    Where nothing runs it does nothing.
+    """
+
+    at_epoch: bool = False
 
 
 class Stop(msgspec.Struct, frozen=True, kw_only=True, tag="stop"):

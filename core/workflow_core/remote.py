@@ -21,6 +21,7 @@ from workflow_core.protocol import (
     Epochs,
     Event,
     MakeData,
+    Pause,
     RaceView,
     Reset,
     Run,
@@ -50,7 +51,8 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
 
     `engine` is live; busy, where it is alive and does not answer; crashed, where the last one did not end in order; or
     none. `state` is that of the run: running, paused, finished, diverged, failed, stopped, interrupted, or "" where
-    there was none. `rate` is epochs a second now.
+    there was none. `rate` is epochs a second now. With a `race` and no `run` it is the race that is there, with
+    both the newest lane of one. All of it comes back in another engine where this one `keeps` it.
     """
 
     name: str
@@ -66,6 +68,7 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     val_loss: float | None = None
     rate: float | None = None
     reason: str = ""
+    keeps: bool = True
 
 
 class Watched:
@@ -76,6 +79,7 @@ class Watched:
         self.training: TrainingView | None = None
         self.race: RaceView | None = None
         self.ready = False
+        self.keeps = True
         self.failed = ""
         self.told = False
         self.lost = False
@@ -91,7 +95,7 @@ class Watched:
             if event.race is not UNSET:
                 self.race = event.race
             if event.engine is not UNSET and event.engine is not None:
-                self.ready = event.engine.state == "ready"
+                self.ready, self.keeps = event.engine.state == "ready", event.engine.keeps
                 self.failed = event.engine.problem.line() if event.engine.problem is not None else ""
         self._changed.set()
 
@@ -151,7 +155,7 @@ async def _standing(workspace: Workspace) -> Standing:
 
 
 def _live(standing: Standing, watched: Watched) -> Standing:
-    race, training = watched.race, watched.training
+    race, training, standing = watched.race, watched.training, replace(standing, keeps=watched.keeps)
     if race is not None:
         best = min(race.lanes, key=lambda lane: math.inf if lane.best_loss is None else lane.best_loss)
         return replace(
@@ -214,8 +218,7 @@ async def stop(workspace: Workspace) -> Standing:
                 "No engine", f"no engine runs in {workspace.path}.", "There is nothing to stop; its runs are kept."
             )
         if watched.running:
-            # of what runs the epoch under way is the one that is asked for
-            await watched.client.request(Run(epochs=1))
+            await watched.client.request(Pause(at_epoch=True))
             await watched.until(None, "resting", "lost")
         standing = _live(Standing(name=workspace.path.name, path=str(workspace.path), engine="none"), watched)
         with contextlib.suppress(WorkflowError):  # it may be gone before its answer

@@ -81,7 +81,10 @@ def _stop(argv: Sequence[str]) -> int:
     say(f"The engine of {sanitize(standing.name, LONGEST)} has ended. {what}.")
     if standing.run is not None or standing.race is not None:
         kept = "run" if standing.race is None else "race"
-        say(f"The {kept} is kept; {PROGRAM} attach {_quoted(given.workspace)} goes on with it.")
+        if standing.keeps:
+            say(f"The {kept} is kept; {PROGRAM} attach {_quoted(given.workspace)} goes on with it.")
+        else:
+            say(f"The {kept} is gone with it: its store could not be used.")
     return 0
 
 

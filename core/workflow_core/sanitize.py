@@ -56,7 +56,7 @@ def escape(text: str, encoding: str = "utf-8") -> str:
     """`text` as data for a program that a person may look at, too: nothing in it is an instruction to a terminal.
 
     Line breaks stay. Control, format, private and unassigned characters, and those that `encoding` lacks, become the
-    escapes (`\\u009b`) that JSON, TOML and Python read back as the same characters within their strings.
+    escapes (`\\u009b`, `\\U000e0001`) that TOML and Python read back as the same characters within their strings.
     """
     if all(line.isprintable() for line in text.split("\n")) and _holds(encoding, text):
         return text

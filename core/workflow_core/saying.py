@@ -48,7 +48,9 @@ def say(line: str) -> None:
 
 def complain(message: str) -> None:
     """Write a sentence to standard error, if there is one that takes it."""
-    with contextlib.suppress(OSError, ValueError, AttributeError):
+    if sys.stderr is None:  # which print would take for standard output
+        return
+    with contextlib.suppress(OSError, ValueError):
         encoding = getattr(sys.stderr, "encoding", None) or "utf-8"
         print(escape(f"workflow-tui: {sanitize(message, LONGEST)}", encoding), file=sys.stderr, flush=True)
 

@@ -14,8 +14,9 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 class Stopping:
     """While it is entered, SIGINT, SIGTERM and SIGHUP only set `asked`; signals that were ignored stay ignored.
 
-    A second one does what it does by default. Python's own handlers wait for C code to return, which a large operation
-    or a save to a disk that hangs may not do for long, so a thread counts the signals as well.
+    A second one ends the process. Python's own handlers wait for C code to return, which a large operation or a save to
+    a disk that hangs may not do for long, so a thread counts the signals as well. A line that is dropped may say so
+    more than once (the system does, and the shell): SIGHUP again is not a second one.
     """
 
     def __init__(self) -> None:
@@ -46,8 +47,6 @@ class Stopping:
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
         self.asked = number
-        for each in self._before:
-            signal.signal(each, signal.SIG_DFL)
 
     @property
     def exit_status(self) -> int:
@@ -57,9 +56,12 @@ class Stopping:
 
 def _watch(receiver: int, numbers: dict[signal.Signals, Any]) -> None:
     """Read the numbers of the signals, which the interpreter writes as they come, and end the process by the second."""
-    asked = 0
+    asked = hung_up = False
     with open(receiver, "rb", buffering=0) as signals:
         while number := signals.read(1):
-            asked += number[0] in numbers
-            if asked > 1:
+            again = hung_up and number[0] == signal.SIGHUP
+            if number[0] not in numbers or again:
+                continue
+            if asked:
                 os._exit(128 + number[0])
+            asked, hung_up = True, hung_up or number[0] == signal.SIGHUP

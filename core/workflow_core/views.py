@@ -24,7 +24,10 @@ Point = tuple[float, float]
 
 
 class EngineView(msgspec.Struct, frozen=True, kw_only=True):
-    """The engine itself. `devices` are the names a TrainSpec may ask for here; `problem` is set when failed."""
+    """The engine itself. `devices` are the names a TrainSpec may ask for here; `problem` is set when failed.
+
+    What it has trained comes back in another engine where it `keeps` it.
+    """
 
     state: EngineState = "loading"
     pid: int = 0
@@ -34,6 +37,7 @@ class EngineView(msgspec.Struct, frozen=True, kw_only=True):
     load_seconds: float = 0.0
     log: str = ""
     problem: Problem | None = None
+    keeps: bool = True
 
 
 class Steps(msgspec.Struct, frozen=True, kw_only=True):

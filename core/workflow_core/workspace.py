@@ -19,7 +19,7 @@ _ADVICE = "Name a new folder with --workspace."
 class Workspace:
     """A folder of mode 0700 with the engine's socket, pid, lock and log, the checkpoints and the store.
 
-    `kept_run` is there while there is a run that an engine would bring back.
+    `kept_run` is what an engine has kept last, of a run or a race, for the next one to bring back.
 
     Use `Workspace.open`, which makes and checks the folder; the class itself only names the files.
     """

@@ -79,6 +79,13 @@ class Watcher:
         return self.training
 
 
+async def until_kept(workspace: Workspace) -> None:
+    """Wait until the first checkpoint is there: it is written after what began the run has been answered."""
+    async with asyncio.timeout(20):
+        while not workspace.kept_run.exists():
+            await asyncio.sleep(0.01)
+
+
 def end_engine(workspace: Workspace) -> None:
     """Kill whatever engine there is, and wait for it."""
     if (pid := workspace.engine_pid()) is not None:

@@ -626,20 +626,22 @@ def test_a_signal_that_is_ignored_stays_ignored() -> None:
         signal.signal(signal.SIGHUP, before)
 
 
-def test_a_second_signal_ends_the_program_at_once() -> None:
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored, where tests run in the background
-    try:
-        with Stopping() as stopping:
-            signal.raise_signal(signal.SIGTERM)
-            assert stopping.asked == signal.SIGTERM
-            assert signal.getsignal(signal.SIGINT) is signal.SIG_DFL
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-def test_a_second_signal_ends_what_does_not_return_from_c_code() -> None:
+@pytest.mark.parametrize(
+    ("first", "then", "ends"),
+    [
+        (signal.SIGTERM, signal.SIGTERM, True),
+        (signal.SIGINT, signal.SIGINT, True),
+        (signal.SIGHUP, signal.SIGTERM, True),
+        (signal.SIGTERM, signal.SIGHUP, True),
+        (signal.SIGHUP, signal.SIGHUP, False),  # one line that is dropped may say so twice
+    ],
+)
+def test_a_second_signal_ends_the_program_at_once_even_in_c_code(
+    first: signal.Signals, then: signal.Signals, ends: bool
+) -> None:
     program = """
-import hashlib
+import hashlib, signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored, where tests run in the background
 from workflow_core.stopping import Stopping
 with Stopping():
     print("ready", flush=True)
@@ -648,13 +650,24 @@ with Stopping():
     with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as process:
         try:
             assert output(process).readline() == "ready\n"
-            process.send_signal(signal.SIGTERM)
+            process.send_signal(first)
             with pytest.raises(subprocess.TimeoutExpired):
                 process.wait(0.2)
-            process.send_signal(signal.SIGTERM)
-            assert process.wait(5) == 128 + signal.SIGTERM
+            process.send_signal(then)
+            if ends:
+                assert process.wait(5) == 128 + then
+            else:
+                with pytest.raises(subprocess.TimeoutExpired):
+                    process.wait(0.5)
         finally:
             process.kill()
+
+
+@pytest.mark.parametrize("arguments", [["train", "--json", "--data", "nofile.csv", "--target", "y"], ["ls", "nowhere"]])
+def test_without_a_standard_error_nothing_of_it_goes_to_standard_output(arguments: list[str], tmp_path: Path) -> None:
+    command = ["sh", "-c", '"$@" 2>&-', "sh", sys.executable, "-P", "-m", "workflow_tui.cli", *arguments]
+    done = subprocess.run(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True)
+    assert (done.stdout, done.returncode) == ("", 1)
 
 
 def test_a_closed_pipe_ends_it_silently(endless: subprocess.Popen[str], tmp_path: Path) -> None:

@@ -15,13 +15,14 @@ from typing import Any
 import msgspec
 import pytest
 from tests.core.conftest import end_engine
+from tests.soak.machine import needs_names_of_bytes
 from wcwidth import wcswidth
 
 from workflow_core import remote, remote_commands
 from workflow_core.errors import WorkflowError
 from workflow_core.headless import main as headless
 from workflow_core.launcher import child_of
-from workflow_core.protocol import StartRace
+from workflow_core.protocol import Pause, Run, StartRace
 from workflow_core.remote import Standing
 from workflow_core.remote_commands import table
 from workflow_core.saying import json_line
@@ -115,6 +116,7 @@ async def test_a_race_is_told_of_and_ended(home: Path, attach: Attach) -> None:
 
 @pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
 def test_names_that_are_no_text_are_listed_and_do_nothing(home: Path, encoding: str) -> None:
+    needs_names_of_bytes(home)
     names = (b"raw\xff", b"\xc2\x9b31m", "幅".encode(), b"\x1b[31m")
     for name in names:
         folder = os.fsencode(home / "workflow-tui") + b"/" + name
@@ -132,6 +134,32 @@ def test_names_that_are_no_text_are_listed_and_do_nothing(home: Path, encoding: 
             assert {os.fsencode(json.loads(line)["name"]) for line in lines} == set(names)
         elif encoding == "utf-8":
             assert {wcswidth(line.partition("none")[0]) for line in lines[1:]} == {lines[0].index("engine")}
+
+
+async def test_what_could_not_be_kept_is_not_promised(
+    home: Path, attach: Attach, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Workspace.open("broken").store.write_bytes(b"no database" * 1000)
+    ui = await attach(Workspace.open("broken"))
+    await ui.request(Run(epochs=3), timeout=60)
+    await ui.until_state("paused")
+    assert (await standing("broken")).keeps is False
+    assert await asyncio.to_thread(remote_commands.main, ["stop", "broken"]) == 0
+    assert "is gone with it" in said(capsys)[0][1]
+
+
+async def test_stopping_what_has_just_ended_begins_nothing(home: Path, attach: Attach) -> None:
+    ui = await attach(Workspace.open("over"))
+    lanes = tuple(TrainSpec(epochs=3, device="cpu", learning_rate=rate) for rate in (0.1, 0.2))
+    await ui.request(StartRace(lanes=lanes), timeout=60)
+    await ui.until(lambda: ui.state.get("race") and ui.state["race"].state == "finished")
+    before = ui.state["race"]
+    await ui.request(Pause(at_epoch=True))
+    assert (ui.state["race"], ui.state["training"]) == (before, None)
+    await ui.request(Run(epochs=2))
+    await ui.until_state("paused")
+    await ui.request(Pause(at_epoch=True))
+    assert (ui.training.state, ui.training.epoch) == ("paused", 2)
 
 
 async def test_an_engine_without_a_run_is_idle(home: Path, attach: Attach) -> None:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import time
 from pathlib import Path
+
+import pytest
 
 
 def kept_waiting(pid: int, thread: int | None = None) -> float:
@@ -29,6 +32,28 @@ def busiest_thread(pid: int) -> int:
     with contextlib.suppress(OSError):
         return int(max(os.listdir(f"/proc/{pid}/task"), key=had))
     return pid
+
+
+def needs_proc() -> None:
+    """Skip the test where the system does not tell of its processes as Linux does."""
+    if not Path("/proc/self/stat").exists():
+        pytest.skip("there is no /proc here")
+
+
+def needs_tmux() -> None:
+    """Skip the test where there is no tmux."""
+    if shutil.which("tmux") is None:
+        pytest.skip("there is no tmux here")
+
+
+def needs_names_of_bytes(folder: Path) -> None:
+    """Skip the test where a name of a file in `folder` must be UTF-8."""
+    path = os.fsencode(folder) + b"/\xff"
+    try:
+        os.close(os.open(path, os.O_CREAT))
+    except OSError:
+        pytest.skip("names of files are UTF-8 here")
+    os.unlink(path)
 
 
 class Stopwatch:

@@ -18,15 +18,13 @@ from tests.core.conftest import Watcher, end_engine
 from tests.core.test_back import kept_epoch
 from tests.soak import disks
 from tests.soak.apart import no_tracing
+from tests.soak.runs import digest, straight
 from tests.soak.table import PART, sizes, tell
-from tests.soak.test_kills_while_writing import digest
 
 from workflow_core.errors import WorkflowError
 from workflow_core.launcher import child_of
 from workflow_core.protocol import BuildModel, Notice, Pause, Run, Save, SetPace, SetTraining
 from workflow_core.specs import DataSpec, ModelSpec, TrainSpec
-from workflow_core.steps import build, data
-from workflow_core.steps.train import Trainer
 from workflow_core.store import Store
 from workflow_core.threads import one_thread
 from workflow_core.workspace import Workspace
@@ -34,7 +32,7 @@ from workflow_core.workspace import Workspace
 Attach = Callable[[Workspace], Any]
 NETWORK = ModelSpec(kind="mlp", hidden=(32, 32))
 SPEC = TrainSpec(epochs=10**7, optimizer="adam", device="cpu")
-NOT_KEPT = "The run is not being kept"
+NOT_KEPT = "The training is not being kept"
 NOT_RECORDED = "Epochs are not being recorded"
 
 
@@ -63,13 +61,10 @@ def disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         end_engine(Workspace(folder / "w"))
 
 
-def straight(epochs: int) -> tuple[str, list[float]]:
+def as_ever(epochs: int) -> tuple[str, list[float]]:
     """Weights and training losses of a run that nothing has hindered."""
-    trainer = Trainer(build.build(NETWORK), data.make(DataSpec()), SPEC)
     with one_thread():  # as the engine does for so few rows
-        while trainer.done < epochs:
-            trainer.epoch()
-    return digest(trainer.model.state_dict()), list(trainer.fetch()["train_loss"])
+        return straight(NETWORK, DataSpec(), SPEC, epochs)
 
 
 def titles(ui: Watcher, since: int) -> set[str]:
@@ -103,7 +98,7 @@ async def paused_and_recorded(ui: Watcher, workspace: Workspace) -> None:
         found = store.read(1, 0, 10**9)
     finally:
         store.close()
-    assert list(found["train_loss"]) == straight(epochs)[1], "a gap, or an epoch that is not itself"
+    assert list(found["train_loss"]) == as_ever(epochs)[1], "a gap, or an epoch that is not itself"
 
 
 async def begin(attach: Attach, workspace: Workspace, pace: float | None) -> Watcher:
@@ -159,7 +154,7 @@ async def test_nothing_is_lost_by_a_disk_that_takes_nothing_for_a_while(count: i
         await ui.request(Run(epochs=50), timeout=60)
         await ui.until_state("paused")
         await ui.request(Save(path=str(path), overwrite=True), timeout=60)
-        assert model(path) == straight(ui.training.epoch)[0]
+        assert model(path) == as_ever(ui.training.epoch)[0]
     finally:
         tell(
             "disks that take nothing: full, limited, failing, read-only",
@@ -211,7 +206,7 @@ async def test_a_workspace_that_is_removed_while_it_trains(tmp_path: Path, attac
                 await ui.request(Pause())
                 path = tmp_path / f"{at}.pt"
                 await ui.request(Save(path=str(path)), timeout=60)
-                assert model(path) == straight(ui.training.epoch)[0]
+                assert model(path) == as_ever(ui.training.epoch)[0]
                 await ui.client.close()
                 assert child.wait(10) == 0, "nobody can reach it any more"
                 assert not workspace.path.exists()

@@ -26,7 +26,7 @@ def fill_while_it_trains(terminal: Terminal, folder: Path) -> None:
     terminal.press(" ")
     terminal.until(lambda screen: epoch(screen) >= 2)
     with disks.full(folder, 0):
-        terminal.until(re.compile("Epochs are not being recorded|The run is not being kept"), timeout=20)
+        terminal.until(re.compile("Epochs are not being recorded|The training is not being kept"), timeout=20)
         reached = epoch(terminal.until("disk is full"))
         terminal.press("enter")
         terminal.until(lambda screen: epoch(screen) > max(reached, 10), timeout=20)
@@ -49,7 +49,7 @@ def test_a_full_disk_is_told_on_the_screen_at_the_start_and_while_it_trains(
                     before.enter_context(disks.full(folder, 0))
                     terminal = stack.enter_context(start(workspace, size=(120, 40), cwd=tmp_path))
                     # one that finds room for its few bytes starts, and says what it has no room for
-                    screen = terminal.until(re.compile("is full"), timeout=30)
+                    screen = terminal.until(re.compile("is full|no room left"), timeout=30)
                     assert "The engine did not start" in screen or "Epochs will not be recorded" in screen
                     assert "Traceback" not in screen
                     if (pid := Workspace(workspace).engine_pid()) is not None:

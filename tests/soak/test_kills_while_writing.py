@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import math
 import os
 import random
@@ -14,9 +13,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-import torch
 from tests.core.test_back import NOISY, Life, kept_epoch
 from tests.soak.apart import Forked, apart, calls, hindered, needs_tracing
+from tests.soak.runs import digest, straight
 from tests.soak.table import sizes, tell
 
 from workflow_core import store
@@ -24,8 +23,6 @@ from workflow_core.engine import checkpoint, keeper
 from workflow_core.engine.session import warm_up
 from workflow_core.protocol import Branch, BuildModel, MakeData, SetTraining
 from workflow_core.specs import ModelSpec, TrainSpec
-from workflow_core.steps import build, data
-from workflow_core.steps.train import Trainer
 from workflow_core.store import Store, schema
 
 Say = Callable[[str], None]
@@ -72,20 +69,6 @@ def weights(life: Life) -> str:
     return digest(runner.trainer.model.state_dict())
 
 
-def digest(state: dict[str, torch.Tensor]) -> str:
-    return hashlib.sha256(
-        b"".join(bytes(tensor.view(torch.uint8).flatten().tolist()) for tensor in state.values())
-    ).hexdigest()
-
-
-def straight(epochs: int) -> tuple[str, list[float]]:
-    """Weights and training losses of the same run, which nobody has interrupted."""
-    trainer = Trainer(build.build(NETWORK), data.make(NOISY), SPEC)
-    while trainer.done < epochs:
-        trainer.epoch()
-    return digest(trainer.model.state_dict()), list(trainer.fetch()["train_loss"])
-
-
 def killed(folder: str, count: int, seed: int) -> dict[str, Any]:
     """Kill `count` writers, one after the other, each of which goes on with what the one before left."""
     moments = random.Random(seed)
@@ -127,7 +110,7 @@ def test_kills_while_checkpoints_are_written_leave_a_whole_one(count: int, tmp_p
     assert not found["wrong"]
     life = begun(tmp_path)
     advanced(life, 3)
-    weights_then, losses = straight(life.view.epoch)
+    weights_then, losses = straight(NETWORK, NOISY, SPEC, life.view.epoch)
     same = weights(life) == weights_then and life.recorded()["train_loss"] == losses
     life.die()
     stayed = leftovers(tmp_path)
@@ -150,7 +133,7 @@ def put(life: Life) -> None:
     """A checkpoint of the fourth epoch in place of that of the third."""
     runner = life.session._runner
     assert runner is not None
-    life.keeper.put(lambda: checkpoint.of(runner, None, SPEC))
+    life.keeper.put(lambda: checkpoint.of(SPEC, runner))
 
 
 def append(life: Life) -> None:
@@ -273,7 +256,7 @@ def judge(folder: Path, job: Job, whole: bool) -> None:
     life = begun(folder)
     assert life.view.epoch == kept
     advanced(life, 2)
-    assert (weights(life), life.recorded()["train_loss"]) == straight(kept + 2)
+    assert (weights(life), life.recorded()["train_loss"]) == straight(NETWORK, NOISY, SPEC, kept + 2)
     life.die()
     assert leftovers(folder) == []
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import random
@@ -16,6 +15,8 @@ from tests.core.conftest import Watcher, end_engine
 from tests.e2e.processes import processes_of
 from tests.e2e.program import PROGRAM, READY, SCREENS, epoch
 from tests.soak.line import KILLS, Line, press, pty_line, run, tmux_line, until
+from tests.soak.machine import needs_proc, needs_tmux
+from tests.soak.runs import ask
 from tests.soak.table import sizes, tell
 
 from workflow_core import sockets
@@ -61,20 +62,8 @@ class Rounds:
         self.engine = pid
 
     def ask(self, *commands: Command, see: Callable[[Watcher], object] = lambda told: True) -> Watcher:
-        """Come as a client, ask for something, wait until `see` holds of what was told, and go again."""
-
-        async def look() -> Watcher:
-            watcher = Watcher(self.workspace)
-            await watcher.client.connect(30)
-            try:
-                for command in commands:
-                    await watcher.request(command, 60)
-                await watcher.until(lambda: watcher.state.get("steps") and see(watcher), 30)
-            finally:
-                await watcher.client.close()
-            return watcher
-
-        return asyncio.run(look())
+        """What a client that comes, asks for something and goes again has been told."""
+        return ask(self.workspace, *commands, see=see)
 
     @contextlib.contextmanager
     def noted(self, at: int) -> Iterator[None]:
@@ -192,6 +181,8 @@ def kill(line: Line, pid: int) -> None:
 @sizes(4, 100)
 def test_dropped_links_cost_nothing(count: int, workspace: Workspace) -> None:
     """100 screens that lose their line: bash and tmux, SIGHUP as usual and ignored, 25 of each."""
+    needs_proc()
+    needs_tmux()
     rounds = Rounds(workspace, planned=1000 * count + 4000)
     for at in range(count):
         inside = tmux_line(KILLS[at // 4 % len(KILLS)]) if at % 4 > 1 else pty_line()
@@ -208,6 +199,7 @@ def test_dropped_links_cost_nothing(count: int, workspace: Workspace) -> None:
 @sizes(1, 40)
 def test_lines_lost_while_the_screen_starts_cost_nothing(count: int, workspace: Workspace) -> None:
     """40 lines that drop at a random moment of the start, SIGHUP as usual and ignored."""
+    needs_proc()
     rounds = Rounds(workspace, planned=1000 * count + 4000)
     rounds.ask(Run())
     for at in range(count):
@@ -222,6 +214,7 @@ def test_lines_lost_while_the_screen_starts_cost_nothing(count: int, workspace: 
 @sizes(1, 20)
 def test_killed_screens_cost_nothing(count: int, workspace: Workspace) -> None:
     """20 screens that are told to end or are killed."""
+    needs_proc()
     rounds = Rounds(workspace, planned=1000 * count + 4000)
     for at in range(count):
         with rounds.noted(at), pty_line() as line:
@@ -235,6 +228,8 @@ def test_killed_screens_cost_nothing(count: int, workspace: Workspace) -> None:
 @sizes(1, 20)
 def test_tmux_keeps_the_screen_of_a_client_that_was_lost(count: int, workspace: Workspace) -> None:
     """20 clients of one tmux that lose their line: the screen in it stays, as quiet as before."""
+    needs_proc()
+    needs_tmux()
     rounds = Rounds(workspace, planned=1000 * count + 4000)
     with tmux_line() as inside:
         pid = rounds.open(inside)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import re
 import statistics
-import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from tests.core.conftest import end_engine
+from tests.e2e.program import PROGRAM
 from tests.e2e.terminal import Terminal
 from tests.soak.table import sizes, tell
 
@@ -19,7 +18,6 @@ from workflow_core.specs import TrainSpec
 from workflow_core.workspace import Workspace
 
 STARTS = 10
-COMMAND = str(Path(sys.executable).with_name("workflow-tui"))
 
 
 def shows(screen: str, epochs: int) -> bool:
@@ -42,7 +40,7 @@ async def test_a_long_training_is_on_the_screen_within_a_second(
     took = []
     for _ in range(STARTS if count > 10_000 else 1):
         begun = time.monotonic()
-        with Terminal([COMMAND, "--workspace", str(workspace.path)], size=(120, 40)) as terminal:
+        with Terminal([PROGRAM, "--workspace", str(workspace.path)], size=(120, 40)) as terminal:
             terminal.until(lambda screen: shows(screen, count), timeout=20)
             took.append(time.monotonic() - begun)
     slow = sum(seconds > 1 for seconds in took)

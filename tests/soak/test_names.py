@@ -19,6 +19,7 @@ from tests.e2e.processes import end_processes_of
 from tests.e2e.program import PROGRAM, READY, SCREENS, start
 from tests.e2e.terminal import Terminal
 from tests.soak.hostile import BYTES, STRINGS, TOGETHER, harm
+from tests.soak.machine import needs_names_of_bytes
 from tests.soak.table import sizes, tell
 from wcwidth import wcswidth
 
@@ -175,6 +176,7 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def test_names_of_workspaces_are_listed_and_do_nothing(count: int, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Workspaces of these names to `ls`, `attach` and `stop`, which speak to people and in JSON."""
     monkeypatch.setenv("XDG_STATE_HOME", str(here))
+    needs_names_of_bytes(here)
     names = [*(os.fsencode(as_file(name)) for name in STRINGS), *BYTES]
     for name in names:
         folder = os.fsencode(here / "workflow-tui") + b"/" + name
@@ -206,6 +208,7 @@ async def test_names_of_columns_files_tensors_classes_and_runs_are_read_and_do_n
     count: int, here: Path, attach: Callable[[Workspace], Any]
 ) -> None:
     """Each of them everywhere at once in one workspace, walked through on a real terminal."""
+    needs_names_of_bytes(here)
     folder = here / "files"
     folder.mkdir()
     for raw in BYTES:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import functools
 import random
-import sys
 from pathlib import Path
 
 import pytest
 from tests.e2e.monkey import drive
 from tests.e2e.processes import end_processes_of
+from tests.e2e.program import PROGRAM
 from tests.e2e.terminal import Terminal
 from tests.soak.machine import Stopwatch
 from tests.soak.table import PART, tell
@@ -46,7 +46,6 @@ class Watched(Terminal):
 @pytest.mark.soak
 def test_random_events_neither_crash_nor_freeze_it(tmp_path: Path) -> None:
     """100,000 events by ten seeds: keys, bytes, mouse, pastes, sizes, in sessions of 2,000."""
-    program = str(Path(sys.executable).with_name("workflow-tui"))
     first = random.randrange(10**6)
     wrong: list[str] = []
     ends = sent = 0
@@ -58,7 +57,7 @@ def test_random_events_neither_crash_nor_freeze_it(tmp_path: Path) -> None:
         workspace = tmp_path / f"w{seed}"
         start = functools.partial(
             Watched,
-            [program, "--workspace", workspace],
+            [PROGRAM, "--workspace", workspace],
             env={"HOME": str(home), "XDG_STATE_HOME": str(home)},
             cwd=home,
             flow_control=False,

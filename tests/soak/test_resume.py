@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import itertools
 import random
 from collections import Counter
@@ -14,10 +13,11 @@ from typing import Any
 import msgspec
 import pytest
 import torch
-from tests.core.conftest import end_engine
+from tests.core.conftest import end_engine, until_kept
 from tests.core.test_back import Life
 from tests.core.test_train_state import plain
 from tests.soak.cases import Act, Case, cases
+from tests.soak.runs import digest
 from tests.soak.table import sizes, tell
 
 from workflow_core.history import History
@@ -38,11 +38,6 @@ from workflow_core.workspace import Workspace
 
 OF_THEIR_TIME = ("elapsed", "rate", "capacity")
 """What a view tells of the clock."""
-
-
-def digest(state: dict[str, torch.Tensor]) -> str:
-    whole = (bytes(tensor.contiguous().view(-1).view(torch.uint8).tolist()) for tensor in state.values())
-    return hashlib.sha256(b"".join(whole)).hexdigest()
 
 
 def shown(view: TrainingView, history: History) -> dict[str, Any]:
@@ -174,8 +169,7 @@ async def test_a_run_of_any_kind_outlives_the_kill_of_its_engine(
         await ui.request(SetPace(pace=20.0))
         await ui.request(Run(steps=case.acts[0].after + 1), timeout=60)
         await ui.until_state("paused", "finished", "diverged")
-        while not (workspace.checkpoints / "run.pt").exists():  # the very first is on its way, and may take a while
-            await asyncio.sleep(0.01)
+        await until_kept(workspace)
         for kill in range(min(2, count)):
             if kill and ui.training.state in ("ready", "paused"):
                 await ui.request(Run(), timeout=60)

@@ -8,7 +8,6 @@ import random
 import signal
 import sqlite3
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 
 import pytest
 from tests.core.conftest import end_engine
+from tests.e2e.program import PROGRAM
 from tests.soak.table import sizes, tell
 
 from workflow_core.launcher import child_of
@@ -29,15 +29,9 @@ SAVED_WITHIN = 1.0
 """Seconds from SIGTERM until the run is on disk."""
 AT_ONCE = 0.5
 """Seconds from the second SIGTERM until the process has ended."""
-HEADLESS = [
-    str(Path(sys.executable).with_name("workflow-tui")),
-    "train",
-    "--epochs",
-    "1000000",
-    "--json",
-    "--every",
-    "10",
-]
+BESIDE_OTHERS = 20.0
+"""Seconds for either where it runs beside other tests, in short."""
+HEADLESS: list[str | Path] = [PROGRAM, "train", "--epochs", "1000000", "--json", "--every", "10"]
 MODELS = """
 import hashlib, pathlib
 from torch import nn
@@ -173,7 +167,12 @@ async def test_sigterm_saves_within_a_second(count: int, workspace: Workspace, a
         await asyncio.sleep(0.1)  # what it said last is heard
         told, ui = ui.training, await attach(workspace)
         run = await back(ui)
-        if status or not 0 <= took[-1] <= SAVED_WITHIN or ui.notices or run.state != "paused":
+        if (
+            status
+            or not 0 <= took[-1] <= (SAVED_WITHIN if count > 1 else BESIDE_OTHERS)
+            or ui.notices
+            or run.state != "paused"
+        ):
             wrong.append((at, status, took[-1], ui.notices, run.state))
         if (run.epoch, run.batch) < (told.epoch, told.batch) or ui.history.epochs != run.epoch:
             wrong.append((at, (told.epoch, told.batch), (run.epoch, run.batch), ui.history.epochs))
@@ -208,7 +207,7 @@ async def test_a_second_sigterm_ends_the_engine_at_once(
             early = child.poll()
             status, seconds = ended(child)
         took.append(seconds)
-        if early is not None or status or seconds > AT_ONCE:
+        if early is not None or status or seconds > (AT_ONCE if count > 1 else BESIDE_OTHERS):
             wrong.append((at, hang.__name__, early, status, seconds))
         ui = await attach(workspace)  # which finds all in order
         await ui.until(lambda told=ui.state: told["engine"].state == "ready", 60)
@@ -233,7 +232,7 @@ def test_a_second_sigterm_ends_a_training_without_screens_at_once(count: int, tm
         folder = tmp_path / str(at)
         folder.mkdir()
         (folder / "models.py").write_text(MODELS, encoding="utf-8")
-        command = [*HEADLESS, "--model", f"{folder}/models.py:{name}", "--save", str(folder / "model.pt")]
+        command = [*HEADLESS, "--model", f"{folder}/models.py:{name}", "--save", folder / "model.pt"]
         training = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         assert training.stdout is not None
         with training:
@@ -248,7 +247,11 @@ def test_a_second_sigterm_ends_a_training_without_screens_at_once(count: int, tm
             early = training.poll()
             status, seconds = ended(training)
         took.append(seconds)
-        if early is not None or status not in (143, -signal.SIGTERM) or seconds > AT_ONCE:
+        if (
+            early is not None
+            or status not in (143, -signal.SIGTERM)
+            or seconds > (AT_ONCE if count > 1 else BESIDE_OTHERS)
+        ):
             wrong.append((at, name, early, status, seconds))
     what = f"second SIGTERM to trainings without screens that hang (seed {seed})"
     tell(what, count, len(wrong), f"ended within {1000 * max(took):.0f} ms")

@@ -393,6 +393,28 @@ async def test_while_torch_loads_the_screen_stands_and_says_so() -> None:
         assert "engine ●" in stepper(drive)
 
 
+async def test_a_race_that_is_there_alone_is_where_the_app_begins_too() -> None:
+    there = RaceView(race=2, state="paused", lanes=(), epochs=9, epoch=4, pace=None)
+    async with driving(client=loading) as drive:
+        await drive.tell(Update(race=there))
+        await drive.tell(load()[0][1])
+        await drive.until(lambda: isinstance(drive.app.screen, TrainScreen))
+        assert drive.client.commands(MakeData) == []
+
+
+@pytest.mark.parametrize("race", [None, RaceView(race=2, state="finished", lanes=(), epochs=9, epoch=9, pace=None)])
+async def test_what_an_engine_cannot_keep_is_asked_about(race: RaceView | None) -> None:
+    async with driving(steps=4) as drive:
+        await drive.tell(Update(engine=msgspec.structs.replace(drive.app.state.engine, keeps=False), race=race))
+        await drive.pilot.press("q")
+        await drive.until(lambda: drive.dialog)
+        text = squeeze(drive.text)
+        assert ("nothing keeps it, it is gone" if race else "cannot keep it either") in text
+        await drive.pilot.press("s" if race else "l")
+        await drive.until_left()
+        assert "brings it back" not in drive.app.farewell
+
+
 async def test_an_engine_that_cannot_load_torch_says_why() -> None:
     problem = Problem(title="No PyTorch", message="the engine cannot load it.", advice="Install it.")
     async with driving(client=loading) as drive:

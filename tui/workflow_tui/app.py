@@ -410,7 +410,7 @@ class WorkflowApp(SturdyApp, OneKeyAtATime, GuardedApp[int]):
             last = f"The engine goes on without the screen. {self.way_back} brings you back to it."
         elif await self.link.end_engine():
             last = "The engine goes on: another screen is attached to it."
-        elif (state.trained or state.race is not None) and not state.lost:
+        elif (state.trained or state.race is not None) and not state.lost and state.engine.keeps:
             last = f"{self.way_back} brings it back."
         self.farewell = last_words(replace(state, training=self.state.training, race=self.state.race), last)
         await self.link.client.close()
@@ -418,7 +418,7 @@ class WorkflowApp(SturdyApp, OneKeyAtATime, GuardedApp[int]):
 
 
 class TrainingApp(WorkflowApp):
-    """Begins where the training is, which is known to be there: no other screen is drawn before it."""
+    """Begins where the training is that seems to be there: no other screen is drawn before it."""
 
     DEFAULT_MODE = "train"
 

@@ -174,6 +174,7 @@ def _is_terminal(stream: IO[str] | None) -> bool:
 
 
 def _run(given: argparse.Namespace) -> int:
+    from workflow_core import sockets
     from workflow_core.errors import WorkflowError
     from workflow_core.launcher import launch
     from workflow_core.workspace import Workspace
@@ -188,10 +189,10 @@ def _run(given: argparse.Namespace) -> int:
         if given.exists:
             Workspace.find(given.workspace)
         workspace = Workspace.open(given.workspace)
-        # torch takes seconds to load: the engine starts now, and loads it while textual is imported here
-        training = launch(workspace) and workspace.kept_run.exists()
+        training = workspace.kept_run.exists() and sockets.answers(workspace.socket)
+        launch(workspace)  # torch takes seconds to load: the engine does that while textual is imported here
         environment.prepare(os.environ)
-        look_seldom()
+        look_seldom()  # also while modules are read, and once more when they are there to stay
         from workflow_tui.app import run
 
         return run(workspace, asked=given.workspace, theme=given.theme, device=given.device, training=training)

@@ -129,7 +129,7 @@ class Link:
         first, self._attached = not self._attached, True
         if first and self._device is not None and self._device != self.state.train_spec.device:
             self.app.send(SetTraining(spec=msgspec.structs.replace(self.state.train_spec, device=self._device)))
-        if first and self.state.training is not None:
+        if first and (self.state.training is not None or self.state.race is not None):
             await self.app.go("train")
         self.app.engine_ready()
 

@@ -48,7 +48,12 @@ def waiting(state: State) -> Text:
 def fitted(name: str, room: int) -> str:
     """A name from outside in at most `room` columns; where it is longer its end stays, which tells names apart."""
     name = sanitize(name, LONGEST)
-    return name if width(name) <= room else "…" + cut(name[::-1], max(room - 1, 0))[::-1]
+    if width(name) <= room:
+        return name
+    end = cut(name[::-1], max(room - 1, 0))[::-1]
+    while end and not width(end[0]):  # a mark, whose letter is cut off
+        end = end[1:]
+    return f"…{end}"
 
 
 def fitted_start(text: str, room: int) -> str:

@@ -16,7 +16,7 @@ from typing import NoReturn
 
 from workflow_core import __version__, sockets
 from workflow_core.engine.keeper import INTERVAL
-from workflow_core.engine.server import Server
+from workflow_core.engine.server import KEEP_GRACE, Server
 from workflow_core.errors import WorkflowError
 from workflow_core.launcher import open_log
 from workflow_core.workspace import Workspace
@@ -28,7 +28,7 @@ CHECKPOINT_SECONDS = "WORKFLOW_TUI_CHECKPOINT_SECONDS"
 LOCK_PATIENCE = 5.0
 """Seconds to wait for another engine to let go of the workspace when it does not answer (any more)."""
 HARD_EXIT = 1.4
-"""Seconds after which an engine that was told to end is ended, whatever it hangs in."""
+"""Seconds after which an engine that was told to end is ended, whatever it hangs in, but for its last checkpoint."""
 
 log = logging.getLogger("workflow_core.engine")
 
@@ -157,8 +157,15 @@ def _serve(workspace: Workspace, options: argparse.Namespace, crashed: bool) -> 
 
 
 async def _run(workspace: Workspace, options: argparse.Namespace, crashed: bool) -> None:
-    server = Server(workspace, options.idle_timeout, interval=options.checkpoint_interval, crashed=crashed)
     asked = False
+
+    def keeping() -> None:
+        if asked:
+            faulthandler.dump_traceback_later(KEEP_GRACE + HARD_EXIT, exit=True)
+
+    server = Server(
+        workspace, options.idle_timeout, interval=options.checkpoint_interval, crashed=crashed, on_keeping=keeping
+    )
 
     def terminate(name: str) -> None:
         nonlocal asked

@@ -6,7 +6,7 @@ import ctypes
 import functools
 import hashlib
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,7 @@ from workflow_core.archive import open_archive, seal
 from workflow_core.errors import Problem, WorkflowError
 from workflow_core.specs import DataSpec, ModelSpec, TrainSpec
 from workflow_core.steps.data import Dataset
-from workflow_core.views import RaceView, TrainingView
+from workflow_core.views import RaceView, RunView, TrainingView
 
 if TYPE_CHECKING:
     from workflow_core.engine.race import Race
@@ -79,7 +79,7 @@ class Checkpoint(msgspec.Struct, frozen=True):
         return seal(buffer.getvalue())
 
 
-def of(runner: Runner | None, race: Race | None, settings: TrainSpec) -> Checkpoint:
+def of(settings: TrainSpec, runner: Runner | None, race: Race | None = None) -> Checkpoint:
     """What is to be kept of a run and a race as they stand; `settings` are those of the next run."""
     return Checkpoint(
         Kept(
@@ -112,30 +112,36 @@ def digest(dataset: Dataset) -> str:
     return found.hexdigest()
 
 
-def crash(kept: Kept | None, killed: tuple[int, ...], recorded: Callable[[int], int]) -> Problem | None:
-    """What became of what an engine had that did not end in order; None where it had nothing.
+def crash(
+    run: KeptRun | None, race: KeptRace | None, killed: Sequence[RunView], recorded: Callable[[int], int]
+) -> list[Problem]:
+    """What became of what an engine had that did not end in order, where it had anything.
 
-    `killed` are the runs that it was training, `recorded` gives the epochs of a run that are on record. Where there is
-    a race that is not over it is about that, for that was trained last.
+    `run` and `race` are there again, `killed` are the runs that it was training, `recorded` gives the epochs of a run
+    that are on record. Where there is a race that is not over it is about that, for that was trained last.
     """
-    there = [] if kept is None or kept.run is None else [kept.run.view]
-    there += [] if kept is None or kept.race is None else kept.race.lanes
-    if gone := [run for run in killed if run not in {view.run for view in there}]:
-        return _told(
-            f"while {_counted('run', gone)} {'was' if len(gone) == 1 else 'were'} training",
-            f"Nothing was kept yet to go on with: {_epochs(sum(map(recorded, gone)))} of that are on record",
-            "In the table of runs its settings can be restored, to train it again.",
-        )
-    if kept is None:
-        return None
-    race, run = kept.race, kept.run
+    there = [] if run is None else [run.view.run]
+    there += [] if race is None else [lane.run for lane in race.lanes]
+    state: str
     if race is not None and (race.view.state != "finished" or run is None):
         what, state, epoch = f"race {race.view.race}", race.view.state, race.view.epoch
         lost = max(max(recorded(lane.run) - lane.epoch, 0) for lane in race.lanes)
-    else:
-        assert run is not None
+    elif run is not None:
         what, state, epoch = f"run {run.view.run}", run.view.state, run.view.epoch
         lost = max(recorded(run.view.run) - epoch, 0)
+    else:
+        what, state, epoch, lost = "", "", 0, 0
+    if gone := [view for view in killed if view.run not in there]:
+        back = f"; what was kept before is back, {what} after {_epochs(epoch)}" if what else ""
+        began = f"race {gone[0].race}" if gone[0].race else f"run {gone[0].run}"
+        done = _epochs(max(view.epochs for view in gone))
+        return _told(
+            f"while {began} was training",
+            f"Nothing of that was kept yet to go on with: {done} are on record{back}",
+            "The table of runs restores its settings, to train it again.",
+        )
+    if not what:
+        return []
     when = {"running": f"while {what} was training", "paused": f"while {what} was paused"}.get(
         state, f"while {what} had not begun" if state == "ready" else f"after {what} had {state}"
     )
@@ -147,20 +153,18 @@ def crash(kept: Kept | None, killed: tuple[int, ...], recorded: Callable[[int], 
     )
 
 
-def _told(when: str, what: str, advice: str) -> Problem:
-    return Problem(
-        title="The engine was ended from outside",
-        message=f"it was killed, or the machine went down, {when}. {what}.",
-        advice=advice,
-    )
+def _told(when: str, what: str, advice: str) -> list[Problem]:
+    return [
+        Problem(
+            title="The engine was ended from outside",
+            message=f"it was killed, or the machine went down, {when}. {what}.",
+            advice=advice,
+        )
+    ]
 
 
 def _epochs(count: int) -> str:
     return f"{count:,} epoch{'s' * (count != 1)}"
-
-
-def _counted(what: str, numbers: list[int]) -> str:
-    return f"{what}{'s' * (len(numbers) != 1)} {', '.join(map(str, numbers))}"
 
 
 def read(path: Path) -> Checkpoint | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -94,6 +95,14 @@ class Keeper:
         self._due = -math.inf
         self._ask(lambda: b"")
 
+    def set_aside(self) -> None:
+        """Let a copy of what is there stay beside, whatever is kept from now on."""
+        aside = self.path.with_suffix(".old")
+        with contextlib.suppress(OSError):
+            aside.unlink(missing_ok=True)
+            os.link(self.path, aside)
+            log.warning("what was kept stays in %s", aside)
+
     def _ask(self, pack: Callable[[], bytes]) -> None:
         with self._changed:
             self._waiting = pack
@@ -134,11 +143,12 @@ class Keeper:
     def _write(self, pack: Callable[[], bytes]) -> bool:
         try:
             data = pack()
+            recorded = self._record(RECORD_PATIENCE)
             if not data:
                 with contextlib.suppress(FileNotFoundError):
                     self.path.unlink()
                 return True
-            if not self._record(RECORD_PATIENCE):
+            if not recorded:
                 raise WorkflowError("Not kept", "the epochs before it are not on disk.")
             atomic.write(self.path, data, overwrite=True, mode=0o600)  # whatever the umask for files of the user's
         except (WorkflowError, OSError, MemoryError) as error:
@@ -152,7 +162,7 @@ class Keeper:
     def _say(self, reason: str) -> None:
         self._tell(
             Problem(
-                title="The run is not being kept",
+                title="The training is not being kept",
                 message=f"no checkpoint of it can be written: {reason}. The training goes on.",
                 advice="Make room on the disk, or see to it: what is not kept is gone if the engine is killed.",
             )

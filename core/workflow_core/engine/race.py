@@ -29,11 +29,16 @@ class Race:
     """
 
     def __init__(
-        self, race: int, lanes: Sequence[tuple[Runner, str]], pace: float | None, publish: Callable[[Update], None]
+        self,
+        race: int,
+        lanes: Sequence[tuple[Runner, str]],
+        pace: float | None,
+        publish: Callable[[Update], None],
+        histories: Sequence[History] = (),
     ) -> None:
         self.race = race
         self.lanes = tuple(lane for lane, _ in lanes)
-        self.histories = tuple(History() for _ in lanes)
+        self.histories = tuple(histories or (History() for _ in lanes))
         self._labels = tuple(label for _, label in lanes)
         self._publish = publish
         self._shown: tuple[object, ...] = ()
@@ -53,14 +58,10 @@ class Race:
 
         One that was going on is paused. Lanes that had no turn yet in the round under way come first.
         """
-        labels = (lane.label for lane in view.lanes)
-        race = cls(
-            view.race, [(lane, label) for (lane, _), label in zip(lanes, labels, strict=True)], view.pace, publish
-        )
+        labelled = [(lane, of.label) for (lane, _), of in zip(lanes, view.lanes, strict=True)]
+        histories = [History.from_data(history) for _, history in lanes]
+        race = cls(view.race, labelled, view.pace, publish, histories)
         race._elapsed = view.elapsed
-        race.histories = tuple(History.from_data(history) for _, history in lanes)
-        for lane, history in zip(race.lanes, race.histories, strict=True):
-            lane.publish_to(_folding(history))
         going = race._going
         if len(done := {lane.view.epoch for lane in going}) > 1:
             race._turns = [lane for lane in going if lane.view.epoch == min(done)]

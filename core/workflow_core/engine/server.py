@@ -39,8 +39,10 @@ from workflow_core.workspace import Workspace
 
 GRACE = 0.9
 """Seconds an ending engine gives to the epoch or the command under way."""
+KEEP_GRACE = 8.0
+"""Seconds an ending engine gives to the last checkpoint: that of a race of large models may take a while."""
 STORE_GRACE = 0.2
-"""Seconds an ending engine gives to the disk."""
+"""Seconds an ending engine gives to the disk for all else."""
 RUNS_INTERVAL = 1.0
 """Seconds between two lists of runs while nothing but their epochs changes."""
 FLUSH_GRACE = 0.2
@@ -52,10 +54,19 @@ log = logging.getLogger(__name__)
 
 
 class Server:
-    """One engine on one workspace. Everything here belongs to the event loop's thread but `_post`."""
+    """One engine on one workspace. Everything here belongs to the event loop's thread but `_post`.
+
+    `on_keeping` is called when it ends, and all that is left to do is to write the last checkpoint.
+    """
 
     def __init__(
-        self, workspace: Workspace, idle_timeout: float, *, interval: float = INTERVAL, crashed: bool = False
+        self,
+        workspace: Workspace,
+        idle_timeout: float,
+        *,
+        interval: float = INTERVAL,
+        crashed: bool = False,
+        on_keeping: Callable[[], None] = lambda: None,
     ) -> None:
         self._workspace = workspace
         self._idle_timeout = idle_timeout
@@ -67,11 +78,12 @@ class Server:
         self._ending: asyncio.Future[str] = self._loop.create_future()
         self._listener: asyncio.Server | None = None
         self._inode = 0
-        view = EngineView(pid=os.getpid(), log=str(workspace.log))
-        self._board = Board(view)
+        self._on_keeping = on_keeping
         self._problems: list[Problem] = []
         self._news: list[Problem] = []
         self._store = self._open_store()
+        view = EngineView(pid=os.getpid(), log=str(workspace.log), keeps=self._store is not None)
+        self._board = Board(view)
         self._runs_at = 0.0
         self._runs_due: asyncio.TimerHandle | None = None
         self._library = Library(
@@ -288,7 +300,9 @@ class Server:
         if self._board.engine.state == "ready":
             await self._loop.run_in_executor(None, self._worker.join, GRACE)
         if self._keeper is not None:
-            await self._loop.run_in_executor(None, self._keeper.close, STORE_GRACE)  # which waits for the store
+            if not self._worker.is_alive():  # and has put the last one
+                self._on_keeping()
+            await self._loop.run_in_executor(None, self._keeper.close, KEEP_GRACE)  # which waits for the store
         if self._store is not None:
             await self._loop.run_in_executor(None, self._store.close, STORE_GRACE)
         self._refuse_unanswered()

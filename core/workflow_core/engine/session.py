@@ -14,8 +14,9 @@ import torch
 from msgspec.structs import replace
 from torch import nn
 
+from workflow_core.engine import checkpoint
 from workflow_core.engine.back import bring_race_back
-from workflow_core.engine.checkpoint import Checkpoint
+from workflow_core.engine.checkpoint import Checkpoint, KeptRace, KeptRun
 from workflow_core.engine.inbox import Inbox
 from workflow_core.engine.keeper import Keeper
 from workflow_core.engine.lane_labels import labels
@@ -28,7 +29,7 @@ from workflow_core.engine.runner import Runner
 from workflow_core.engine.slow import Slow
 from workflow_core.engine.surfaces import AfterThat, map_surface
 from workflow_core.engine.workflow import Workflow, check_count
-from workflow_core.errors import WorkflowError
+from workflow_core.errors import Problem, WorkflowError
 from workflow_core.history import HistoryData
 from workflow_core.protocol import (
     Adopt,
@@ -119,29 +120,41 @@ class Session(Workflow):
             super().abandon()
 
     @property
-    def _there(self) -> tuple[Runner | None, Race | None]:
-        return self._runner, self._race
+    def _occupied(self) -> bool:
+        return self._runner is not None or self._race is not None
+
+    def _checkpoint(self) -> Checkpoint:
+        return checkpoint.of(self._train_spec, self._runner, self._race)
 
     def close(self) -> None:
         """The engine ends: what runs is paused where it is, and kept."""
-        if self._race is not None:
+        if self._race is not None and self._race.running:
             self._race.pause()
+            self._show(Update(race=self._race.view))
         super().close()
 
-    def restore(self, found: Checkpoint) -> None:
+    def restore(self, found: Checkpoint) -> tuple[KeptRun | None, KeptRace | None, list[Problem]]:
         """Bring back what an earlier engine has kept: the run with its data, its model and its record, and the race.
 
-        Raises WorkflowError where one of them cannot be; the other is there again all the same.
+        Says which of them is there again, and why the rest cannot be.
         """
+        run, race, problems = found.kept.run, found.kept.race, list[Problem]()
         try:
-            super().restore(found)
-        finally:
-            if found.kept.race is not None:
-                self._bring_race_back(found)
+            self._bring_run_back(found)
+        except WorkflowError as error:
+            run = None
+            problems.append(error.problem)
+        try:
+            self._bring_race_back(found)
+        except WorkflowError as error:
+            race = None
+            problems.append(error.problem)
+        return run, race, problems
 
     def _bring_race_back(self, found: Checkpoint) -> None:
         kept = found.kept.race
-        assert kept is not None
+        if kept is None:
+            return
         back = bring_race_back(kept, found.lanes, self._library, self._publish_progress, self._publish, self._material)
         if back.material is not self._material:
             self._material = back.material
@@ -151,7 +164,7 @@ class Session(Workflow):
         self._progress.done("build")
         self._race, self._race_made = back.race, back.material.made
         self._train_spec, self._pace = found.kept.settings, kept.view.pace
-        self._keep_while_training(back.race)
+        back.race.keep_by(self._keep_if_due)
         self._show(replace(back.update, train_spec=self._train_spec, race=back.race.view))
 
     def _handle(self, command: Command) -> Answer | Slow:
@@ -209,7 +222,7 @@ class Session(Workflow):
         self._pause()
         self._race = Race(race, lanes, self._pace, self._publish)
         self._race_made = self._material.made
-        self._keep_while_training(self._race)
+        self._race.keep_by(self._keep_if_due)
         self._race.begin()
         self._show(Update(race=self._race.view))
         self._keep()
@@ -236,8 +249,13 @@ class Session(Workflow):
                 if steps is not None:
                     raise WorkflowError("Whole epochs only", "a race cannot be run by steps.", "Ask for epochs.")
                 race.begin(epochs)
+                self._keep()
+            case Pause(at_epoch=True):
+                if race.running:
+                    race.begin(1)
             case Pause():
                 race.pause()
+                self._keep()
             case SetPace(pace=pace):
                 self._set_pace(pace)
                 race.set_pace(pace)
@@ -248,9 +266,12 @@ class Session(Workflow):
             case Stop(keep=keep):
                 if not race.over:
                     race.stop("stopped by hand")
-                if not keep:
+                if keep:
+                    self._keep()
+                else:
                     race.discard()
                     self._race = None
+                    self._let_go()
             case _ if not isinstance(command, BEGINNING):
                 return False
             case MakeData() | BuildModel() if race.over:
@@ -265,7 +286,6 @@ class Session(Workflow):
                     "Let it run to its end, or stop it.",
                 )
         self._show(Update(race=self._race.view if self._race is not None else None))
-        self._let_go()
         return True
 
     def _end_race(self) -> None:
@@ -299,7 +319,7 @@ class Session(Workflow):
         if lane.view.state in ("finished", "diverged", "failed"):
             self._progress.done("train", lane.view.reason)
         self._progress.outdate(RESULTS, "a lane of the race was taken on")
-        self._keep_while_training(lane)
+        lane.keep_by(self._keep_if_due)
         self._show(Update(race=None, training=lane.view, history=history.to_data(), loop=None))
         self._keep()
 
@@ -368,7 +388,7 @@ class Session(Workflow):
         if runner.view.state == "finished":
             self._progress.done("train", runner.view.reason)
         self._progress.outdate(RESULTS, "a new run was begun")
-        self._keep_while_training(runner)
+        runner.keep_by(self._keep_if_due)
         self._show(Update(training=runner.view, history=history, loop=None))
         self._set_training(trainer.spec)
         self._keep()

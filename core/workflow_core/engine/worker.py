@@ -20,7 +20,7 @@ from workflow_core.engine.keeper import Keeper
 from workflow_core.engine.library import Library
 from workflow_core.engine.slow import Slow
 from workflow_core.errors import Problem, WorkflowError
-from workflow_core.protocol import Answer, EngineView, Epochs, Update
+from workflow_core.protocol import Answer, EngineView, Epochs, RunView, Update
 
 if TYPE_CHECKING:
     from workflow_core.engine.session import Session
@@ -126,17 +126,20 @@ class Worker(threading.Thread):
             found = checkpoint.read(self._keeper.path) if _tries(tried) < TRIES else None
             if found is None and self._keeper.path.exists():
                 raise WorkflowError(
-                    "The last run was not brought back",
+                    "What was kept was not brought back",
                     f"the engine did not live through it {TRIES} times. {self._keeper.path} has it still.",
                     "Start again to try once more.",
                 )
+            run, race, problems = None, None, list[Problem]()
             if found is not None:
                 with self._faults("the last run"):
-                    session.restore(found)
-            if self._crashed:
-                kept = found.kept if found is not None else None
-                if (problem := checkpoint.crash(kept, self._library.killed, self._recorded)) is not None:
-                    self._tell(problem)
+                    run, race, problems = session.restore(found)
+                if problems and (run or race):
+                    self._keeper.set_aside()  # what is kept from now on is without the rest
+            if self._crashed and (run or race or not problems):
+                problems = [*checkpoint.crash(run, race, self._killed(), self._recorded), *problems]
+            for problem in problems:
+                self._tell(problem)
         except WorkflowError as error:
             self._tell(error.problem)
         except Exception as error:
@@ -145,6 +148,14 @@ class Worker(threading.Thread):
         finally:
             with contextlib.suppress(OSError):
                 tried.unlink(missing_ok=True)
+
+    def _killed(self) -> list[RunView]:
+        """The runs that were training when the engine before was killed."""
+        found = []
+        for run in self._library.killed:
+            with contextlib.suppress(WorkflowError):
+                found.append(self._library.find(run))
+        return found
 
     def _recorded(self, run: int) -> int:
         """Epochs of a run that are on record."""

@@ -7,7 +7,6 @@ everything there is to show.
 from __future__ import annotations
 
 import contextlib
-import functools
 import logging
 import math
 from collections.abc import Callable, Iterator
@@ -27,7 +26,6 @@ from workflow_core.engine.keeper import Keeper
 from workflow_core.engine.library import Library
 from workflow_core.engine.material import Made, Material
 from workflow_core.engine.progress import RESULTS, Progress
-from workflow_core.engine.race import Race
 from workflow_core.engine.runner import Runner
 from workflow_core.engine.slow import Slow
 from workflow_core.engine.subject import Subject
@@ -135,28 +133,31 @@ class Workflow:
         self._keep()
 
     @property
-    def _there(self) -> tuple[Runner | None, Race | None]:
-        """What is to be kept: the run that is there, and the race."""
-        return self._runner, None
+    def _occupied(self) -> bool:
+        """Is there anything to keep?"""
+        return self._runner is not None
+
+    def _checkpoint(self) -> Checkpoint:
+        """Everything that is there."""
+        return checkpoint.of(self._train_spec, self._runner)
 
     def _keep(self, *, only_when_due: bool = False) -> None:
         """Keep what is there, for an engine to come."""
-        there = self._there
-        if self._keeper is not None and there != (None, None) and (self._keeper.due or not only_when_due):
-            self._keeper.put(lambda: checkpoint.of(*there, self._train_spec))
+        if self._keeper is not None and self._occupied and (self._keeper.due or not only_when_due):
+            self._keeper.put(self._checkpoint)
 
     def _let_go(self) -> None:
         """What was there, and was kept, is not to come back: keep what is left."""
-        if self._there != (None, None):
+        if self._occupied:
             self._keep()
         elif self._keeper is not None:
             self._keeper.drop()
 
-    def _keep_while_training(self, runner: Runner | Race) -> None:
-        runner.keep_by(functools.partial(self._keep, only_when_due=True))
+    def _keep_if_due(self) -> None:
+        self._keep(only_when_due=True)
 
-    def restore(self, found: Checkpoint) -> None:
-        """Bring the run back that an earlier engine has kept, with its data, its model and its record.
+    def _bring_run_back(self, found: Checkpoint) -> None:
+        """The run that an earlier engine has kept is there again, with its data, its model and its record.
 
         Raises WorkflowError where that cannot be; nothing has changed then.
         """
@@ -166,7 +167,7 @@ class Workflow:
         runner = self._runner = back.runner
         self._material, self._runner_made = back.material, back.material.made
         self._pace = runner.view.pace
-        self._keep_while_training(runner)
+        runner.keep_by(self._keep_if_due)
         self._progress.done("data")
         self._progress.done("build")
         if runner.view.state in ("finished", "diverged", "failed"):
@@ -199,6 +200,8 @@ class Workflow:
                 self._run(epochs, steps)
             case NextLine():
                 self._next_line()
+            case Pause(at_epoch=True):
+                self._pause_at_epoch()
             case Pause():
                 self._pause()
             case Stop(keep=keep):
@@ -332,7 +335,7 @@ class Workflow:
         with self._trained_further(runner):
             runner.next_line()
         self._show(Update(training=runner.view, loop=runner.loop))
-        self._keep(only_when_due=True)
+        self._keep_if_due()
 
     def _prepare_run(self) -> None:
         """See to it that there is a run that can go on: the one there is, or a new one."""
@@ -367,7 +370,7 @@ class Workflow:
         self._number = number = self._number or self._library.number()
         runner = Runner(trainer, dataset, spec, number, self._pace, self._publish_progress)
         runner.record(self._library.record(number, dataset.spec, spec))
-        self._keep_while_training(runner)
+        runner.keep_by(self._keep_if_due)
         if old is not None:
             old.leave()
         update = self._material.take_fresh(fresh)
@@ -387,6 +390,10 @@ class Workflow:
             self._runner.pause()
             self._show(Update(training=self._runner.view))
             self._keep()
+
+    def _pause_at_epoch(self) -> None:
+        if self._runner is not None and self._runner.running:
+            self._runner.begin(1)  # the one under way
 
     def _stop(self, keep: bool) -> None:
         runner = self._begun_run("stop")

@@ -16,8 +16,9 @@ def leave_dialog(state: State, way_back: str) -> Dialog[Leaving] | None:
     """The dialog that fits `state`, or None where nothing would be lost by leaving."""
     if state.connection != "connected":
         return None
-    if state.race is not None and state.race.state == "running":
-        return race_dialog(state.race, way_back)
+    keeps = state.engine.keeps
+    if state.race is not None and (state.race.state == "running" or (state.race.epoch and not keeps)):
+        return race_dialog(state.race, way_back, keeps=keeps)
     if state.training is None:
         return None
     if state.running:
@@ -29,18 +30,22 @@ def leave_dialog(state: State, way_back: str) -> Dialog[Leaving] | None:
             (
                 Choice("d", "detach: leave, training goes on", "detach", "primary"),
                 Choice("w", "pause it, save the model and leave", "save"),
-                Choice("s", "pause it and leave: the next start brings it back", "stop"),
+                _pause_and_leave(keeps),
                 Choice("c", "cancel", "cancel"),
             ),
             cancel="cancel",
         )
     if state.unsaved:
+        then = (
+            "The workspace keeps it: the next start brings it back, until another run takes its place."
+            if keeps
+            else "The engine cannot keep it either: it is gone when that ends."
+        )
         return Dialog(
             "The model is in no file of its own",
-            f"It was trained for {figures.epochs(state.held_epochs)}. The workspace keeps it: the next start brings it "
-            "back, until another run takes its place.",
+            f"It was trained for {figures.epochs(state.held_epochs)}. {then}",
             (
-                Choice("l", "leave", "stop", "primary"),
+                Choice("l", "leave" if keeps else "leave: it is gone", "stop", "primary" if keeps else "error"),
                 Choice("s", "save it first", "save"),
                 Choice("c", "cancel", "cancel"),
             ),
@@ -49,16 +54,26 @@ def leave_dialog(state: State, way_back: str) -> Dialog[Leaving] | None:
     return None
 
 
-def race_dialog(race: RaceView, way_back: str) -> Dialog[Leaving]:
-    """A race is running; there is no one model that could be saved."""
+def race_dialog(race: RaceView, way_back: str, *, keeps: bool) -> Dialog[Leaving]:
+    """A race is there, which has no one model that could be saved, and runs or is kept by nothing else."""
+    running = race.state == "running"
+    on = "The engine can go on without this screen" if running else "The engine has it as long as it lives"
     return Dialog(
-        "A race is running",
+        "A race is running" if running else "A race is there",
         f"{figures.whole(race.epoch)} of {figures.epochs(race.epochs)} of each of its {len(race.lanes)} lanes "
-        f"{figures.are(race.epoch)} done. The engine can go on without this screen; {way_back} brings you back to it.",
+        f"{figures.are(race.epoch)} done. {on}; {way_back} brings you back to it.",
         (
-            Choice("d", "detach: leave, the race goes on", "detach", "primary"),
-            Choice("s", "pause it and leave: the next start brings it back", "stop"),
+            Choice(
+                "d", "detach: leave, the race goes on" if running else "detach: leave the engine", "detach", "primary"
+            ),
+            _pause_and_leave(keeps),
             Choice("c", "cancel", "cancel"),
         ),
         cancel="cancel",
     )
+
+
+def _pause_and_leave(keeps: bool) -> Choice[Leaving]:
+    if keeps:
+        return Choice("s", "pause it and leave: the next start brings it back", "stop")
+    return Choice("s", "end it and leave: nothing keeps it, it is gone", "stop", "error")

@@ -19,7 +19,7 @@ from workflow_tui.screens.base import StepScreen
 from workflow_tui.settings import whole_path
 from workflow_tui.settings.data import FIELDS, spec_of, values
 from workflow_tui.state import State
-from workflow_tui.tables import rows_text, scaling_text, splits_text, waiting
+from workflow_tui.tables import fitted_start, rows_text, scaling_text, splits_text, waiting
 from workflow_tui.widgets.chart import Chart
 from workflow_tui.widgets.form import Form, Values
 from workflow_tui.widgets.frame import Readout
@@ -102,8 +102,8 @@ class DataScreen(StepScreen):
 
     def _show_scatter(self, data: DataView) -> None:
         chart = self.query_one(Chart)
-        first, several = sanitize(data.features[0], 30), len(data.features) > 1
-        chart.border_title = f"{sanitize(data.target, 30)} against {first}" + (
+        first, several = fitted_start(data.features[0], 24), len(data.features) > 1
+        chart.border_title = f"{fitted_start(data.target, 24)} against {first}" + (
             f", 1 of {len(data.features)} features" if several else ""
         )
         rows = f"{figures.whole(data.rows)} row{'s' * (data.rows != 1)}"
