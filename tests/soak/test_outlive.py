@@ -57,7 +57,7 @@ async def test_kills_at_random_moments_cost_nothing(
     seed = random.randrange(10**6)
     moments = random.Random(seed)
     spec = TrainSpec(
-        epochs=count * 40, batch_size=32, optimizer="adam", scheduler="cosine", scheduler_epochs=500, device="cpu"
+        epochs=100 + count * 60, batch_size=32, optimizer="adam", scheduler="cosine", scheduler_epochs=500, device="cpu"
     )
     ui = await attach(workspace)
     await ui.request(MakeData(spec=NOISY))
