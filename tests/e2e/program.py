@@ -12,7 +12,6 @@ from tests.e2e.terminal import Terminal
 from workflow_core.workspace import Workspace
 
 PROGRAM = Path(sys.executable).with_name("workflow-tui")
-READY = "engine ●"
 SCREENS = {
     "1": "y against x",
     "2": "Untrained prediction",
@@ -31,6 +30,11 @@ def start(
 ) -> Terminal:
     """The app on `workspace`, started in `cwd` (the folder its dialogs show first)."""
     return Terminal([PROGRAM, "--workspace", workspace, *options], size=size, cwd=cwd or workspace)
+
+
+def ready(screen: str) -> bool:
+    """Is the engine there that trains? Its light is at the end of the first line, after the name of the workspace."""
+    return screen.partition("\n")[0].rstrip().endswith("●")
 
 
 def go(terminal: Terminal, key: str) -> str:

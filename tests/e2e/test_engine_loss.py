@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 from tests.e2e.processes import processes_of, until_no_processes_of
-from tests.e2e.program import READY, engine_pid, epoch, go, start
+from tests.e2e.program import engine_pid, epoch, go, ready, start
 from tests.e2e.terminal import Terminal
 
 NOTICE_LIMIT = 1.0
@@ -19,7 +19,7 @@ LOST = "The engine has ended"
 
 def run_slowly(terminal: Terminal) -> int:
     """Start a training that takes 50 seconds and wait until it is under way; gives the epoch."""
-    terminal.until(READY, timeout=30)
+    terminal.until(ready, timeout=30)
     go(terminal, "3")
     terminal.press("minus", "minus", "minus")
     terminal.until("space runs 100 epochs, 2 epochs/s")
@@ -44,7 +44,7 @@ def test_a_killed_engine_is_noticed_within_a_second_and_can_be_started_again(wor
         terminal.until("0.3367")
 
         terminal.press("a")
-        screen = terminal.until(READY, timeout=30)
+        screen = terminal.until(ready, timeout=30)
         assert engine_pid(workspace) != first
         # what it had done is told, and goes on
         screen = terminal.until("The engine was ended from outside")
@@ -95,7 +95,7 @@ def test_a_training_outlives_the_screens_that_look_at_it(workspace: Path) -> Non
 
 def test_two_screens_on_one_engine_show_the_same(workspace: Path) -> None:
     with start(workspace) as first, start(workspace, size=(120, 40)) as second:
-        second.until(READY, timeout=30)
+        second.until(ready, timeout=30)
         run_slowly(first)
         go(second, "3")
         second.until(lambda screen: epoch(screen) >= 2)
@@ -109,7 +109,7 @@ def test_two_screens_on_one_engine_show_the_same(workspace: Path) -> None:
         leave(first, "l")
         assert "another screen is attached" in first.screen
         assert epoch(second.screen) == paused + 1
-        assert READY in second.screen
+        assert ready(second.screen)
         leave_without_saving(second)
     until_no_processes_of(workspace)
 

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
-from tests.e2e.program import READY, SCREENS, engine_pid, start
+from tests.e2e.program import SCREENS, engine_pid, ready, start
 
 HEAVY = ("libtorch", "libc10", "/torch/", "numpy")
 pytestmark = pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="needs Linux's /proc")
@@ -24,7 +24,7 @@ def test_the_first_frame_stands_before_the_engine_has_torch_and_the_screen_never
         told = log.read_text()
         assert re.search(r"torch .* loaded", told) is None, "the frame came after torch"
         assert "engine starting" in terminal.screen
-        terminal.until(READY, timeout=30)
+        terminal.until(ready, timeout=30)
         terminal.until(lambda _: re.search(r"torch .* loaded", log.read_text()) is not None)
         for key, content in list(SCREENS.items())[1:]:
             terminal.press(key)

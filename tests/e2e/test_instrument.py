@@ -6,12 +6,12 @@ import re
 from pathlib import Path
 
 from tests.e2e.processes import until_no_processes_of
-from tests.e2e.program import READY, go, start
+from tests.e2e.program import go, ready, start
 
 
 def test_line_by_line_back_in_time_on_as_another_run_and_into_a_race(workspace: Path) -> None:
     with start(workspace, size=(120, 40)) as terminal:
-        terminal.until(READY, timeout=30)
+        terminal.until(ready, timeout=30)
         terminal.until("50 rows")
         go(terminal, "3")
         for line in (

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from tests.e2e.processes import until_no_processes_of
-from tests.e2e.program import EDITING, READY, go, name_file, start
+from tests.e2e.program import EDITING, go, name_file, ready, start
 from tests.e2e.terminal import Terminal
 
 
@@ -23,7 +23,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_table_of_ones_own_by_keys_alone(workspace: Path, folder: Path) -> None:
     with start(workspace, cwd=folder) as terminal:
-        terminal.until(READY, timeout=30)
+        terminal.until(ready, timeout=30)
         terminal.until("50 rows")
         open_table(terminal)
         standardise(terminal)

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
-from tests.e2e.program import READY, epoch, go, start
+from tests.e2e.program import epoch, go, ready, start
 from tests.e2e.terminal import Terminal
 
 from workflow_core.client import EngineClient
@@ -60,7 +60,7 @@ def metered(workspace: Path, seconds: float, paces: tuple[int, ...]) -> tuple[di
     """Bytes a second of a training that is looked at for so long at each pace, and the bytes of a paused one."""
     rates = {}
     with start(workspace, size=(120, 40)) as terminal:
-        terminal.until(READY, timeout=30)
+        terminal.until(ready, timeout=30)
         go(terminal, "3")
         planned = int(2 * seconds * sum(paces)) + 500
         tell(workspace, SetTraining(spec=TrainSpec(epochs=planned)), SetPace(pace=paces[0]), Run())

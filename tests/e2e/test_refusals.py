@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from tests.e2e.processes import processes_of, until_no_processes_of
-from tests.e2e.program import PROGRAM, READY, go, name_file, start, train
+from tests.e2e.program import PROGRAM, go, name_file, ready, start, train
 from tests.e2e.terminal import Terminal
 
 USAGE = 2
@@ -119,7 +119,7 @@ def test_a_small_terminal_shows_something_and_survives_growing_and_shrinking(wor
     with start(workspace, size=sizes[0]) as terminal:
         terminal.until(lambda screen: "Data" in screen)
         terminal.resize(200, 60)
-        terminal.until(READY, timeout=30)
+        terminal.until(ready, timeout=30)
         for size in sizes:
             terminal.until("y against x")
             terminal.until("50 rows")
@@ -148,7 +148,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def trained(workspace: Path, folder: Path) -> Iterator[Terminal]:
     with start(workspace, cwd=folder) as terminal:
-        terminal.until(READY, timeout=30)
+        terminal.until(ready, timeout=30)
         train(terminal)
         yield terminal
         assert terminal.poll() is None, "the program has ended"

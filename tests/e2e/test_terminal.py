@@ -196,10 +196,16 @@ def test_a_broken_sequence_does_not_swallow_the_rest() -> None:
 
 def test_processes_are_found_by_their_workspace_and_ended(workspace: Path) -> None:
     neighbour = workspace.with_name(workspace.name + "0")
-    program = [sys.executable, "-I", "-S", "-c", "import time; time.sleep(60)", "--workspace"]
-    mine = subprocess.Popen([*program, str(workspace)], start_new_session=True)
-    other = subprocess.Popen([*program, str(neighbour)], start_new_session=True)
+    sleeps = "import time; print(flush=True); time.sleep(60)"
+    program = [sys.executable, "-I", "-S", "-c", sleeps, "--workspace"]
+    mine, other = (
+        subprocess.Popen([*program, str(where)], start_new_session=True, stdout=subprocess.PIPE)
+        for where in (workspace, neighbour)
+    )
     try:
+        for each in (mine, other):  # the name of a process comes a moment after itself
+            assert each.stdout is not None
+            assert each.stdout.readline() == b"\n"
         assert set(processes_of(workspace)) == {mine.pid}
         with pytest.raises(AssertionError, match="stayed behind"):
             until_no_processes_of(workspace, timeout=0.05)
@@ -210,7 +216,7 @@ def test_processes_are_found_by_their_workspace_and_ended(workspace: Path) -> No
     finally:
         for process in (mine, other):
             process.kill()
-            process.wait()
+            process.communicate()
 
 
 def test_a_shell_is_usable_in_it() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from tests.e2e.processes import until_no_processes_of
-from tests.e2e.program import READY, answer, epoch, go, name_file, start
+from tests.e2e.program import answer, epoch, go, name_file, ready, start
 from tests.e2e.terminal import Terminal
 
 COURSE: dict[str, Any] = json.loads((Path(__file__).parents[1] / "data" / "course_runs.json").read_text())
@@ -40,7 +40,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 )
 def test_six_screens_by_keys_alone(size: tuple[int, int], workspace: Path, folder: Path) -> None:
     with start(workspace, size=size, cwd=folder) as terminal:
-        terminal.until(READY, timeout=30)
+        terminal.until(ready, timeout=30)
         look_at_the_data(terminal)
         build(terminal)
         train(terminal)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from tests.e2e.processes import end_processes_of, until_no_processes_of
-from tests.e2e.program import READY, epoch, go, start
+from tests.e2e.program import epoch, go, ready, start
 from tests.e2e.terminal import Terminal
 from tests.soak import disks
 from tests.soak.table import sizes, tell
@@ -58,7 +58,7 @@ def test_a_full_disk_is_told_on_the_screen_at_the_start_and_while_it_trains(
                 terminal.press("enter")
                 terminal.until(lambda screen: "o  ok" not in screen)
                 terminal.press("a")
-                terminal.until(READY, timeout=30)
+                terminal.until(ready, timeout=30)
                 if count > 1:
                     fill_while_it_trains(terminal, folder)
                 terminal.close()

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from tests.core.conftest import Watcher, end_engine
 from tests.e2e.processes import processes_of
-from tests.e2e.program import PROGRAM, READY, SCREENS, epoch
+from tests.e2e.program import PROGRAM, SCREENS, epoch, ready
 from tests.soak.line import KILLS, Line, press, pty_line, run, tmux_line, until
 from tests.soak.machine import needs_proc, needs_tmux
 from tests.soak.runs import ask
@@ -86,7 +86,7 @@ class Rounds:
 
     def train(self, line: Line) -> None:
         """See what there is, history and all; begin it by its keys, or have it pause and go on where it runs."""
-        until(line, lambda screen: READY in screen)
+        until(line, ready)
         if self.reached < 0:
             press(line, "3")
             until(line, lambda screen: SCREENS["3"] in screen)

@@ -16,7 +16,7 @@ import polars as pl
 import pytest
 from tests.e2e.monkey import probe
 from tests.e2e.processes import end_processes_of
-from tests.e2e.program import PROGRAM, READY, SCREENS, start
+from tests.e2e.program import PROGRAM, SCREENS, ready, start
 from tests.e2e.terminal import Terminal
 from tests.soak.hostile import BYTES, STRINGS, TOGETHER, harm
 from tests.soak.machine import needs_names_of_bytes
@@ -217,7 +217,7 @@ async def test_names_of_columns_files_tensors_classes_and_runs_are_read_and_do_n
     names = STRINGS[:count] if count > 1 else (TOGETHER,)
     workspace = Workspace.open(here / "w")
     with start(workspace.path, size=SIZE, cwd=folder) as terminal:
-        terminal.until(READY, timeout=30)
+        terminal.until(ready, timeout=30)
         own = frozenset(terminal.commands)
         for name in names:
             at = terminal.output.rfind(b"\x1b")  # not in the middle of a sequence
