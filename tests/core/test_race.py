@@ -178,7 +178,11 @@ def test_what_would_change_a_race_is_refused_while_it_is_under_way_and_ends_it_a
     assert race(bench).state == "finished"
     bench(Reset())
     assert bench.state["race"] is None
-    assert bench.state["training"].epoch == 0
+    assert (bench.view.run, bench.view.epoch) == (1, 2), "the run from before the race is there as it was"
+    bench(Reset())
+    assert bench.view.epoch == 0
+    bench(StartRace(lanes=lanes()), Stop(), Reset())
+    assert (bench.state["race"], bench.view.epoch) == (None, 0)
 
 
 def test_every_lane_is_kept_as_a_run_of_its_race_and_read_while_it_goes_on(bench: Bench) -> None:

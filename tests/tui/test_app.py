@@ -408,8 +408,8 @@ async def test_what_an_engine_cannot_keep_is_asked_about(race: RaceView | None) 
         await drive.tell(Update(engine=msgspec.structs.replace(drive.app.state.engine, keeps=False), race=race))
         await drive.pilot.press("q")
         await drive.until(lambda: drive.dialog)
-        text = squeeze(drive.text)
-        assert ("nothing keeps it, it is gone" if race else "cannot keep it either") in text
+        words = "nothing keeps it, it is gone" if race else "cannot keep it either"
+        await drive.until(lambda: words in squeeze(drive.text), words)
         await drive.pilot.press("s" if race else "l")
         await drive.until_left()
         assert "brings it back" not in drive.app.farewell
@@ -639,6 +639,41 @@ async def test_a_failed_save_does_not_leave(tmp_path: Path) -> None:
         await drive.sees("Cannot save")
         assert drive.app.is_running
         assert not drive.client.commands(Shutdown)
+
+
+async def test_what_ran_when_the_engine_was_lost_was_interrupted() -> None:
+    there = RaceView(race=2, state="running", lanes=(), epochs=900, epoch=40, pace=None)
+    for update, words in (
+        (Update(training=training(state="running", epoch=41)), "run 1      41 of 100 epochs, interrupted"),
+        (Update(training=None, race=there), "race 2     40 of 900 epochs, interrupted"),
+    ):
+        async with driving(steps=4) as drive:
+            await drive.go("train")
+            await drive.tell(update)
+            drive.client.on_lost("gone")
+            await drive.settle()
+            assert "when last heard. a starts the engine again" in squeeze(drive.status)
+            await drive.pilot.press("q")
+            await drive.until_left()
+            lines = drive.app.farewell.splitlines()
+            assert lines[0].startswith(words)
+            assert lines[-1] == "workflow-tui brings it back, as it was kept last: the engine has ended."
+
+
+@pytest.mark.parametrize(
+    ("size", "name", "shown"),
+    [
+        ((80, 24), "night", "night ●"),
+        ((80, 24), "", "engine ●"),
+        ((120, 40), "a-name-of-more-than-twelve", "· a-name-of-m… ●"),
+        ((200, 60), "night", "· seed 42 · night · engine ●"),
+    ],
+)
+async def test_the_workspace_is_named_where_one_was_asked_for(size: tuple[int, int], name: str, shown: str) -> None:
+    async with driving(steps=3, size=size, workspace=name) as drive:
+        assert stepper(drive).rstrip().endswith(shown)
+        await drive.tell(engine(state="ready", keeps=False))
+        assert stepper(drive).rstrip().endswith("not kept ●"), "whatever else there is no room for"
 
 
 async def test_leaving_a_lost_engine_asks_nothing() -> None:

@@ -180,6 +180,38 @@ async def test_a_new_seed_is_an_act_of_its_own() -> None:
         assert len(drive.client.asked) == 3
 
 
+@pytest.mark.parametrize("key", ["r", "N"])
+async def test_what_took_long_and_is_in_no_file_is_given_up_after_a_question_only(key: str) -> None:
+    async with driving(steps=3) as drive:
+        for state in ("running", "paused"):
+            drive.client.asked.clear()
+            await paused(drive, state=state, elapsed=754.0, run=3)
+            for no in ("c", "enter", "escape"):
+                await drive.press(key)
+                await drive.sees("Give up run 3?", "has trained 50 of 100 epochs, in 12:34", "its weights are in")
+                await drive.press(no)
+                assert drive.client.asked == []
+            await drive.press(key, key)
+            assert drive.client.asked[-1:] == [Reset()]
+            assert not drive.dialog
+        # what is over, is in a file or took a moment is not asked about
+        for changes in ({"state": "finished", "epoch": 100, "elapsed": 754.0}, {"state": "running", "elapsed": 9.0}):
+            drive.client.asked.clear()
+            await paused(drive, **changes)
+            await drive.press(key)
+            assert drive.client.asked[-1:] == [Reset()]
+
+
+async def test_a_run_that_is_another_behind_the_question_is_not_given_up() -> None:
+    async with driving(steps=3) as drive:
+        await paused(drive, elapsed=60.0, run=3)
+        await drive.press("r")
+        await paused(drive, elapsed=60.0, run=4)
+        await drive.press("r")
+        assert drive.client.asked == []
+        assert "Run 3 has changed meanwhile: nothing was done" in drive.status
+
+
 async def test_a_refused_model_resets_nothing() -> None:
     async with driving(steps=3) as drive:
         drive.client.problems["BuildModel"] = WorkflowError("No", "the model cannot be built.")

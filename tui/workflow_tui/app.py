@@ -98,6 +98,7 @@ class WorkflowApp(SturdyApp, OneKeyAtATime, GuardedApp[int]):
         theme: str = "dark",
         device: str | None = None,
         way_back: str = "workflow-tui",
+        workspace: str = "",
         driver_class: type[Driver] | None = None,
     ) -> None:
         super().__init__(driver_class=driver_class)
@@ -105,6 +106,7 @@ class WorkflowApp(SturdyApp, OneKeyAtATime, GuardedApp[int]):
         self.link = Link(self, make_client, device)
         self.files = FileFlows(self)
         self.way_back = way_back
+        self.workspace = workspace
         self.farewell = ""
         self._wanted_pace: float | None = DEFAULT_PACE
         self._dirty = True
@@ -410,8 +412,9 @@ class WorkflowApp(SturdyApp, OneKeyAtATime, GuardedApp[int]):
             last = f"The engine goes on without the screen. {self.way_back} brings you back to it."
         elif await self.link.end_engine():
             last = "The engine goes on: another screen is attached to it."
-        elif (state.trained or state.race is not None) and not state.lost and state.engine.keeps:
-            last = f"{self.way_back} brings it back."
+        elif (state.trained or state.race is not None) and state.engine.keeps:
+            last = f"{self.way_back} brings it back"
+            last += ", as it was kept last: the engine has ended." if state.lost else "."
         self.farewell = last_words(replace(state, training=self.state.training, race=self.state.race), last)
         await self.link.client.close()
         self.exit(0)
@@ -448,6 +451,7 @@ def run(
             theme=theme or "dark",
             device=device,
             way_back=way_back(asked),
+            workspace="" if asked is None else workspace.path.name,
             driver_class=driver_class,
         )
         apps.append(app)

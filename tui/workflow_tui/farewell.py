@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from workflow_core.protocol import RaceView
 from workflow_core.sanitize import padded, sanitize
 from workflow_core.specs import LOSS_NAMES
 from workflow_tui import figures
@@ -16,17 +15,25 @@ WIDTH = 10
 def last_words(state: State, last: str = "") -> str:
     """A table of the run that is there and one of the race, as lines of plain text, and a `last` sentence; "" where
     there is none of it."""
-    return "\n".join([*_table(state), *_race(state.race), *([last] if last else [])])
+    return "\n".join([*_table(state), *_race(state), *([last] if last else [])])
 
 
-def _race(race: RaceView | None) -> list[str]:
+def _stands(there: str, state: State) -> str:
+    """How something stands, as far as that is known."""
+    return "interrupted" if state.lost and there == "running" else there
+
+
+def _race(state: State) -> list[str]:
+    race = state.race
     if race is None or not race.epoch:
         return []
     done = f"{figures.whole(race.epoch)} of {figures.epochs(race.epochs)}"
-    rows = [(f"race {race.race}", f"{done}, {race.state}, {figures.duration(race.elapsed)}")]
+    rows = [(f"race {race.race}", f"{done}, {_stands(race.state, state)}, {figures.duration(race.elapsed)}")]
     for lane in race.lanes:
         split, loss = ("train", lane.train_loss) if lane.val_loss is None else ("val", lane.val_loss)
-        stands = lane.state if loss is None else f"{lane.state}, {split} {figures.figure(loss)}"
+        stands = _stands(lane.state, state)
+        if loss is not None:
+            stands += f", {split} {figures.figure(loss)}"
         rows.append((f"run {lane.run}", f"{sanitize(lane.label, 40)}: {stands}"))
     return _lines(rows)
 
@@ -40,7 +47,7 @@ def _table(state: State) -> list[str]:
     if training is None or not training.epoch:
         return []
     done = f"{figures.whole(training.epoch)} of {figures.epochs(training.spec.epochs)}"
-    rows = [(f"run {training.run}", f"{done}, {training.state}, {figures.duration(training.elapsed)}")]
+    rows = [(f"run {training.run}", f"{done}, {_stands(training.state, state)}, {figures.duration(training.elapsed)}")]
     unit = LOSS_NAMES[training.spec.loss] + (", standardised" if state.standardized else "")
     rows += [
         (name, f"{figures.figure(loss)}  {unit}")

@@ -135,7 +135,8 @@ class Link:
 
     def lose(self, reason: str) -> None:
         """Say that the engine has ended, keep what is there."""
-        self.state = replace(self.state, connection="lost", lost_reason=sanitize(reason.rstrip("."), 300))
+        reason = reason.removeprefix("the engine has ended: ").rstrip(".")
+        self.state = replace(self.state, connection="lost", lost_reason=sanitize(reason, 300))
         self.app.redraw()
 
     # asking

@@ -276,6 +276,9 @@ class Session(Workflow):
                 return False
             case MakeData() | BuildModel() if race.over:
                 return False  # which ends it where that changes anything
+            case Reset() if race.over and self._runner is not None and self._runner.begun and not self._stale:
+                self._end_race()  # back to the run that was there before, as it stands
+                return True
             case _ if race.over:
                 self._end_race()
                 return False

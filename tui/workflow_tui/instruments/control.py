@@ -17,6 +17,7 @@ from workflow_core.protocol import (
     SetLearningRate,
     SetTraining,
     Stop,
+    TrainingView,
 )
 from workflow_core.sanitize import sanitize
 from workflow_core.specs import MAX_EPOCHS, MAX_SEED
@@ -30,6 +31,8 @@ from workflow_tui.instruments.looking import LookingScreen
 PACES: tuple[float | None, ...] = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, None)
 MORE = 200
 """Epochs that a run is extended by unless a person says otherwise."""
+LONG = 10.0
+"""Seconds of training that are not given up without a question."""
 
 CONTROL = (
     Command("run_pause", "space", "space", "run/pause", "Run the training, or pause it."),
@@ -48,6 +51,21 @@ CONTROL = (
     Command("new_seed", "N", "N", "new seed", "Back to epoch 0 with other initial weights: the next seed.", bar=False),
     Command("experiment", "e", "e", "experiment", "Switch lines of the loop off, or move them, and see.", bar=False),
 )
+
+
+def give_up_dialog(training: TrainingView, key: str, what: str) -> Dialog[bool]:
+    """May the run that is there give way to another?"""
+    done = f"{figures.whole(training.epoch)} of {figures.epochs(training.spec.epochs)}"
+    return Dialog(
+        f"Give up run {training.run}?",
+        f"Run {training.run} has trained {done}, in {figures.duration(training.elapsed)}, and its weights are in no "
+        "file. It would stay in the table (u) as a record, without its weights: it could not go on.",
+        (
+            Choice("c", "cancel: it stays as it is", False, "primary"),
+            Choice(key, what, True, "error"),
+        ),
+        cancel=False,
+    )
 
 
 def stop_dialog(run: int, epochs: int) -> Dialog[str]:
@@ -198,7 +216,31 @@ class ControlScreen(LookingScreen):
             self.owner.complain("No learning rate is advised: l changes that of this run")
             return
         spec = replace(training.spec, learning_rate=rate)
-        self.owner.start_work(partial(self._in_turn, SetTraining(spec=spec), Reset(), Run()), "commands")
+        self._give_up("T", "train anew with the rate advised", SetTraining(spec=spec), Reset(), Run())
+
+    def _give_up(self, key: str, what: str, *commands: SetTraining | Pause | BuildModel | Reset | Run) -> None:
+        """Do what begins anew in place of the run that is there; after a question where that took long and is in no
+        file, whoever began it."""
+        training, race = self.owner.state.training, self.owner.state.race
+        lost = training is not None and race is None and self.owner.state.unsaved and not self.owner.state.lost
+        if lost and training is not None and training.state in ("running", "paused") and training.elapsed >= LONG:
+            self.owner.start_work(partial(self._ask_to_give_up, key, what, *commands), "dialogs", exclusive=True)
+        else:
+            self.owner.start_work(partial(self._in_turn, *commands), "commands")
+
+    async def _ask_to_give_up(
+        self, key: str, what: str, *commands: SetTraining | Pause | BuildModel | Reset | Run
+    ) -> None:
+        training = self.owner.state.training
+        if training is None:
+            return
+        if not await self.app.push_screen_wait(give_up_dialog(training, key, what)):
+            return
+        there = self.owner.state.training
+        if there is None or there.run != training.run:
+            self.owner.complain(f"Run {training.run} has changed meanwhile: nothing was done")
+            return
+        self.owner.start_work(partial(self._in_turn, *commands), "commands")
 
     async def _in_turn(self, *commands: SetTraining | Pause | BuildModel | Reset | Run) -> None:
         for command in commands:
@@ -257,7 +299,7 @@ class ControlScreen(LookingScreen):
 
     def action_reset(self) -> None:
         """Back to the same initial weights."""
-        self.owner.send(Reset())
+        self._give_up("r", "reset: begin anew at epoch 0", Reset())
 
     def action_new_seed(self) -> None:
         """Other initial weights."""
@@ -269,7 +311,7 @@ class ControlScreen(LookingScreen):
             return
         seed = model.init.seed + 1 if model.init.seed < MAX_SEED else 0
         spec = replace(model, init=replace(model.init, seed=seed))
-        self.owner.start_work(partial(self._in_turn, Pause(), BuildModel(spec=spec), Reset()), "commands")
+        self._give_up("N", "begin anew with the next seed", Pause(), BuildModel(spec=spec), Reset())
 
     def action_experiment(self) -> None:
         """Take the loop apart."""

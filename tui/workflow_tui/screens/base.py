@@ -55,7 +55,7 @@ class StepScreen(FormScreen):
         """The frame, with the subclass's instruments in the middle."""
         # before there are widgets: every class that comes later styles all of them anew
         self._classify(self.app.size.width, self.app.size.height)
-        yield Stepper(self.step)
+        yield Stepper(self.step, self.owner.workspace)
         yield Static(self.purpose, id="purpose", markup=False)
         with Horizontal(id="body"):
             with Container(id="instruments"):

@@ -326,15 +326,15 @@ class TrainScreen(ControlScreen):
     def status(self, state: State) -> Text:
         """Epoch, progress, losses and speed; or where one looks."""
         training = state.training
-        if not state.ready and (training is None or not state.lost):
+        if state.lost and (state.race is not None or training is not None):
+            done = (state.race.epoch, state.race.epochs) if state.race is not None else (0, 0)
+            if state.race is None and training is not None:
+                done = training.epoch, training.spec.epochs
+            return Text(f" {done[0]:,} of {figures.epochs(done[1])} done when last heard. a starts the engine again")
+        if not state.ready:
             return waiting(state)
         if state.race is not None:
             return race.race_status(self, state.race)
-        if state.lost and training is not None:
-            return Text(
-                f" {training.epoch:,} of {figures.epochs(training.spec.epochs)} done when last heard. "
-                "a starts the engine again"
-            )
         if training is None:
             return Text(f" space runs {figures.epochs(state.train_spec.epochs)}, {pace_text(self.owner.pace)}")
         if self.look.epoch is not None:

@@ -10,8 +10,11 @@ from textual.widgets import Static
 
 from workflow_core.protocol import StepName
 from workflow_tui.state import State
+from workflow_tui.tables import fitted_start
 
 NAMES: tuple[StepName, ...] = ("data", "build", "train", "evaluate", "save", "load")
+NAME = 12
+"""Columns for the name of a workspace."""
 MARKS = {"open": "", "done": "✓", "stale": "↻", "bad": "✗", "running": "▶"}
 
 
@@ -39,8 +42,10 @@ class StepTab(Static):
 class Stepper(Horizontal):
     """The six steps and, at the right end, device, seed and engine."""
 
-    def __init__(self, current: StepName) -> None:
+    def __init__(self, current: StepName, workspace: str = "") -> None:
+        """`workspace` is named where it is not the usual one."""
         super().__init__(id="stepper")
+        self.workspace = workspace
         self.current = current
         self._shown: object = None
 
@@ -90,8 +95,11 @@ class Stepper(Horizontal):
             return text.append("engine failed ✗", self._colour("bad"))
         if self.app.size.width >= 104:
             text.append(self._facts(state))
-        if self.app.size.width >= 70:  # below, the steps need the room
-            text.append("engine ")
+        if not state.engine.keeps:
+            text.append("not kept ", self._colour("bad"))
+        elif self.app.size.width >= 70:  # below, the steps need the room
+            name = fitted_start(self.workspace, NAME)
+            text.append(f"{name} · engine " if name and self.app.size.width >= 140 else f"{name or 'engine'} ")
         return text.append("●", self._colour("prediction"))
 
     def _colour(self, role: str) -> str:
