@@ -42,7 +42,8 @@ class EngineClient:
     """A UI's end of the connection; all its methods belong to one asyncio event loop.
 
     `on_event` gets every event but the replies, in order, from inside the event loop; `on_lost` gets one sentence
-    when the connection ends without `close` having been called. Neither may block or raise.
+    when the connection ends without `close` having been called. Neither may block or raise. One that is `quiet` has
+    nobody to show notices to, which wait for another UI.
     """
 
     def __init__(
@@ -50,8 +51,11 @@ class EngineClient:
         workspace: Workspace,
         on_event: Callable[[Event], None] = lambda event: None,
         on_lost: Callable[[str], None] = lambda reason: None,
+        *,
+        quiet: bool = False,
     ) -> None:
         self.workspace = workspace
+        self._quiet = quiet
         self.engine: Hello | None = None
         self._on_event = on_event
         self._on_lost = on_lost
@@ -169,7 +173,8 @@ class EngineClient:
             socket.close()
             raise
         try:
-            writer.write(encode(Hello(version=PROTOCOL_VERSION, name=f"workflow-tui {__version__}", pid=os.getpid())))
+            name = f"workflow-tui {__version__}"
+            writer.write(encode(Hello(version=PROTOCOL_VERSION, name=name, pid=os.getpid(), quiet=self._quiet)))
             async with asyncio.timeout(max(0.1, deadline - time.monotonic())):
                 hello = await _read(reader)
             self.engine = self._checked(hello)

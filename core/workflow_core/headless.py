@@ -6,7 +6,6 @@ good, so that help and every refusal answer at once.
 
 from __future__ import annotations
 
-import contextlib
 import math
 import os
 import sys
@@ -22,16 +21,13 @@ from workflow_core.errors import WorkflowError
 from workflow_core.options import Options, PredictOptions, TrainOptions, parse
 from workflow_core.report import JsonReport, PlainReport, Result, prediction_line
 from workflow_core.sanitize import sanitize
-from workflow_core.saying import OutputError, complain, only_ours, say
+from workflow_core.saying import OutputError, complain, only_ours, output_failure, reason_of, say
 from workflow_core.specs import Dtype, ModelSpec, TrainSpec, WorkflowSpec
 from workflow_core.stopping import Stopping
 
 if TYPE_CHECKING:
     from workflow_core.steps.data import Dataset
     from workflow_core.steps.train import EpochRecord, Trainer
-
-PIPE_CLOSED = 141
-"""The exit status of a program that a closed pipe ends, as shells report it (128 + SIGPIPE)."""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -47,7 +43,7 @@ def main(argv: Sequence[str]) -> int:
             if sys.stdout is not None:
                 sys.stdout.flush()
         except OSError as error:
-            return _output_failure(error)
+            return output_failure(error)
         return stop.code if isinstance(stop.code, int) else 0
     except WorkflowError as error:
         complain(error.problem.line())
@@ -55,10 +51,10 @@ def main(argv: Sequence[str]) -> int:
     except KeyboardInterrupt:
         return 130
     except OutputError as stop:
-        return _output_failure(stop.error)
+        return output_failure(stop.error)
     except OSError as error:
         name = f"{sanitize(os.fsdecode(error.filename))}: " if isinstance(error.filename, str | bytes) else ""
-        complain(f"The system refused what is needed here: {name}{_reason_of(error)}.")
+        complain(f"The system refused what is needed here: {name}{reason_of(error)}.")
         return 1
     except (RuntimeError, MemoryError) as error:
         complain(_torch_failure(error))
@@ -274,15 +270,6 @@ def _save(
     return str(path), None
 
 
-def _output_failure(error: OSError) -> int:
-    """Say what is wrong with standard output, but nothing to a reader that has seen enough; the exit status."""
-    _silence_stdout()
-    if isinstance(error, BrokenPipeError):
-        return PIPE_CLOSED
-    complain(f"The output cannot be written: {_reason_of(error)}.")
-    return 1
-
-
 def _torch_failure(error: RuntimeError | MemoryError) -> str:
     """What torch could not do, in one sentence: its own messages go on for lines, and advise its developers."""
     text = str(error)
@@ -294,16 +281,6 @@ def _torch_failure(error: RuntimeError | MemoryError) -> str:
 def _first_line(error: BaseException) -> str:
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return sanitize(lines[0], 300).rstrip(". ")
-
-
-def _reason_of(error: OSError) -> str:
-    return (error.strerror or "the system refused").lower()
-
-
-def _silence_stdout() -> None:
-    """Let what is still buffered go nowhere: Python would complain about it on its way out."""
-    with contextlib.suppress(OSError, ValueError, AttributeError), open(os.devnull, "w") as nowhere:
-        os.dup2(nowhere.fileno(), sys.stdout.fileno())
 
 
 if __name__ == "__main__":

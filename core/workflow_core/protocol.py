@@ -151,11 +151,15 @@ HEADER = struct.Struct(">I")
 
 
 class Hello(msgspec.Struct, frozen=True, kw_only=True, tag="hello"):
-    """Who is speaking: the first frame in each direction."""
+    """Who is speaking: the first frame in each direction.
+
+    A UI that is `quiet` has nobody to show a Notice to: what happened is told to the next one.
+    """
 
     version: int
     name: str
     pid: int = 0
+    quiet: bool = False
 
 
 class Predictions(msgspec.Struct, frozen=True, kw_only=True, tag="predictions"):

@@ -16,10 +16,12 @@ from msgspec.structs import replace
 
 from workflow_core.client import EngineClient
 from workflow_core.errors import WorkflowError
+from workflow_core.launcher import child_of
 from workflow_core.protocol import (
     BuildModel,
     Epochs,
     Event,
+    Hello,
     MakeData,
     Pause,
     RaceView,
@@ -51,8 +53,9 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
 
     `engine` is live; busy, where it is alive and does not answer; crashed, where the last one did not end in order; or
     none. `state` is that of the run: running, paused, finished, diverged, failed, stopped, interrupted, or "" where
-    there was none. `rate` is epochs a second now. With a `race` and no `run` it is the race that is there, with
-    both the newest lane of one. All of it comes back in another engine where this one `keeps` it.
+    there was none. `rate` is epochs a second now. With a `race` and no `run` it is the race that is there, whose losses
+    are those of its `best` lane, with both the newest lane of one. All of it comes back in another engine where this
+    one `keeps` it.
     """
 
     name: str
@@ -62,6 +65,7 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     state: str = ""
     run: int | None = None
     race: int | None = None
+    best: int | None = None
     epoch: int | None = None
     epochs: int | None = None
     train_loss: float | None = None
@@ -75,7 +79,7 @@ class Watched:
     """The state of an engine as far as it has been told."""
 
     def __init__(self, workspace: Workspace) -> None:
-        self.client = EngineClient(workspace, self._take, self._lose)
+        self.client = EngineClient(workspace, self._take, self._lose, quiet=True)
         self.training: TrainingView | None = None
         self.race: RaceView | None = None
         self.ready = False
@@ -162,11 +166,12 @@ def _live(standing: Standing, watched: Watched) -> Standing:
             standing,
             state=race.state,
             race=race.race,
+            best=None if best.best_loss is None else best.run,
             epoch=race.epoch,
             epochs=race.epochs,
             train_loss=best.train_loss,
             val_loss=best.val_loss,
-            rate=race.rate,
+            rate=race.rate if race.state == "running" else None,
         )
     if training is None:
         return standing
@@ -225,7 +230,48 @@ async def stop(workspace: Workspace) -> Standing:
             await watched.client.request(Shutdown(), timeout=ENDING)
         if not await watched.until(ENDING, "lost"):
             raise WorkflowError("Still there", f"the engine of {workspace.path} has not ended.", "Try again.")
-    return standing
+    # what it said last, when the last checkpoint was written or was not
+    return replace(standing, keeps=standing.keeps and watched.keeps)
+
+
+async def resume(workspace: Workspace) -> Standing:
+    """Go on with the training or the race that is there, in an engine that is started where there is none.
+
+    Raises WorkflowError where there is none, or it is over.
+    """
+    watched = Watched(workspace)
+    try:
+        hello = await _ready(workspace, watched)
+        if watched.training is None and watched.race is None:
+            raise WorkflowError(
+                "Nothing to resume", f"nothing is kept in {workspace.path} that could go on.", "Start a training there."
+            )
+        if not watched.running:
+            await watched.client.request(Run())
+            await watched.until(ANSWER, "running")
+        return _live(
+            Standing(name=workspace.path.name, path=str(workspace.path), engine="live", pid=hello.pid), watched
+        )
+    except WorkflowError:
+        await _leave_no_engine(watched)
+        raise
+    finally:
+        await watched.client.close()
+
+
+async def _ready(workspace: Workspace, watched: Watched) -> Hello:
+    hello = await watched.client.connect()
+    if not await watched.until(LOADING, "ready", "failed", "lost") or not watched.ready:
+        why = watched.failed or "it has ended, or takes too long to load PyTorch"
+        raise WorkflowError("The engine is not ready", f"{why.rstrip('.')}.", f"Look at {workspace.log}.")
+    return hello
+
+
+async def _leave_no_engine(watched: Watched) -> None:
+    """End the engine that was started for nothing; one that has something to do or to tell lives on."""
+    if child_of(watched.client.workspace) is not None and watched.client.connected:
+        with contextlib.suppress(WorkflowError):
+            await watched.client.request(Shutdown(if_idle=True), timeout=ENDING)
 
 
 async def start(workspace: Workspace, spec: WorkflowSpec) -> Standing:
@@ -235,10 +281,7 @@ async def start(workspace: Workspace, spec: WorkflowSpec) -> Standing:
     """
     watched = Watched(workspace)
     try:
-        hello = await watched.client.connect()
-        if not await watched.until(LOADING, "ready", "failed", "lost") or not watched.ready:
-            why = watched.failed or "it has ended, or takes too long to load PyTorch"
-            raise WorkflowError("The engine is not ready", f"{why.rstrip('.')}.", f"Look at {workspace.log}.")
+        hello = await _ready(workspace, watched)
         _refuse_to_give_up(workspace, watched)
         await watched.client.request(MakeData(spec=_placed(spec.data)))
         await watched.client.request(BuildModel(spec=_placed(spec.model)))
@@ -250,6 +293,9 @@ async def start(workspace: Workspace, spec: WorkflowSpec) -> Standing:
         return _live(
             Standing(name=workspace.path.name, path=str(workspace.path), engine="live", pid=hello.pid), watched
         )
+    except WorkflowError:
+        await _leave_no_engine(watched)
+        raise
     finally:
         await watched.client.close()
 
@@ -265,7 +311,7 @@ def _refuse_to_give_up(workspace: Workspace, watched: Watched) -> None:
     raise WorkflowError(
         "Something trains there already",
         f"{what} is {'running' if watched.running else 'paused'} in {workspace.path}.",
-        "Attach to it, or name another --workspace.",
+        "Attach to it or resume it, or name another --workspace.",
     )
 
 

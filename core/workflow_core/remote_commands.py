@@ -1,4 +1,4 @@
-"""`workflow-tui ls`, `workflow-tui stop` and `workflow-tui train --detach`: what they take and what they say."""
+"""`workflow-tui ls`, `stop`, `resume` and `train --detach`: what they take and what they say."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from workflow_core.flags import Parser
 from workflow_core.options import TrainOptions
 from workflow_core.remote import Standing
 from workflow_core.sanitize import padded, sanitize, width
-from workflow_core.saying import OutputError, complain, json_line, say
+from workflow_core.saying import OutputError, complain, json_line, output_failure, say
 from workflow_core.workspace import Workspace
 
 PROGRAM = "workflow-tui"
@@ -26,17 +26,16 @@ LONGEST = 40
 
 
 def main(argv: Sequence[str]) -> int:
-    """Do `ls` or `stop`, and return the exit status: 0 is done, 1 a failure, 2 bad usage."""
+    """Do `ls`, `stop` or `resume`, and return the exit status: 0 is done, 1 a failure, 2 bad usage."""
     try:
-        return _ls(argv[1:]) if argv[0] == "ls" else _stop(argv[1:])
+        return {"ls": _ls, "stop": _stop, "resume": _resume}[argv[0]](argv[1:])
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else 0
     except WorkflowError as error:
         complain(error.problem.line())
         return 1
     except OutputError as stop:
-        complain(f"the output cannot be written: {stop.error.strerror}.")
-        return 1
+        return output_failure(stop.error)
     except KeyboardInterrupt:
         return 130
 
@@ -69,22 +68,38 @@ def _stop(argv: Sequence[str]) -> int:
     parser.add_argument("workspace", metavar="NAME|DIR", help="which one")
     parser.add_argument("--json", action="store_true", default=False, help="say how it stood as a JSON object")
     given = parser.parse_args(argv)
-    standing = asyncio.run(remote.stop(Workspace.find(given.workspace)))
+    workspace = Workspace.find(given.workspace)
+    standing = asyncio.run(remote.stop(workspace))
+    there = standing.run is not None or standing.race is not None
+    if given.json:
+        say(json_line(msgspec.structs.asdict(standing)))
+    else:
+        what = f"{_named(standing)} was {standing.state} after {_epochs(standing)}" if there else "There was no run"
+        say(f"The engine of {sanitize(standing.name, LONGEST)} has ended. {what}.")
+        if there and standing.keeps:
+            how = "goes on with" if standing.state in ("running", "paused") else "brings back"
+            say(f"It is kept; {PROGRAM} attach {_quoted(given.workspace)} {how} it.")
+    if there and not standing.keeps:
+        complain(f"{_named(standing)} could not be kept as it stood then: {workspace.log} says why.")
+        return 1
+    return 0
+
+
+def _resume(argv: Sequence[str]) -> int:
+    parser = Parser(
+        prog=f"{PROGRAM} resume",
+        description="Go on with the run or the race that a workspace has kept, without the app; returns at once.",
+    )
+    parser.add_argument("workspace", metavar="NAME|DIR", help="which one")
+    parser.add_argument("--json", action="store_true", default=False, help="say how it stands as a JSON object")
+    given = parser.parse_args(argv)
+    standing = asyncio.run(remote.resume(Workspace.find(given.workspace)))
     if given.json:
         say(json_line(msgspec.structs.asdict(standing)))
         return 0
-    what = "There was no run"
-    if standing.race is not None:
-        what = f"Race {standing.race} is {standing.state} after {_epochs(standing)}"
-    elif standing.run is not None:
-        what = f"Run {standing.run} is {standing.state} after {_epochs(standing)}"
-    say(f"The engine of {sanitize(standing.name, LONGEST)} has ended. {what}.")
-    if standing.run is not None or standing.race is not None:
-        kept = "run" if standing.race is None else "race"
-        if standing.keeps:
-            say(f"The {kept} is kept; {PROGRAM} attach {_quoted(given.workspace)} goes on with it.")
-        else:
-            say(f"The {kept} is gone with it: its store could not be used.")
+    name = _quoted(given.workspace)
+    say(f"{_named(standing)} goes on, after {_epochs(standing)}.")
+    say(f"{PROGRAM} attach {name} looks at it, {PROGRAM} stop {name} ends it.")
     return 0
 
 
@@ -117,13 +132,14 @@ def table(standings: Sequence[Standing]) -> list[str]:
 def _row(standing: Standing) -> tuple[str, ...]:
     run = "" if standing.run is None else f"run {standing.run}"
     if standing.race is not None:
-        run = f"{run} of race {standing.race}" if run else f"race {standing.race}"
+        best = "" if standing.best is None else f", best run {standing.best}"
+        run = f"{run} of race {standing.race}" if run else f"race {standing.race}{best}"
     epoch = "" if standing.epoch is None else f"{standing.epoch:,} / {standing.epochs:,}"
     return (
         sanitize(standing.name, LONGEST),
         standing.engine,
         run,
-        standing.state or "-",
+        (standing.state or "-") + (", not kept" if standing.state and not standing.keeps else ""),
         epoch,
         _figure(standing.train_loss),
         _figure(standing.val_loss),
@@ -137,6 +153,10 @@ def _figure(value: float | None) -> str:
 
 def _epochs(standing: Standing) -> str:
     return f"{standing.epoch or 0:,} of {standing.epochs or 0:,} epochs"
+
+
+def _named(standing: Standing) -> str:
+    return f"Run {standing.run}" if standing.race is None else f"Race {standing.race}"
 
 
 def _quoted(name: str) -> str:

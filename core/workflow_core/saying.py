@@ -5,12 +5,15 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import os
 import sys
 from collections.abc import Iterator, Mapping
 from typing import Any, TextIO
 
 from workflow_core.sanitize import escape, sanitize
 
+PIPE_CLOSED = 141
+"""The exit status of a program that a closed pipe ends, as shells report it (128 + SIGPIPE)."""
 LONGEST = 10_000
 """Characters of a sentence: a path alone may have 4,096."""
 
@@ -53,6 +56,22 @@ def complain(message: str) -> None:
     with contextlib.suppress(OSError, ValueError):
         encoding = getattr(sys.stderr, "encoding", None) or "utf-8"
         print(escape(f"workflow-tui: {sanitize(message, LONGEST)}", encoding), file=sys.stderr, flush=True)
+
+
+def output_failure(error: OSError) -> int:
+    """Say what is wrong with standard output, but nothing to a reader that has seen enough; the exit status."""
+    # what is still buffered goes nowhere: Python would complain about it on its way out
+    with contextlib.suppress(OSError, ValueError, AttributeError), open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), sys.stdout.fileno())
+    if isinstance(error, BrokenPipeError):
+        return PIPE_CLOSED
+    complain(f"The output cannot be written: {reason_of(error)}.")
+    return 1
+
+
+def reason_of(error: OSError) -> str:
+    """What the system says."""
+    return (error.strerror or "the system refused").lower()
 
 
 def json_line(item: Any) -> str:

@@ -14,6 +14,7 @@ import pytest
 from msgspec import UNSET
 
 from workflow_core.client import EngineClient
+from workflow_core.errors import Problem
 from workflow_core.history import History
 from workflow_core.launcher import child_of, launch
 from workflow_core.protocol import Epochs, Event, Notice, Steps, TrainingView, Update
@@ -84,6 +85,16 @@ async def until_kept(workspace: Workspace) -> None:
     async with asyncio.timeout(20):
         while not workspace.kept_run.exists():
             await asyncio.sleep(0.01)
+
+
+def noting(problems: list[Problem]) -> Callable[[Problem | None], None]:
+    """What a keeper or a store is given to tell of its troubles; that one is over is left out."""
+
+    def note(problem: Problem | None) -> None:
+        if problem is not None:
+            problems.append(problem)
+
+    return note
 
 
 def end_engine(workspace: Workspace) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import torch
 from msgspec.structs import replace
+from tests.core.conftest import noting
 from tests.core.test_session import Bench
 from tests.core.test_train_state import plain
 
@@ -68,7 +69,7 @@ class Life(Bench):
         self.store = Store(folder / "workspace.sqlite")
         super().__init__(folder, self.store)
         self.problems: list[Problem] = []
-        self.keeper = Keeper(folder / "run.pt", self.store.flush, self.problems.append)
+        self.keeper = Keeper(folder / "run.pt", self.store.flush, noting(self.problems))
         self.session = Session(self.take, folder, self.library, self.keeper)
         found = checkpoint.read(self.keeper.path)
         if found is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 from collections.abc import Callable
@@ -32,6 +33,7 @@ from workflow_core.protocol import (
     Stop,
 )
 from workflow_core.specs import DataSpec, TrainSpec
+from workflow_core.store import schema
 from workflow_core.workspace import Workspace
 
 __all__ = ["live"]
@@ -275,8 +277,8 @@ async def test_a_race_whose_engine_is_killed_is_named_and_goes_on(workspace: Wor
 @pytest.mark.parametrize(
     ("state", "when", "advice"),
     [
-        ("running", "while {} was training", "space goes on with it."),
-        ("paused", "while {} was paused", "space goes on with it."),
+        ("running", "while {} was training", "Close this; then space goes on with it."),
+        ("paused", "while {} was paused", "Close this; then space goes on with it."),
         ("finished", "after {} had finished", ""),
         ("ready", "while {} had not begun", ""),
     ],
@@ -299,6 +301,14 @@ def test_a_crash_is_told_in_its_time(live: Callable[..., Life], state: Any, when
     (told,) = checkpoint.crash(kept.run, race, (), lambda run: 0)
     told_of = "run 1 was paused" if state == "finished" else when.format("race 1")
     assert told_of in told.message, "a race that is over is not what was trained last"
+    assert life.store.flush(5)
+    records = {view.run: view for view in life.store.runs(9)}
+    (told,) = checkpoint.crash(run, None, (records[1],), lambda run: 5)
+    assert "while run 1 was training" in told.message, "it had gone on after that was kept"
+    unfinished = replace(kept.race, view=replace(kept.race.view, state="paused" if state == "finished" else state))
+    (told,) = checkpoint.crash(kept.run, unfinished, (records[2],), lambda run: 0)
+    assert "while race 1 was training" in told.message
+    assert told.advice == "Close this; then space goes on with it."
 
 
 def test_a_crash_that_came_before_anything_was_kept_is_told_too(live: Callable[..., Life]) -> None:
@@ -318,6 +328,12 @@ def test_a_crash_that_came_before_anything_was_kept_is_told_too(live: Callable[.
     assert "while race 4 was training. Nothing of that was kept yet to go on with: 7 epochs" in told.message
 
 
+def on_disk(workspace: Workspace) -> bool:
+    """Is there a run on record that trains?"""
+    with contextlib.closing(schema.connect_to_read(workspace.store)) as db:
+        return bool(schema.select(db, "state = 'running'", ()))
+
+
 async def test_a_first_checkpoint_that_was_never_written_is_named_by_the_next_engine(
     workspace: Workspace, attach: Attach
 ) -> None:
@@ -325,6 +341,8 @@ async def test_a_first_checkpoint_that_was_never_written_is_named_by_the_next_en
     await ui.request(SetTraining(spec=replace(SPEC, epochs=10**6)))
     await ui.request(Run(), timeout=60)
     await ui.until(lambda: ui.training.epoch > 5 and ui.state["runs"])
+    while not on_disk(workspace):
+        await asyncio.sleep(0.02)
     child = child_of(workspace)
     assert child is not None
     os.kill(child.pid, signal.SIGKILL)

@@ -144,8 +144,10 @@ async def test_what_could_not_be_kept_is_not_promised(
     await ui.request(Run(epochs=3), timeout=60)
     await ui.until_state("paused")
     assert (await standing("broken")).keeps is False
-    assert await asyncio.to_thread(remote_commands.main, ["stop", "broken"]) == 0
-    assert "is gone with it" in said(capsys)[0][1]
+    assert await asyncio.to_thread(remote_commands.main, ["stop", "broken"]) == 1
+    lines, complaint = said(capsys)
+    assert lines == ["The engine of broken has ended. Run 1 was paused after 3 of 100 epochs."]
+    assert "Run 1 could not be kept as it stood then" in complaint
 
 
 async def test_stopping_what_has_just_ended_begins_nothing(home: Path, attach: Attach) -> None:
@@ -198,8 +200,8 @@ def test_the_commands_speak_to_people_and_to_scripts(
     assert row.split()[:5] == ["mine", "live", "run", "1", "running"]
     assert remote_commands.main(["stop", "mine"]) == 0
     lines, _ = said(capsys)
-    assert lines[0].startswith("The engine of mine has ended. Run 1 is paused after ")
-    assert lines[1] == "The run is kept; workflow-tui attach mine goes on with it."
+    assert lines[0].startswith("The engine of mine has ended. Run 1 was paused after ")
+    assert lines[1] == "It is kept; workflow-tui attach mine goes on with it."
     assert remote_commands.main(["ls", "--json", "mine"]) == 0
     (line,) = said(capsys)[0]
     told = json.loads(line)

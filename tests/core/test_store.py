@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
+from tests.core.conftest import noting
 
 from workflow_core import store as store_module
 from workflow_core.errors import Problem, WorkflowError
@@ -62,7 +63,7 @@ def problems() -> list[Problem]:
 
 @pytest.fixture
 def store(tmp_path: Path, problems: list[Problem]) -> Iterator[Store]:
-    own = Store(tmp_path / "workspace.sqlite", problems.append)
+    own = Store(tmp_path / "workspace.sqlite", noting(problems))
     yield own
     own.close()
 
@@ -341,7 +342,7 @@ def test_what_waits_for_a_dead_disk_is_bounded_and_said(
 ) -> None:
     monkeypatch.setattr(store_module, "MAX_WAITING", 2500)
     told = threading.Event()
-    store._tell = lambda problem: (problems.append(problem), told.set())  # type: ignore[func-returns-value,assignment]
+    store._tell = lambda problem: (noting(problems)(problem), told.set())  # type: ignore[func-returns-value,assignment]
     run = begun(store, 100)
     store.append(view_of(run, 200), 100, figures(100, 200))  # over the limit as long as the first is not written
     assert told.wait(10)

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from tests.core.conftest import noting
 from tests.core.test_back import NOISY, Life, kept_epoch
 from tests.soak.apart import Forked, apart, calls, hindered, needs_tracing
 from tests.soak.runs import digest, straight
@@ -177,7 +178,7 @@ def at_work(folder: Path, job: Job, go: int, say: Say) -> None:
     """Do a job in a thread whose number is told, as soon as something comes by `go`; it is told what went wrong."""
     keeper.RETRY = store.RETRY = store.INTERVAL = 0.02
     life = begun(folder)
-    life.store._tell = life.problems.append
+    life.store._tell = noting(life.problems)
     life.session._keeper = None  # what it would write by itself is another job
     life.advance(1)
     assert life.store.flush(20)

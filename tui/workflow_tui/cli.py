@@ -18,6 +18,7 @@ COMMANDS = {
     "ls": "list workspaces and what runs in them",
     "attach": "open the app on a workspace that is there",
     "stop": "finish the epoch, keep the run, end the engine of a workspace",
+    "resume": "go on with the run that a workspace has kept, without the app",
 }
 HEADLESS = ("train", "predict")
 OPTIONS = ["--help", "--version", "--workspace", "--device", "--theme"]
@@ -46,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments and arguments[0] in HEADLESS:
         _headless(arguments)
-    if arguments and arguments[0] in ("ls", "stop"):
+    if arguments and arguments[0] in ("ls", "stop", "resume"):
         from workflow_core import remote_commands
 
         return remote_commands.main(arguments)

@@ -122,15 +122,17 @@ def crash(
     """
     there = [] if run is None else [run.view.run]
     there += [] if race is None else [lane.run for lane in race.lanes]
+    training = {view.run for view in killed}
     state: str
     if race is not None and (race.view.state != "finished" or run is None):
         what, state, epoch = f"race {race.view.race}", race.view.state, race.view.epoch
         lost = max(max(recorded(lane.run) - lane.epoch, 0) for lane in race.lanes)
+        went_on = any(lane.run in training for lane in race.lanes)
     elif run is not None:
         what, state, epoch = f"run {run.view.run}", run.view.state, run.view.epoch
-        lost = max(recorded(run.view.run) - epoch, 0)
+        lost, went_on = max(recorded(run.view.run) - epoch, 0), run.view.run in training
     else:
-        what, state, epoch, lost = "", "", 0, 0
+        what, state, epoch, lost, went_on = "", "", 0, 0, False
     if gone := [view for view in killed if view.run not in there]:
         back = f"; what was kept before is back, {what} after {_epochs(epoch)}" if what else ""
         began = f"race {gone[0].race}" if gone[0].race else f"run {gone[0].run}"
@@ -142,6 +144,8 @@ def crash(
         )
     if not what:
         return []
+    if went_on:  # after what is kept was written
+        state = "running"
     when = {"running": f"while {what} was training", "paused": f"while {what} was paused"}.get(
         state, f"while {what} had not begun" if state == "ready" else f"after {what} had {state}"
     )
@@ -149,7 +153,7 @@ def crash(
     return _told(
         when,
         f"The {what.split()[0]} is back as it was after {_epochs(epoch)}{again}",
-        "space goes on with it." if state in ("running", "paused") else "",
+        "Close this; then space goes on with it." if state in ("running", "paused") else "",
     )
 
 

@@ -34,14 +34,14 @@ class Keeper:
     """Keeps the newest checkpoint in the file `path`, whole at any moment.
 
     `record` waits so many seconds until all epochs told so far are on disk, and says whether they are. `tell` gets a
-    Problem, called by the thread, when the disk takes none, once each time. All but that returns at once.
+    Problem when none can be kept, once each time, and None when one is again. All but `record` returns at once.
     """
 
     def __init__(
         self,
         path: Path,
         record: Callable[[float], bool] = lambda timeout: True,
-        tell: Callable[[Problem], None] = lambda problem: None,
+        tell: Callable[[Problem | None], None] = lambda problem: None,
         interval: float = INTERVAL,
     ) -> None:
         self.path = path
@@ -53,6 +53,7 @@ class Keeper:
         self._asked = self._done = 0
         self._failed = False
         self._unmade = False
+        self._said = False
         self._closing = False
         self._due = -math.inf
         self._thread = threading.Thread(target=self._run, name="checkpoint", daemon=True)
@@ -134,6 +135,9 @@ class Keeper:
                 self._failed = not self._write(pack)
                 if not self._failed:
                     pack = None
+                    if self._said and not self._unmade:
+                        self._said = False
+                        self._tell(None)
             with self._changed:
                 self._done = asked
                 self._changed.notify_all()
@@ -160,6 +164,7 @@ class Keeper:
         return True
 
     def _say(self, reason: str) -> None:
+        self._said = True
         self._tell(
             Problem(
                 title="The training is not being kept",

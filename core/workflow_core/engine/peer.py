@@ -39,10 +39,14 @@ log = logging.getLogger(__name__)
 
 
 class Peer:
-    """The engine's end of one connection. `attached` is true from its hello until it has gone."""
+    """The engine's end of one connection.
+
+    `attached` is true from its hello until it has gone; one that is `quiet` shows nobody what it is told.
+    """
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, board: Board) -> None:
         self.attached = False
+        self.quiet = False
         self.name = "a peer"
         self._reader = reader
         self._writer = writer
@@ -122,6 +126,7 @@ class Peer:
         if not isinstance(message, Hello):
             raise ProtocolError("the first frame is not a hello")
         self.name = f"{message.name[:80]!r} (pid {message.pid})"
+        self.quiet = message.quiet
         if message.version != PROTOCOL_VERSION:
             raise ProtocolError(
                 f"this engine (workflow-tui {__version__}) speaks protocol {PROTOCOL_VERSION}, not {message.version}"

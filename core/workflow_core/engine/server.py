@@ -11,6 +11,8 @@ import sqlite3
 import time
 from collections.abc import Callable
 
+from msgspec.structs import replace
+
 from workflow_core import sockets
 from workflow_core.engine.board import Board
 from workflow_core.engine.inbox import Inbox, Job
@@ -81,6 +83,7 @@ class Server:
         self._on_keeping = on_keeping
         self._problems: list[Problem] = []
         self._news: list[Problem] = []
+        self._troubles: dict[str, Problem] = {}
         self._store = self._open_store()
         view = EngineView(pid=os.getpid(), log=str(workspace.log), keeps=self._store is not None)
         self._board = Board(view)
@@ -94,7 +97,7 @@ class Server:
             Keeper(
                 workspace.kept_run,
                 self._store.flush,
-                functools.partial(self._post, self._tell),
+                functools.partial(self._post, self._trouble, "checkpoint"),
                 interval,
             )
             if self._store is not None
@@ -114,7 +117,7 @@ class Server:
     def _open_store(self) -> Store | None:
         """The workspace's store; where it cannot be used, whoever attaches is told, and training goes on without."""
         try:
-            return Store(self._workspace.store, functools.partial(self._post, self._tell))
+            return Store(self._workspace.store, functools.partial(self._post, self._trouble, "record"))
         except WorkflowError as error:
             log.warning("no store: %s", error)
             self._problems.append(error.problem)
@@ -134,11 +137,20 @@ class Server:
             return None
 
     def _tell_soon(self, problem: Problem) -> None:
-        """Tell those that are there, or the first one that comes."""
-        if self._attached():
+        """Tell those that are there, or the first one that comes and has somebody to show it to."""
+        if not all(peer.quiet for peer in self._attached()):
             self._tell(problem)
         else:
             self._news.append(problem)
+
+    def _trouble(self, what: str, problem: Problem | None) -> None:
+        """Tell those that are there, and those that come, until it is over (None)."""
+        if problem is not None:
+            self._troubles[what] = problem
+            self._tell(problem)
+        elif self._troubles.pop(what, None) is None:
+            return
+        self._publish(Update(engine=self._board.engine))
 
     def _tell(self, problem: Problem) -> None:
         for peer in self._attached():
@@ -218,7 +230,9 @@ class Server:
 
     def _attach(self, peer: Peer) -> None:
         log.info("%s attached", peer.name)
-        for problem in (*self._problems, *self._news):
+        if peer.quiet:
+            return
+        for problem in (*self._problems, *self._troubles.values(), *self._news):
             peer.note(Notice(problem=problem))
         self._news.clear()
 
@@ -226,6 +240,8 @@ class Server:
         return [peer for peer in self._peers if peer.attached]
 
     def _publish(self, event: Update | Epochs) -> None:
+        if isinstance(event, Update) and isinstance(event.engine, EngineView):
+            event = replace(event, engine=replace(event.engine, keeps=self._store is not None and not self._troubles))
         self._board.fold(event)
         for peer in self._attached():
             peer.events.note(event)
@@ -236,7 +252,8 @@ class Server:
             ends = not request.command.if_idle or self._idle_but_for(peer)
             peer.answer(request.id, None, Ending(ends=ends))
             if ends:
-                self.end(f"{peer.name} asked for it")
+                log.info("%s asks it to end", peer.name)
+                self.end("`workflow-tui stop` asked for it" if peer.quiet else "a screen asked for it")
             return
         self._asked.append((peer, request))
         reply = functools.partial(self._post, self._answer, peer, request)
@@ -280,7 +297,7 @@ class Server:
         return asked or any(each is not None and each.state == "running" for each in there)
 
     def _idle_but_for(self, peer: Peer) -> bool:
-        return not self._training and all(other is peer for other in self._attached())
+        return not (self._training or self._news) and all(other is peer for other in self._attached())
 
     def _refuse_unanswered(self) -> None:
         """Nobody waits for an answer that will not come, or takes a save for done that may not be."""
@@ -303,6 +320,9 @@ class Server:
             if not self._worker.is_alive():  # and has put the last one
                 self._on_keeping()
             await self._loop.run_in_executor(None, self._keeper.close, KEEP_GRACE)  # which waits for the store
+            if not self._keeper.kept:
+                self._troubles.setdefault("checkpoint", Problem(title="Not kept", message="the disk hangs."))
+                self._publish(Update(engine=self._board.engine))
         if self._store is not None:
             await self._loop.run_in_executor(None, self._store.close, STORE_GRACE)
         self._refuse_unanswered()

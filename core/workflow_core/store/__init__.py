@@ -48,6 +48,8 @@ SWEEP_INTERVAL = 0.02
 """Seconds between two transactions while the epochs of a deleted run are freed."""
 MAX_WAITING = 64 * 1024 * 1024
 """Bytes that may wait for a disk that takes none; epochs beyond that are not recorded, and that is said."""
+REMOVED = "Put it back, or save the model elsewhere before you leave: nothing can be kept there."
+"""What to do about a workspace that is no longer there."""
 
 __all__ = ["NoSuchSeries", "Store"]
 
@@ -55,8 +57,8 @@ log = logging.getLogger(__name__)
 
 
 class Store:
-    """The runs of one workspace. `tell` gets a Problem when the disk takes no more; the thread calls it, once each
-    time.
+    """The runs of one workspace. `tell` gets a Problem when the disk takes no more, and None when it does again; the
+    thread calls it, once each time.
 
     What changes something returns at once and never raises for what the disk does; it is on disk after about
     `INTERVAL` seconds, or after `flush`. What reads sees all of it at once. A killed engine leaves each run with all
@@ -65,7 +67,7 @@ class Store:
     that were training when the engine before was killed.
     """
 
-    def __init__(self, path: Path, tell: Callable[[Problem], None] = lambda problem: None) -> None:
+    def __init__(self, path: Path, tell: Callable[[Problem | None], None] = lambda problem: None) -> None:
         self.path = path
         self._tell = tell
         self._changed = threading.Condition()
@@ -76,6 +78,7 @@ class Store:
         self._waiting = 0
         self._lost = False
         self._failed = False
+        self._removed = False
         self._closing = False
         self._soon = False
         self._asked = self._done = 0
@@ -255,6 +258,7 @@ class Store:
                 self._sweeping = sweep(connection.get())
         except (sqlite3.Error, OSError, WorkflowError) as error:
             connection.close()
+            self._removed = isinstance(error, _Removed)
             with self._changed:
                 self._work, self._writing = self._writing + self._work, []
             if not self._failed:
@@ -262,7 +266,9 @@ class Store:
                 log.warning("the store cannot be written: %s", error)
                 self._say(str(error))
             return
-        self._failed = False
+        if self._failed:
+            self._failed = False
+            self._tell(None)
 
     def _commit(self, db: sqlite3.Connection, changes: Sequence[Change]) -> None:
         """One transaction, after which none of `changes` waits any more; who reads sees both or neither."""
@@ -280,9 +286,13 @@ class Store:
             Problem(
                 title="Epochs are not being recorded",
                 message=f"{self.path} cannot be written: {reason}. The training goes on.",
-                advice="Make room on the disk, or see to it; what still waits is written then.",
+                advice=REMOVED if self._removed else "Make room on the disk, or see to it; what waits is written then.",
             )
         )
+
+
+class _Removed(OSError):
+    """The file is no longer the one it was."""
 
 
 class _Connection:
@@ -304,7 +314,7 @@ class _Connection:
         except FileNotFoundError:
             there = False
         if not there:
-            raise OSError("it was removed, or another file has taken its place")
+            raise _Removed("it was removed, or another file has taken its place")
         if self._db is None:
             self._db = schema.connect(self._path)
         return self._db

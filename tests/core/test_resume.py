@@ -1,0 +1,188 @@
+"""What was kept goes on without a screen, and what went wrong meanwhile is told to the first screen that comes."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+from tests.core.conftest import end_engine, until_kept
+from tests.core.test_back import kept_epoch
+
+from workflow_core import remote, remote_commands
+from workflow_core.errors import WorkflowError
+from workflow_core.headless import main as headless
+from workflow_core.launcher import child_of
+from workflow_core.protocol import Run, SetTraining, Shutdown, StartRace
+from workflow_core.remote_commands import table
+from workflow_core.specs import DataSpec, TrainSpec, WorkflowSpec
+from workflow_core.workspace import Workspace
+
+Attach = Callable[[Workspace], Any]
+LONG = WorkflowSpec(train=TrainSpec(epochs=1_000_000, device="cpu"))
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Workspaces by name lie here; engines in them are ended."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    yield tmp_path
+    for workspace in Workspace.all():
+        end_engine(workspace)
+
+
+@pytest.fixture(autouse=True)
+def often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is trained is soon kept."""
+    monkeypatch.setenv("WORKFLOW_TUI_CHECKPOINT_SECONDS", "0.2")
+
+
+async def until_trained(workspace: Workspace) -> None:
+    """Wait until some epochs are kept."""
+    async with asyncio.timeout(20):
+        while kept_epoch(workspace.kept_run) < 1:
+            await asyncio.sleep(0.02)
+
+
+def kill(workspace: Workspace) -> None:
+    child = child_of(workspace)
+    assert child is not None
+    os.kill(child.pid, signal.SIGKILL)
+    child.wait(10)
+
+
+def ends(workspace: Workspace) -> bool:
+    """Does the engine end by itself, soon?"""
+    child = child_of(workspace)
+    return child is None or child.wait(10) == 0
+
+
+async def test_a_killed_training_goes_on_and_the_next_screen_learns_of_it(home: Path, attach: Attach) -> None:
+    workspace = Workspace.open("box")
+    await remote.start(workspace, LONG)
+    await until_trained(workspace)
+    kill(workspace)
+    again = await remote.resume(workspace)
+    assert (again.engine, again.state, again.run, again.epochs) == ("live", "running", 1, 1_000_000)
+    assert (await remote.resume(workspace)).state == "running", "one that runs is left running"
+    (looked,) = await remote.survey([workspace])
+    assert (looked.engine, looked.state) == ("live", "running")
+    ui = await attach(workspace)
+    await ui.until(lambda: ui.notices and ui.training.epoch > (again.epoch or 0))
+    assert "while run 1 was training" in ui.notices[0]
+    later = await attach(workspace)
+    await later.until(lambda: later.state.get("training"))
+    assert later.notices == [], "told once, to somebody who saw it"
+
+
+async def test_a_race_goes_on(home: Path, attach: Attach) -> None:
+    workspace = Workspace.open("race")
+    ui = await attach(workspace)
+    lanes = tuple(TrainSpec(epochs=1_000_000, device="cpu", learning_rate=rate) for rate in (0.1, 0.01))
+    await ui.request(StartRace(lanes=lanes), timeout=60)
+    await ui.until(lambda: ui.state.get("race") and ui.state["race"].epoch > 10)
+    ended = await remote.stop(workspace)
+    assert ends(workspace)
+    again = await remote.resume(workspace)
+    assert (again.race, again.state) == (1, "running")
+    assert (again.epoch or 0) >= (ended.epoch or 0) > 10
+    assert again.best in (1, 2)
+    assert f"race 1, best run {again.best}" in table([again])[1]
+
+
+async def test_there_must_be_something_that_can_go_on(home: Path, attach: Attach) -> None:
+    empty = Workspace.open("empty")
+    with pytest.raises(WorkflowError, match="nothing is kept"):
+        await remote.resume(empty)
+    assert ends(empty), "an engine was left behind for nothing"
+    over = Workspace.open("over")
+    ui = await attach(over)
+    await ui.request(Run(epochs=100), timeout=60)
+    await ui.until_state("finished")
+    with pytest.raises(WorkflowError, match="all 100 epochs are done"):
+        await remote.resume(over)
+    assert over.engine_pid() is not None, "the engine of a screen was ended"
+
+
+async def test_a_training_that_cannot_be_begun_leaves_no_engine(home: Path, tmp_path: Path) -> None:
+    workspace = Workspace.open("wrong")
+    spec = replace(LONG, data=DataSpec(kind="table", file=str(tmp_path / "nowhere.csv"), target="y"))
+    with pytest.raises(WorkflowError, match="nowhere"):
+        await remote.start(workspace, spec)
+    assert ends(workspace)
+
+
+def test_it_speaks_to_people_and_to_scripts(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert remote_commands.main(["resume"]) == 2
+    assert remote_commands.main(["resume", "nowhere"]) == 1
+    assert "there is no workspace nowhere" in capsys.readouterr().err
+    assert headless(["train", "--epochs", "900000", "--detach", "--workspace", "my run"]) == 0
+    assert remote_commands.main(["stop", "my run"]) == 0
+    capsys.readouterr()
+    assert remote_commands.main(["resume", "my run"]) == 0
+    went, how = capsys.readouterr().out.splitlines()
+    assert went.startswith("Run 1 goes on, after ")
+    assert went.endswith(" of 900,000 epochs.")
+    assert how == "workflow-tui attach 'my run' looks at it, workflow-tui stop 'my run' ends it."
+    assert remote_commands.main(["resume", "my run", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["name"], told["engine"], told["state"], told["epochs"]) == ("my run", "live", "running", 900_000)
+
+
+async def test_what_is_not_kept_is_told_to_whoever_comes_until_it_is_kept_again(home: Path, attach: Attach) -> None:
+    workspace = Workspace.open("full")
+    ui = await attach(workspace)
+    await ui.request(SetTraining(spec=LONG.train), timeout=60)
+    workspace.kept_run.mkdir()  # as good as a full disk
+    assert ui.state["engine"].keeps
+    await ui.request(Run())
+    await ui.until(lambda: ui.notices)
+    assert "no checkpoint of it can be written" in ui.notices[0]
+    await ui.until(lambda: not ui.state["engine"].keeps)
+    late = await attach(workspace)
+    await late.until(lambda: late.notices)
+    assert late.notices[0] == ui.notices[0]
+    (looked,) = await remote.survey([workspace])
+    assert not looked.keeps
+    assert "running, not kept" in table([looked])[1]
+    workspace.kept_run.rmdir()
+    await ui.until(lambda: ui.state["engine"].keeps)
+    last = await attach(workspace)
+    await last.until(lambda: last.state.get("training"))
+    assert (last.notices, last.state["engine"].keeps) == ([], True)
+    assert (await remote.stop(workspace)).keeps
+
+
+async def test_stopping_says_when_the_last_checkpoint_could_not_be_written(
+    home: Path, attach: Attach, capsys: pytest.CaptureFixture[str]
+) -> None:
+    workspace = Workspace.open("late")
+    await remote.start(workspace, LONG)
+    await until_kept(workspace)
+    workspace.kept_run.unlink()
+    workspace.kept_run.mkdir()
+    assert await asyncio.to_thread(remote_commands.main, ["stop", "late"]) == 1
+    out, error = capsys.readouterr()
+    assert "The engine of late has ended. Run 1 was paused after" in out
+    assert "It is kept" not in out
+    assert f"Run 1 could not be kept as it stood then: {workspace.log} says why." in error
+
+
+async def test_an_engine_with_something_to_tell_is_not_ended_as_idle(home: Path, attach: Attach) -> None:
+    workspace = Workspace.open("news")
+    await remote.start(workspace, LONG)
+    await until_trained(workspace)
+    kill(workspace)
+    with pytest.raises(WorkflowError, match="is paused in"):
+        await remote.start(workspace, LONG)  # which is refused: there is a run to go on with
+    assert workspace.engine_pid() is not None
+    ui = await attach(workspace)
+    await ui.until(lambda: ui.notices)
+    assert "killed" in ui.notices[0]
+    assert (await ui.request(Shutdown(if_idle=True))).ends
