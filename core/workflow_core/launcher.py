@@ -18,6 +18,10 @@ LOG_LIMIT = 1024 * 1024
 TAIL = 4096
 """Bytes at the log's end in which an engine's last word is looked for."""
 
+IDLE_SECONDS = "WORKFLOW_TUI_IDLE_SECONDS"
+CHECKPOINT_SECONDS = "WORKFLOW_TUI_CHECKPOINT_SECONDS"
+"""Variables of the environment that an engine goes by."""
+
 _children: dict[tuple[Path, int], tuple[subprocess.Popen[bytes], int]] = {}
 """The engine last started for each workspace, and how long the log was before its first word."""
 
@@ -30,16 +34,41 @@ def _key(workspace: Workspace) -> tuple[Path, int]:
         return workspace.path, 0
 
 
+def seconds(text: str) -> float:
+    """So many seconds, more than none. Raises ValueError for anything else."""
+    found = float(text)
+    if not 0 < found < float("inf"):
+        raise ValueError(text)
+    return found
+
+
+def _check_seconds(variable: str) -> None:
+    """Raises WorkflowError for a variable that is set to no number of seconds."""
+    said = os.environ.get(variable)
+    if not said:
+        return
+    try:
+        seconds(said)
+    except ValueError as error:
+        raise WorkflowError(
+            "Cannot start the engine",
+            f"{variable} is {said!r}, which is no number of seconds.",
+            "Set a number, or unset it.",
+        ) from error
+
+
 def launch(workspace: Workspace) -> None:
     """Start an engine for `workspace` unless one answers there; does not wait for it.
 
     The engine has a session of its own and no pipe to this process: it outlives both it and its terminal.
-    Raises WorkflowError where no process can be started.
+    Raises WorkflowError where no process can be started, or what the environment says of engines means nothing.
     """
     if sockets.answers(workspace.socket):
         return
     if (child := child_of(workspace)) and child.poll() is None:
         return
+    for variable in (IDLE_SECONDS, CHECKPOINT_SECONDS):
+        _check_seconds(variable)
     command = [sys.executable, "-P", "-m", "workflow_core.engine", "--workspace", str(workspace.path)]
     try:
         log = open_log(workspace)

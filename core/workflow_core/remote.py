@@ -55,7 +55,7 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     none. `state` is that of the run: running, paused, finished, diverged, failed, stopped, interrupted, or "" where
     there was none. `rate` is epochs a second now. With a `race` and no `run` it is the race that is there, whose losses
     are those of its `best` lane, with both the newest lane of one. All of it comes back in another engine where this
-    one `keeps` it.
+    one `keeps` it. `replaced` is the run that gave way to one that was begun now, with weights that were in no file.
     """
 
     name: str
@@ -73,6 +73,7 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     rate: float | None = None
     reason: str = ""
     keeps: bool = True
+    replaced: int | None = None
 
 
 class Watched:
@@ -84,6 +85,7 @@ class Watched:
         self.race: RaceView | None = None
         self.ready = False
         self.keeps = True
+        self.saved = False
         self.failed = ""
         self.told = False
         self.lost = False
@@ -98,6 +100,8 @@ class Watched:
                 self.training = event.training
             if event.race is not UNSET:
                 self.race = event.race
+            if event.steps is not UNSET:
+                self.saved = event.steps.save == "done"
             if event.engine is not UNSET and event.engine is not None:
                 self.ready, self.keeps = event.engine.state == "ready", event.engine.keeps
                 self.failed = event.engine.problem.line() if event.engine.problem is not None else ""
@@ -283,6 +287,8 @@ async def start(workspace: Workspace, spec: WorkflowSpec) -> Standing:
     try:
         hello = await _ready(workspace, watched)
         _refuse_to_give_up(workspace, watched)
+        before = watched.training
+        replaced = before.run if before is not None and before.epoch and not watched.saved else None
         await watched.client.request(MakeData(spec=_placed(spec.data)))
         await watched.client.request(BuildModel(spec=_placed(spec.model)))
         await watched.client.request(SetTraining(spec=spec.train))
@@ -290,9 +296,8 @@ async def start(workspace: Workspace, spec: WorkflowSpec) -> Standing:
             await watched.client.request(Reset())
         await watched.client.request(Run())
         await watched.until(ANSWER, "training")
-        return _live(
-            Standing(name=workspace.path.name, path=str(workspace.path), engine="live", pid=hello.pid), watched
-        )
+        standing = Standing(name=workspace.path.name, path=str(workspace.path), engine="live", pid=hello.pid)
+        return _live(replace(standing, replaced=replaced), watched)
     except WorkflowError:
         await _leave_no_engine(watched)
         raise

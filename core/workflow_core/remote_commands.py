@@ -113,6 +113,8 @@ def detach(options: TrainOptions) -> int:
     name = _quoted(options.workspace or "default")
     epochs = options.spec.train.epochs
     say(f"Run {standing.run} trains {epochs:,} epochs in workspace {sanitize(standing.name, LONGEST)}.")
+    if standing.replaced is not None:
+        say(f"Run {standing.replaced} gave way to it: its record stays, its weights were in no file.")
     say(f"{PROGRAM} attach {name} looks at it, {PROGRAM} stop {name} ends it.")
     return 0
 

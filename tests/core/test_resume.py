@@ -19,7 +19,7 @@ from workflow_core import remote, remote_commands
 from workflow_core.errors import WorkflowError
 from workflow_core.headless import main as headless
 from workflow_core.launcher import child_of
-from workflow_core.protocol import Run, SetTraining, Shutdown, StartRace
+from workflow_core.protocol import Run, Save, SetTraining, Shutdown, StartRace
 from workflow_core.remote_commands import table
 from workflow_core.specs import DataSpec, TrainSpec, WorkflowSpec
 from workflow_core.workspace import Workspace
@@ -186,3 +186,29 @@ async def test_an_engine_with_something_to_tell_is_not_ended_as_idle(home: Path,
     await ui.until(lambda: ui.notices)
     assert "killed" in ui.notices[0]
     assert (await ui.request(Shutdown(if_idle=True))).ends
+
+
+async def test_a_finished_run_that_is_in_no_file_does_not_give_way_unsaid(
+    home: Path, attach: Attach, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    flags = ["train", "--epochs", "20", "--detach", "--workspace", "again"]
+    told: list[list[str]] = []
+    for run in (1, 2, 3):
+        assert await asyncio.to_thread(headless, flags) == 0
+        told.append(capsys.readouterr().out.splitlines())
+        ui = await attach(Workspace.find("again"))
+        await ui.until(lambda ui=ui, run=run: ui.training.run == run and ui.training.state == "finished")
+        if run == 2:
+            await ui.request(Save(path=str(tmp_path / "model.pt")))
+    assert [len(lines) for lines in told] == [2, 3, 2]
+    assert told[1][1] == "Run 1 gave way to it: its record stays, its weights were in no file."
+
+
+@pytest.mark.parametrize("variable", ["WORKFLOW_TUI_IDLE_SECONDS", "WORKFLOW_TUI_CHECKPOINT_SECONDS"])
+@pytest.mark.parametrize("said", ["soon", "0", "-3", "inf", "nan"])
+def test_no_engine_starts_with_a_time_that_is_none(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], variable: str, said: str
+) -> None:
+    monkeypatch.setenv(variable, said)
+    assert headless(["train", "--detach", "--workspace", "never"]) == 1
+    assert f"{variable} is '{said}', which is no number of seconds" in capsys.readouterr().err

@@ -18,12 +18,10 @@ from workflow_core import __version__, sockets
 from workflow_core.engine.keeper import INTERVAL
 from workflow_core.engine.server import KEEP_GRACE, Server
 from workflow_core.errors import WorkflowError
-from workflow_core.launcher import open_log
+from workflow_core.launcher import CHECKPOINT_SECONDS, IDLE_SECONDS, open_log, seconds
 from workflow_core.workspace import Workspace
 
 IDLE_TIMEOUT = 600.0
-IDLE_SECONDS = "WORKFLOW_TUI_IDLE_SECONDS"
-CHECKPOINT_SECONDS = "WORKFLOW_TUI_CHECKPOINT_SECONDS"
 """What the environment may say in place of the two figures that are usual."""
 LOCK_PATIENCE = 5.0
 """Seconds to wait for another engine to let go of the workspace when it does not answer (any more)."""
@@ -77,14 +75,14 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--workspace", type=Path, metavar="DIR", required=True, help="the folder to serve")
     parser.add_argument(
         "--idle-timeout",
-        type=_seconds,
+        type=seconds,
         default=_given(IDLE_SECONDS, IDLE_TIMEOUT),
         metavar="SECONDS",
         help="end after so long with nothing to do and nobody attached (default: %(default)g)",
     )
     parser.add_argument(
         "--checkpoint-interval",
-        type=_seconds,
+        type=seconds,
         default=_given(CHECKPOINT_SECONDS, INTERVAL),
         metavar="SECONDS",
         help="keep the run that trains at most so often (default: %(default)g)",
@@ -95,16 +93,9 @@ def _arguments() -> argparse.Namespace:
 def _given(variable: str, usual: float) -> float:
     """What the environment says, where that can be meant."""
     try:
-        return _seconds(os.environ[variable])
+        return seconds(os.environ[variable])
     except (KeyError, ValueError):
         return usual
-
-
-def _seconds(text: str) -> float:
-    seconds = float(text)
-    if not 0 < seconds < float("inf"):
-        raise ValueError(text)
-    return seconds
 
 
 def _redirect(workspace: Workspace) -> None:
