@@ -47,17 +47,24 @@ def _ls(argv: Sequence[str]) -> int:
     )
     parser.add_argument("--json", action="store_true", default=False, help="one JSON object a line")
     given = parser.parse_args(argv)
-    found = [Workspace.find(each) for each in given.workspaces] or Workspace.all()
-    standings = asyncio.run(remote.survey(found))
+    found, missing = list[Workspace](), list[WorkflowError]()
+    for name in given.workspaces:
+        try:
+            found.append(Workspace.find(name))
+        except WorkflowError as error:
+            missing.append(error)
+    standings = asyncio.run(remote.survey(found if given.workspaces else Workspace.all()))
     if given.json:
         for standing in standings:
             say(json_line(msgspec.structs.asdict(standing)))
     elif standings:
         for line in table(standings):
             say(line)
-    else:
+    elif not missing:
         say(f"There is no workspace yet; `{PROGRAM}` makes the first one.")
-    return 0
+    for each in missing:
+        complain(each.problem.line())
+    return 1 if missing else 0
 
 
 def _stop(argv: Sequence[str]) -> int:

@@ -198,6 +198,10 @@ def test_the_commands_speak_to_people_and_to_scripts(
     heads, row = said(capsys)[0]
     assert heads.split() == ["workspace", "engine", "run", "state", "epoch", "train", "val", "epochs/s"]
     assert row.split()[:5] == ["mine", "live", "run", "1", "running"]
+    assert remote_commands.main(["ls", "nowhere", "mine"]) == 1
+    lines, error = said(capsys)
+    assert lines[1].split()[:5] == row.split()[:5], "what is there is listed all the same"
+    assert "there is no workspace nowhere" in error
     assert remote_commands.main(["stop", "mine"]) == 0
     lines, _ = said(capsys)
     assert lines[0].startswith("The engine of mine has ended. Run 1 was paused after ")

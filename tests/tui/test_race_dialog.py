@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
-from tests.tui.driving import Drive, driving, squeeze
+from tests.tui.driving import Drive, driving, squeeze, training
 from tests.tui.fake_runs import HOSTILE
 from textual.widgets import Input
 
@@ -183,6 +183,18 @@ async def test_a_race_is_looked_at_before_it_starts() -> None:
         specs = tuple(replace(COURSE, learning_rate=rate) for rate in (0.1, 0.2))
         await drive.asks(StartRace(lanes=specs))
         await drive.until(lambda: not drive.dialog)
+
+
+@pytest.mark.parametrize("size", [(80, 24), (120, 40)])
+async def test_what_becomes_of_the_run_under_way_is_said_before_a_race(size: tuple[int, int]) -> None:
+    async with driving(steps=3, size=size) as drive:
+        waits = "Run 7 waits, and is back as it is when the race is over and left with r."
+        for changes, said in (({"state": "running", "epoch": 5}, True), ({"state": "finished"}, False)):
+            await drive.tell(Update(training=training(run=7, **changes)))
+            await drive.press("R")
+            await drive.sees("Several trainings at once")
+            assert (waits in squeeze(drive.panel(".dialog-text"))) is said
+            await drive.press("escape")
 
 
 async def test_a_race_is_left_and_what_the_engine_refuses_is_said() -> None:

@@ -140,7 +140,9 @@ class RunFlows:
     async def _race(self) -> None:
         state = self.app.state
         stable = state.model.reference.stable_lr if state.model is not None and state.steps.build == "done" else None
-        lanes = await self.app.push_screen_wait(RaceDialog(state.train_spec, stable))
+        run, there = state.training, state.race is None and state.steps.train != "stale"
+        waits = run.run if run is not None and run.epoch and run.state in ("running", "paused") and there else None
+        lanes = await self.app.push_screen_wait(RaceDialog(state.train_spec, stable, waits))
         if lanes is not None and await self.app.settle_pace():
             await self.app.link.ask(StartRace(lanes=lanes))
 

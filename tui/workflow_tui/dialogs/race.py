@@ -20,10 +20,14 @@ from workflow_tui.tables import Ink
 
 LONG = 200
 PURPOSE = "Several trainings at once, each from the same initial weights on the same data, all in one chart."
+WAITS = "Run {} waits, and is back as it is when the race is over and left with r."
 
 
 class RaceDialog(SturdyScreen, ModalScreen[tuple[TrainSpec, ...] | None]):
-    """Asks for the lanes of a race; None where it was left. `stable_lr` is the largest stable rate, where known."""
+    """Asks for the lanes of a race; None where it was left.
+
+    `stable_lr` is the largest stable rate, where known, `waits` the number of a run under way, which waits meanwhile.
+    """
 
     AUTO_FOCUS = "Input"
     BINDINGS = [  # noqa: RUF012
@@ -31,10 +35,11 @@ class RaceDialog(SturdyScreen, ModalScreen[tuple[TrainSpec, ...] | None]):
         Binding("down", "differs(1)", priority=True),
     ]
 
-    def __init__(self, spec: TrainSpec, stable_lr: float | None) -> None:
+    def __init__(self, spec: TrainSpec, stable_lr: float | None, waits: int | None = None) -> None:
         super().__init__()
         self.spec = spec
         self.stable_lr = stable_lr
+        self.purpose = PURPOSE if waits is None else f"{PURPOSE} {WAITS.format(waits)}"
         self.differs: Differs = "learning rates"
         self._texts: dict[Differs, str] = {differs: race_text.proposal(differs, spec, stable_lr) for differs in DIFFERS}
         self._refused = False
@@ -45,7 +50,7 @@ class RaceDialog(SturdyScreen, ModalScreen[tuple[TrainSpec, ...] | None]):
         with Vertical(classes="dialog") as box:
             box.border_title = "A race"
             box.border_subtitle = "enter starts it · ↑ ↓ what differs · escape leaves"
-            yield Static(PURPOSE, markup=False, classes="dialog-text")
+            yield Static(self.purpose, markup=False, classes="dialog-text")
             yield Static("", id="race-differs", markup=False)
             yield NameInput(self._texts[self.differs], max_length=LONG, compact=True, id="lanes")
             yield Static("", id="race-lanes", markup=False)
