@@ -82,6 +82,7 @@ __all__ = [
     "Inspect",
     "InspectTable",
     "LaneView",
+    "LeaveRace",
     "LineView",
     "Load",
     "LoadedView",
@@ -145,7 +146,7 @@ __all__ = [
     "request_id",
 ]
 
-PROTOCOL_VERSION = 3
+PROTOCOL_VERSION = 4
 MAX_FRAME = 16 * 1024 * 1024
 HEADER = struct.Struct(">I")
 
@@ -299,11 +300,13 @@ class Run(msgspec.Struct, frozen=True, kw_only=True, tag="run"):
     parameters; a finished run whose settings only ask for more epochs goes on. `epochs` stops after so many more epochs
     (then paused; that under way counts as one), `steps` after so many steps of the optimizer, one a batch; None of both
     runs to the end. The rest of a pass that was made one line at a time runs first. While a race is under way, it is
-    the race that runs.
+    the race that runs. With `go_on` nothing new is begun: the run or the race that is there goes on by its own
+    settings, and where none can it is refused.
     """
 
     epochs: int | None = None
     steps: int | None = None
+    go_on: bool = False
 
 
 class NextLine(msgspec.Struct, frozen=True, kw_only=True, tag="next_line"):
@@ -354,6 +357,10 @@ class StartRace(msgspec.Struct, frozen=True, kw_only=True, tag="start_race"):
     """Train a model from the same initial parameters by each of these settings, all at once; 2 to 6 of them."""
 
     lanes: tuple[TrainSpec, ...]
+
+
+class LeaveRace(msgspec.Struct, frozen=True, kw_only=True, tag="leave_race"):
+    """Back from a race that is over, whose lanes are kept as runs, to the run that was there before, as it stands."""
 
 
 class Adopt(msgspec.Struct, frozen=True, kw_only=True, tag="adopt"):
@@ -487,6 +494,7 @@ Command = (
     | SetPace
     | Reset
     | StartRace
+    | LeaveRace
     | Adopt
     | LookBack
     | ReadSeries
@@ -560,9 +568,10 @@ class Epochs(msgspec.Struct, frozen=True, kw_only=True, tag="epochs"):
 
 
 class Notice(msgspec.Struct, frozen=True, kw_only=True, tag="notice"):
-    """Something went wrong, or must be known, that no request asked for."""
+    """Something went wrong, or must be known, that no request asked for; the `last` one says why the engine ends."""
 
     problem: Problem
+    last: bool = False
 
 
 Message = Hello | Request

@@ -27,6 +27,7 @@ from workflow_core.protocol import (
     RaceView,
     Reset,
     Run,
+    SavedView,
     SetTraining,
     Shutdown,
     TrainingView,
@@ -34,7 +35,7 @@ from workflow_core.protocol import (
 )
 from workflow_core.specs import DataSpec, ModelSpec, WorkflowSpec
 from workflow_core.store import schema
-from workflow_core.views import RunView
+from workflow_core.views import RunView, holds
 from workflow_core.workspace import Workspace
 
 ANSWER = 2.0
@@ -85,7 +86,7 @@ class Watched:
         self.race: RaceView | None = None
         self.ready = False
         self.keeps = True
-        self.saved = False
+        self.saved: SavedView | None = None
         self.failed = ""
         self.told = False
         self.lost = False
@@ -100,8 +101,8 @@ class Watched:
                 self.training = event.training
             if event.race is not UNSET:
                 self.race = event.race
-            if event.steps is not UNSET:
-                self.saved = event.steps.save == "done"
+            if event.saved is not UNSET:
+                self.saved = event.saved
             if event.engine is not UNSET and event.engine is not None:
                 self.ready, self.keeps = event.engine.state == "ready", event.engine.keeps
                 self.failed = event.engine.problem.line() if event.engine.problem is not None else ""
@@ -235,7 +236,7 @@ async def stop(workspace: Workspace) -> Standing:
         if not await watched.until(ENDING, "lost"):
             raise WorkflowError("Still there", f"the engine of {workspace.path} has not ended.", "Try again.")
     # what it said last, when the last checkpoint was written or was not
-    return replace(standing, keeps=standing.keeps and watched.keeps)
+    return replace(standing, keeps=watched.keeps)
 
 
 async def resume(workspace: Workspace) -> Standing:
@@ -251,8 +252,8 @@ async def resume(workspace: Workspace) -> Standing:
                 "Nothing to resume", f"nothing is kept in {workspace.path} that could go on.", "Start a training there."
             )
         if not watched.running:
-            await watched.client.request(Run())
-            await watched.until(ANSWER, "running")
+            await watched.client.request(Run(go_on=True))
+            await watched.until(ANSWER, "running", "lost")
         return _live(
             Standing(name=workspace.path.name, path=str(workspace.path), engine="live", pid=hello.pid), watched
         )
@@ -288,7 +289,7 @@ async def start(workspace: Workspace, spec: WorkflowSpec) -> Standing:
         hello = await _ready(workspace, watched)
         _refuse_to_give_up(workspace, watched)
         before = watched.training
-        replaced = before.run if before is not None and before.epoch and not watched.saved else None
+        replaced = before.run if before is not None and before.epoch and not holds(watched.saved, before) else None
         await watched.client.request(MakeData(spec=_placed(spec.data)))
         await watched.client.request(BuildModel(spec=_placed(spec.model)))
         await watched.client.request(SetTraining(spec=spec.train))

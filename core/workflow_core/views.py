@@ -423,6 +423,12 @@ class SavedView(msgspec.Struct, frozen=True, kw_only=True):
     batches: int = 1
 
 
+def holds(saved: SavedView | None, training: TrainingView) -> bool:
+    """Are the weights that the run holds now those of the file that was saved?"""
+    place = training.run, training.epoch if training.held is None else training.held, training.batch
+    return saved is not None and (saved.run, saved.epoch, saved.batch) == place
+
+
 class Proof(msgspec.Struct, frozen=True, kw_only=True):
     """Are the loaded model's predictions those of `against` (`this model` or `the saved record`)?
 

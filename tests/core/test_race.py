@@ -22,6 +22,7 @@ from workflow_core.protocol import (
     Adopt,
     BuildModel,
     Evaluate,
+    LeaveRace,
     MakeData,
     NextLine,
     Pause,
@@ -60,9 +61,13 @@ def race(bench: Bench) -> RaceView:
 
 def run_on(bench: Bench) -> RaceView:
     """Until the race stands still."""
+    go_on(bench)
+    return race(bench)
+
+
+def go_on(bench: Bench) -> None:
     while bench.session.running:
         bench.session.advance(bench.inbox)
-    return race(bench)
 
 
 @pytest.mark.parametrize(
@@ -176,13 +181,41 @@ def test_what_would_change_a_race_is_refused_while_it_is_under_way_and_ends_it_a
     bench(Evaluate())
     assert bench.state["evaluation"].run == 1, "the run from before the race is still there"
     assert race(bench).state == "finished"
-    bench(Reset())
+    bench(LeaveRace())
     assert bench.state["race"] is None
     assert (bench.view.run, bench.view.epoch) == (1, 2), "the run from before the race is there as it was"
-    bench(Reset())
-    assert bench.view.epoch == 0
-    bench(StartRace(lanes=lanes()), Stop(), Reset())
+    with pytest.raises(WorkflowError, match="no race"):
+        bench(LeaveRace())
+    bench(StartRace(lanes=lanes()))
+    with pytest.raises(WorkflowError, match="race is under way"):
+        bench(LeaveRace())
+    bench(Stop(), Reset())
     assert (bench.state["race"], bench.view.epoch) == (None, 0)
+
+
+def test_what_only_goes_on_begins_nothing_new(bench: Bench) -> None:
+    with pytest.raises(WorkflowError, match="no run to go on with"):
+        bench(Run(go_on=True))
+    bench(SetTraining(spec=TrainSpec(epochs=50)))
+    bench.train(epochs=5)
+    bench(SetTraining(spec=TrainSpec(epochs=9, learning_rate=0.5)), Run(go_on=True, epochs=2))
+    go_on(bench)
+    assert (bench.view.run, bench.view.epoch, bench.view.spec.learning_rate) == (1, 7, 0.01), "by its own settings"
+    assert bench.state["train_spec"].learning_rate == 0.5, "which those of the next run are left alone by"
+    bench(MakeData(spec=DataSpec(weight=0.1)))
+    with pytest.raises(WorkflowError, match="the data changed"):
+        bench(Run(go_on=True))
+    bench(MakeData(spec=DataSpec()), StartRace(lanes=lanes()), Pause(), Run(go_on=True))
+    assert race(bench).state == "running"
+    bench(Stop())
+    with pytest.raises(WorkflowError, match="race is over"):
+        bench(Run(go_on=True))
+    assert race(bench).state == "finished", "it is still there"
+    bench(LeaveRace(), Run(go_on=True))
+    go_on(bench)
+    assert (bench.view.run, bench.view.epoch) == (1, 50)
+    with pytest.raises(WorkflowError, match="all 50 epochs are done"):
+        bench(Run(go_on=True))
 
 
 def test_every_lane_is_kept_as_a_run_of_its_race_and_read_while_it_goes_on(bench: Bench) -> None:

@@ -140,7 +140,12 @@ def test_the_first_bad_epoch_is_kept() -> None:
 def test_what_is_unsaved_is_what_was_trained_and_is_in_no_file() -> None:
     state = recorded()
     assert not state.unsaved
-    stale = reduce(state, Update(steps=msgspec.structs.replace(state.steps, save="stale")))
-    assert stale.unsaved
-    assert not reduce(stale, Update(training=training(epoch=0))).unsaved
+    stale = reduce(state, Update(steps=msgspec.structs.replace(state.steps, save="stale", train="stale")))
+    assert not stale.unsaved, "other data make no other file"
+    further = reduce(state, Update(training=training(epoch=101)))
+    assert further.unsaved
+    assert not reduce(state, Update(training=training(epoch=101, held=100))).unsaved, "they were put back"
+    assert reduce(state, Update(training=training(run=2))).unsaved
+    assert reduce(state, Update(saved=None)).unsaved
+    assert not reduce(state, Update(saved=None, training=training(epoch=0))).unsaved
     assert not State(steps=Steps(save="open")).unsaved

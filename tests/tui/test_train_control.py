@@ -10,7 +10,20 @@ import pytest
 from tests.tui.driving import Drive, driving, squeeze, training
 
 from workflow_core.errors import WorkflowError
-from workflow_core.protocol import BuildModel, Command, Extend, Pause, Reset, Run, SetTraining, Stop, Update
+from workflow_core.protocol import (
+    BuildModel,
+    Command,
+    Extend,
+    LeaveRace,
+    NextLine,
+    Pause,
+    RaceView,
+    Reset,
+    Run,
+    SetTraining,
+    Stop,
+    Update,
+)
 from workflow_core.specs import InitSpec, ModelSpec, TrainSpec
 from workflow_tui.dialogs.base import Dialog
 from workflow_tui.dialogs.number import NumberDialog
@@ -180,26 +193,66 @@ async def test_a_new_seed_is_an_act_of_its_own() -> None:
         assert len(drive.client.asked) == 3
 
 
-@pytest.mark.parametrize("key", ["r", "N"])
+@pytest.mark.parametrize("key", ["r", "N", "T"])
 async def test_what_took_long_and_is_in_no_file_is_given_up_after_a_question_only(key: str) -> None:
     async with driving(steps=3) as drive:
-        for state in ("running", "paused"):
+        for state in ("running", "paused", "finished", "diverged"):
             drive.client.asked.clear()
-            await paused(drive, state=state, elapsed=754.0, run=3)
+            await paused(drive, state=state, elapsed=754.0, run=3, try_lr=0.1)
             for no in ("c", "enter", "escape"):
                 await drive.press(key)
                 await drive.sees("Give up run 3?", "has trained 50 of 100 epochs, in 12:34", "its weights are in")
                 await drive.press(no)
                 assert drive.client.asked == []
             await drive.press(key, key)
-            assert drive.client.asked[-1:] == [Reset()]
+            assert Reset() in drive.client.asked
             assert not drive.dialog
-        # what is over, is in a file or took a moment is not asked about
+    async with driving(steps=5) as drive:  # where the model was saved after 100 epochs
+        await drive.press("3")
+        # what is in a file or took a moment is not asked about
         for changes in ({"state": "finished", "epoch": 100, "elapsed": 754.0}, {"state": "running", "elapsed": 9.0}):
             drive.client.asked.clear()
-            await paused(drive, **changes)
+            await paused(drive, try_lr=0.1, **changes)
             await drive.press(key)
-            assert drive.client.asked[-1:] == [Reset()]
+            assert Reset() in drive.client.asked
+            assert not drive.dialog
+
+
+@pytest.mark.parametrize(("key", "command"), [("space", Run()), ("s", NextLine()), ("full_stop", Run(epochs=1))])
+async def test_a_new_run_takes_the_place_of_a_long_one_after_a_question_only(key: str, command: Command) -> None:
+    async with driving(steps=3) as drive:
+        steps, other = drive.app.state.steps, TrainSpec(learning_rate=0.5)
+        stale = msgspec.structs.replace(steps, train="stale", reasons={"train": "the data changed after this training"})
+        for train, update in (
+            ("paused", Update(steps=stale)),
+            ("finished", Update(steps=stale)),
+            ("finished", Update(steps=steps, train_spec=other)),
+            ("diverged", Update(steps=steps, train_spec=other)),
+            ("failed", Update(steps=steps, train_spec=TrainSpec())),
+        ):
+            drive.client.asked.clear()
+            await paused(drive, state=train, elapsed=754.0, run=3)
+            await drive.tell(update)
+            await drive.press(key)
+            await drive.sees("Give up run 3?", "begin at epoch 0")
+            await drive.press("escape")
+            assert drive.client.asked == []
+            await drive.press(key, "n")
+            assert drive.client.asked == [command]
+        # more epochs for a finished one begin nothing new
+        await paused(drive, state="finished", epoch=100, elapsed=754.0)
+        await drive.tell(Update(train_spec=TrainSpec(epochs=200)))
+        await drive.press("space")
+        assert not drive.dialog
+
+
+async def test_after_a_race_r_goes_back_to_the_run_that_was_there() -> None:
+    async with driving(steps=3) as drive:
+        await paused(drive, elapsed=754.0)
+        await drive.tell(Update(race=RaceView(race=2, state="finished", lanes=(), epochs=9, epoch=9, pace=None)))
+        await drive.press("r")
+        assert drive.client.asked == [LeaveRace()]
+        assert not drive.dialog
 
 
 async def test_a_run_that_is_another_behind_the_question_is_not_given_up() -> None:

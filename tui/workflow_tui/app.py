@@ -40,7 +40,7 @@ from workflow_core.workspace import Workspace
 from workflow_tui.dialogs.base import error_dialog
 from workflow_tui.dialogs.help import HelpDialog
 from workflow_tui.dialogs.leave import leave_dialog
-from workflow_tui.dialogs.paused import paused_dialog
+from workflow_tui.dialogs.paused import give_up_dialog, paused_dialog
 from workflow_tui.farewell import last_words
 from workflow_tui.file_flows import FileFlows
 from workflow_tui.link import Link, MakeClient
@@ -240,7 +240,7 @@ class WorkflowApp(SturdyApp, OneKeyAtATime, GuardedApp[int]):
                 f"This run has ended: {done} {training.spec.epochs:,} epochs are done. m trains more, r resets"
             )
             return
-        if self.state.given_up is None and not self.link.waits_for(SetTraining):
+        if self.state.stake is None and not self.link.waits_for(SetTraining):
             self.start_work(partial(self._run, command or Run()), "commands")
         else:
             self.start_work(partial(self._run_after_question, command or Run()), "dialogs", exclusive=True)
@@ -251,12 +251,15 @@ class WorkflowApp(SturdyApp, OneKeyAtATime, GuardedApp[int]):
 
     async def _run_after_question(self, command: Run | NextLine) -> None:
         await self.link.answered(SetTraining)  # whether a run is given up hangs on the settings
-        run, answer = self.state.given_up, "new"
-        if run is not None:
+        run, training, answer = self.state.stake, self.state.training, "new"
+        if self.state.given_up is not None:
             answer = await self.push_screen_wait(paused_dialog(self.state))
+        elif run is not None and training is not None:
+            question = give_up_dialog(training, "n", "new run: begin at epoch 0")
+            answer = "new" if await self.push_screen_wait(question) else "cancel"
         if answer == "cancel":
             return
-        if self.state.given_up != run:
+        if self.state.stake != run:
             self.complain(f"Run {run} has changed meanwhile: nothing was done")
             return
         # what follows is a command like any other, which another dialog does not end

@@ -122,7 +122,7 @@ def changed_text(state: State, training: TrainingView) -> str:
     """What becomes of settings that are not those of the run that is there."""
     if state.lost or training.state == "running":
         return "settings changed: for the next run"
-    if state.given_up is not None:
+    if state.stake is not None:
         return "settings changed: space asks"
     if training.state == "paused" and state.steps.train != "stale":
         return "settings changed: space goes on"

@@ -27,8 +27,12 @@ from workflow_core.protocol import (
 )
 from workflow_core.protocol import EngineView as Engine
 from workflow_core.specs import DataSpec, ModelSpec, TrainSpec, WorkflowSpec, goes_on
+from workflow_core.views import holds
 
 Connection = Literal["starting", "connected", "lost"]
+
+LONG = 10.0
+"""Seconds of training that are not given up without a question."""
 
 
 @dataclass(frozen=True)
@@ -127,6 +131,23 @@ class State:
         return self.training.epoch if self.training.held is None else self.training.held
 
     @property
+    def precious(self) -> bool:
+        """Took the weights of the run that is there long to train, and are in no file?"""
+        return self.training is not None and not self.lost and self.unsaved and self.training.elapsed >= LONG
+
+    @property
+    def stake(self) -> int | None:
+        """The run that a training which began now would give up, and that is not given up without a question."""
+        training = self.training
+        if training is None or self.given_up is not None:
+            return self.given_up
+        ended = training.state == "diverged" or training.held is not None
+        other = ended or not goes_on(training.spec, training.epoch, self.train_spec)
+        anew = self.steps.train == "stale" or training.state == "failed"
+        anew = anew or (other and training.state != "running" and training.spec != self.train_spec)
+        return training.run if anew and self.race is None and self.precious else None
+
+    @property
     def given_up(self) -> int | None:
         """The run that would be given up if a training began now: one that is paused, and by other settings."""
         training = self.training
@@ -139,7 +160,7 @@ class State:
     @property
     def unsaved(self) -> bool:
         """The model as it was trained last is in no file."""
-        return self.trained and self.steps.save != "done"
+        return self.training is not None and self.trained and not holds(self.saved, self.training)
 
 
 def reduce(state: State, event: Event) -> State:

@@ -18,7 +18,7 @@ from workflow_core.archive import open_archive, seal
 from workflow_core.errors import Problem, WorkflowError
 from workflow_core.specs import DataSpec, ModelSpec, TrainSpec
 from workflow_core.steps.data import Dataset
-from workflow_core.views import RaceView, RunView, TrainingView
+from workflow_core.views import RaceView, RunView, SavedView, TrainingView, holds
 
 if TYPE_CHECKING:
     from workflow_core.engine.race import Race
@@ -36,10 +36,11 @@ class TrainedOn(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class KeptRun(msgspec.Struct, frozen=True, kw_only=True):
-    """What is kept of a run beside the state of its trainer."""
+    """What is kept of a run beside the state of its trainer; `saved` is the file that holds its weights."""
 
     on: TrainedOn
     view: TrainingView
+    saved: SavedView | None = None
 
 
 class KeptRace(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,12 +80,18 @@ class Checkpoint(msgspec.Struct, frozen=True):
         return seal(buffer.getvalue())
 
 
-def of(settings: TrainSpec, runner: Runner | None, race: Race | None = None) -> Checkpoint:
-    """What is to be kept of a run and a race as they stand; `settings` are those of the next run."""
+def of(
+    settings: TrainSpec, runner: Runner | None, race: Race | None = None, saved: SavedView | None = None
+) -> Checkpoint:
+    """What is to be kept of a run and a race as they stand; `settings` are those of the next run, `saved` is the file
+    that was written last."""
+    run = None
+    if runner is not None:
+        run = KeptRun(on=_trained_on(runner), view=runner.view, saved=saved if holds(saved, runner.view) else None)
     return Checkpoint(
         Kept(
             settings=settings,
-            run=KeptRun(on=_trained_on(runner), view=runner.view) if runner is not None else None,
+            run=run,
             race=(
                 KeptRace(on=_trained_on(race.lanes[0]), view=race.view, lanes=tuple(lane.view for lane in race.lanes))
                 if race is not None

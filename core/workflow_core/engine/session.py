@@ -40,6 +40,7 @@ from workflow_core.protocol import (
     EngineView,
     Epochs,
     Extend,
+    LeaveRace,
     LookBack,
     MakeData,
     NextLine,
@@ -75,7 +76,7 @@ def warm_up() -> None:
     torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
 
 
-BEGINNING = (Run, NextLine, Reset, MakeData, BuildModel, Extend, Branch, StartRace, RestoreRun)
+BEGINNING = (Run, NextLine, Reset, MakeData, BuildModel, Extend, Branch, StartRace, LeaveRace, RestoreRun)
 """Commands that begin something else than a race that is there."""
 
 
@@ -124,7 +125,7 @@ class Session(Workflow):
         return self._runner is not None or self._race is not None
 
     def _checkpoint(self) -> Checkpoint:
-        return checkpoint.of(self._train_spec, self._runner, self._race)
+        return checkpoint.of(self._train_spec, self._runner, self._race, self._saved)
 
     def close(self) -> None:
         """The engine ends: what runs is paused where it is, and kept."""
@@ -173,6 +174,8 @@ class Session(Workflow):
         match command:
             case StartRace(lanes=lanes):
                 self._start_race(lanes)
+            case LeaveRace():
+                raise WorkflowError("No race", "there is no race that could be left.")
             case Adopt(run=run):
                 self._adopt(run)
             case ReadSurface():
@@ -259,10 +262,13 @@ class Session(Workflow):
             case SetPace(pace=pace):
                 self._set_pace(pace)
                 race.set_pace(pace)
-            case Stop(keep=True) if race.over:
+            case Stop(keep=True) | Run(go_on=True) if race.over:
                 raise WorkflowError(
                     "The race is over", "its lanes are kept as runs.", "Take a lane on, or begin something else."
                 )
+            case LeaveRace() if race.over:
+                self._end_race()
+                return True
             case Stop(keep=keep):
                 if not race.over:
                     race.stop("stopped by hand")
@@ -276,9 +282,6 @@ class Session(Workflow):
                 return False
             case MakeData() | BuildModel() if race.over:
                 return False  # which ends it where that changes anything
-            case Reset() if race.over and self._runner is not None and self._runner.begun and not self._stale:
-                self._end_race()  # back to the run that was there before, as it stands
-                return True
             case _ if race.over:
                 self._end_race()
                 return False

@@ -50,6 +50,7 @@ from workflow_core.protocol import (
     RestoreRun,
     Run,
     Save,
+    SavedView,
     SetLearningRate,
     SetPace,
     SetTraining,
@@ -59,6 +60,7 @@ from workflow_core.protocol import (
 )
 from workflow_core.specs import MAX_EPOCHS, DataSpec, ModelSpec, TrainSpec, goes_on
 from workflow_core.steps import load, tables, train
+from workflow_core.views import holds
 
 log = logging.getLogger(__name__)
 
@@ -89,7 +91,7 @@ class Workflow:
         self._number = 0
         self._runner: Runner | None = None
         self._runner_made: Made | None = None
-        self._saved: tuple[int, int, int] | None = None
+        self._saved: SavedView | None = None
         self._loaded: load.Loaded | None = None
 
     @property
@@ -101,7 +103,7 @@ class Workflow:
     def unsaved(self) -> bool:
         """Would epochs of training be gone if the engine ended now?"""
         runner = self._runner  # which the thread that trains may take away while another one asks
-        if runner is None or not runner.begun or runner.place == self._saved:
+        if runner is None or not runner.begun or holds(self._saved, runner.view):
             return False
         return self._keeper is None or not self._keeper.kept
 
@@ -139,7 +141,7 @@ class Workflow:
 
     def _checkpoint(self) -> Checkpoint:
         """Everything that is there."""
-        return checkpoint.of(self._train_spec, self._runner)
+        return checkpoint.of(self._train_spec, self._runner, saved=self._saved)
 
     def _keep(self, *, only_when_due: bool = False) -> None:
         """Keep what is there, for an engine to come."""
@@ -173,7 +175,13 @@ class Workflow:
         if runner.view.state in ("finished", "diverged", "failed"):
             self._progress.done("train", runner.view.reason)
         self._train_spec = found.kept.settings
-        self._show(replace(back.update, train_spec=self._train_spec))
+        update = replace(back.update, train_spec=self._train_spec)
+        saved = found.kept.run.saved
+        if saved is not None and Path(saved.file.path).exists():
+            self._saved = saved
+            self._progress.done("save")
+            update = replace(update, saved=saved)
+        self._show(update)
 
     def abandon(self) -> None:
         """Stop the run after a fault."""
@@ -196,8 +204,8 @@ class Workflow:
                 self._set_training(spec)
             case SetLearningRate(learning_rate=learning_rate):
                 self._set_learning_rate(learning_rate)
-            case Run(epochs=epochs, steps=steps):
-                self._run(epochs, steps)
+            case Run(epochs=epochs, steps=steps, go_on=go_on):
+                self._run(epochs, steps, go_on)
             case NextLine():
                 self._next_line()
             case Pause(at_epoch=True):
@@ -317,10 +325,14 @@ class Workflow:
         self._show(Update(training=self._runner.view))
         self._keep()
 
-    def _run(self, epochs: int | None, steps: int | None) -> None:
+    def _run(self, epochs: int | None, steps: int | None, go_on: bool) -> None:
         check_count(epochs, "epochs")
         check_count(steps, "steps")
-        if not self.running:
+        if go_on:
+            view = self._begun_run("go on with").view
+            if view.state not in ("ready", "running", "paused"):
+                raise _over(view)
+        elif not self.running:
             self._prepare_run()
         assert self._runner is not None
         self._runner.begin(epochs, steps)
@@ -527,10 +539,10 @@ class Workflow:
         # also of a stale run: its weights are worth what they were, and the file tells what they were trained on
         subject = self._runner.subject if self._runner is not None and self._stale else self._subject()
         view = results.saved(subject, command, absolute(command.path, self._files))
-        if self._runner is not None:
-            self._saved = self._runner.place
+        self._saved = view
         self._progress.done("save")
         self._show(Update(saved=view))
+        self._keep()
 
     def _load(self, path: Path) -> None:
         material = self._material

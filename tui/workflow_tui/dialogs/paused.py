@@ -1,4 +1,4 @@
-"""The question before a run that is paused gives way to one with other settings."""
+"""The questions before a run gives way to another one."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Literal
 from msgspec.structs import replace
 from rich.text import Text
 
+from workflow_core.protocol import TrainingView
 from workflow_tui import figures, run_settings
 from workflow_tui.dialogs.base import SHOWN, Choice, Dialog
 from workflow_tui.state import State
@@ -40,4 +41,19 @@ def paused_dialog(state: State) -> Dialog[Answer]:
             Choice("c", "cancel: run and settings stay as they are", "cancel"),
         ),
         cancel="cancel",
+    )
+
+
+def give_up_dialog(training: TrainingView, key: str, what: str) -> Dialog[bool]:
+    """May the run that is there give way to another?"""
+    done = f"{figures.whole(training.epoch)} of {figures.epochs(training.spec.epochs)}"
+    return Dialog(
+        f"Give up run {training.run}?",
+        f"Run {training.run} has trained {done}, in {figures.duration(training.elapsed)}, and its weights are in no "
+        "file as they are now. It would stay in the table (u) as a record, without its weights: it could not go on.",
+        (
+            Choice("c", "cancel: it stays as it is", False, "primary"),
+            Choice(key, what, True, "error"),
+        ),
+        cancel=False,
     )

@@ -9,6 +9,7 @@ from msgspec.structs import replace
 from workflow_core.protocol import (
     BuildModel,
     Extend,
+    LeaveRace,
     NextLine,
     Pause,
     RaceView,
@@ -17,7 +18,6 @@ from workflow_core.protocol import (
     SetLearningRate,
     SetTraining,
     Stop,
-    TrainingView,
 )
 from workflow_core.sanitize import sanitize
 from workflow_core.specs import MAX_EPOCHS, MAX_SEED
@@ -26,13 +26,12 @@ from workflow_tui.commands import Command
 from workflow_tui.dialogs.base import Choice, Dialog
 from workflow_tui.dialogs.experiment import ExperimentDialog
 from workflow_tui.dialogs.number import NumberDialog
+from workflow_tui.dialogs.paused import give_up_dialog
 from workflow_tui.instruments.looking import LookingScreen
 
 PACES: tuple[float | None, ...] = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, None)
 MORE = 200
 """Epochs that a run is extended by unless a person says otherwise."""
-LONG = 10.0
-"""Seconds of training that are not given up without a question."""
 
 CONTROL = (
     Command("run_pause", "space", "space", "run/pause", "Run the training, or pause it."),
@@ -47,25 +46,16 @@ CONTROL = (
     Command("try_rate", "T", "T", "try the rate", "Reset, and train with the learning rate advised.", bar=False),
     Command("stop", "S", "S", "stop", "End the run: keep it as it stands, or discard it.", bar=False),
     Command("extend", "m", "m", "more epochs", "Give the run more epochs, and train them.", bar=False),
-    Command("reset", "r", "r", "reset", "Back to epoch 0, the first one, with the same initial weights."),
+    Command(
+        "reset",
+        "r",
+        "r",
+        "reset",
+        "Back to epoch 0, the first one, with the same initial weights.",
+    ),
     Command("new_seed", "N", "N", "new seed", "Back to epoch 0 with other initial weights: the next seed.", bar=False),
     Command("experiment", "e", "e", "experiment", "Switch lines of the loop off, or move them, and see.", bar=False),
 )
-
-
-def give_up_dialog(training: TrainingView, key: str, what: str) -> Dialog[bool]:
-    """May the run that is there give way to another?"""
-    done = f"{figures.whole(training.epoch)} of {figures.epochs(training.spec.epochs)}"
-    return Dialog(
-        f"Give up run {training.run}?",
-        f"Run {training.run} has trained {done}, in {figures.duration(training.elapsed)}, and its weights are in no "
-        "file. It would stay in the table (u) as a record, without its weights: it could not go on.",
-        (
-            Choice("c", "cancel: it stays as it is", False, "primary"),
-            Choice(key, what, True, "error"),
-        ),
-        cancel=False,
-    )
 
 
 def stop_dialog(run: int, epochs: int) -> Dialog[str]:
@@ -221,9 +211,7 @@ class ControlScreen(LookingScreen):
     def _give_up(self, key: str, what: str, *commands: SetTraining | Pause | BuildModel | Reset | Run) -> None:
         """Do what begins anew in place of the run that is there; after a question where that took long and is in no
         file, whoever began it."""
-        training, race = self.owner.state.training, self.owner.state.race
-        lost = training is not None and race is None and self.owner.state.unsaved and not self.owner.state.lost
-        if lost and training is not None and training.state in ("running", "paused") and training.elapsed >= LONG:
+        if self.owner.state.precious and self.owner.state.race is None:
             self.owner.start_work(partial(self._ask_to_give_up, key, what, *commands), "dialogs", exclusive=True)
         else:
             self.owner.start_work(partial(self._in_turn, *commands), "commands")
@@ -298,7 +286,10 @@ class ControlScreen(LookingScreen):
             self.owner.send(Extend(epochs=epochs))
 
     def action_reset(self) -> None:
-        """Back to the same initial weights."""
+        """Back to the same initial weights; from a race that is over, to the run that was there before."""
+        if self.owner.state.race is not None and not self.owner.state.racing:
+            self.owner.send(LeaveRace())
+            return
         self._give_up("r", "reset: begin anew at epoch 0", Reset())
 
     def action_new_seed(self) -> None:
