@@ -46,17 +46,18 @@ ENDING = 10.0
 """Seconds that an engine may take to end once its training stands still."""
 
 Spec = TypeVar("Spec", DataSpec, ModelSpec)
-EngineState = Literal["live", "busy", "crashed", "none"]
+EngineState = Literal["live", "stale", "crashed", "none"]
 
 
 class Standing(msgspec.Struct, frozen=True, kw_only=True):
     """A workspace and the last run in it.
 
-    `engine` is live; busy, where it is alive and does not answer; crashed, where the last one did not end in order; or
-    none. `state` is that of the run: running, paused, finished, diverged, failed, stopped, interrupted, or "" where
-    there was none. `rate` is epochs a second now. With a `race` and no `run` it is the race that is there, whose losses
-    are those of its `best` lane, with both the newest lane of one. All of it comes back in another engine where this
-    one `keeps` it. `replaced` is the run that gave way to one that was begun now, with weights that were in no file.
+    `engine` is live; stale, where it is alive and does not answer, or is of another version; crashed, where the last
+    one did not end in order; or none. `state` is that of the run: running, paused, finished, diverged, failed, stopped,
+    interrupted, or "" where there was none. `rate` is epochs a second now. With a `race` and no `run` it is the race
+    that is there, whose losses are those of its `best` lane, with both the newest lane of one. All of it comes back in
+    another engine where this one `keeps` it. `replaced` is the run that gave way to one that was begun now, with
+    weights that were in no file.
     """
 
     name: str
@@ -157,9 +158,9 @@ async def _standing(workspace: Workspace) -> Standing:
                 pid = watched.client.engine.pid if watched.client.engine is not None else None
                 return _live(Standing(name=name, path=path, engine="live", pid=pid), watched)
     except WorkflowError as error:  # another version's engine, or no engine at all
-        return Standing(name=name, path=path, engine="busy", pid=workspace.engine_pid(), reason=error.problem.message)
+        return Standing(name=name, path=path, engine="stale", pid=workspace.engine_pid(), reason=error.problem.message)
     pid = workspace.engine_pid()
-    engine: EngineState = "busy" if pid is not None else "crashed" if workspace.left_behind() else "none"
+    engine: EngineState = "stale" if pid is not None else "crashed" if workspace.left_behind() else "none"
     return _recorded(Standing(name=name, path=path, engine=engine, pid=pid), workspace)
 
 
@@ -199,7 +200,8 @@ def _recorded(standing: Standing, workspace: Workspace) -> Standing:
         return standing
     return replace(
         standing,
-        state="interrupted" if run.state == "running" else run.state,
+        # that of an engine which does not answer may go on all the same
+        state="interrupted" if run.state == "running" and standing.engine != "stale" else run.state,
         run=run.run,
         race=run.race or None,
         epoch=run.epochs,
@@ -224,9 +226,9 @@ async def stop(workspace: Workspace) -> Standing:
     """
     async with watching(workspace) as watched:
         if watched is None:
-            raise WorkflowError(
-                "No engine", f"no engine runs in {workspace.path}.", "There is nothing to stop; its runs are kept."
-            )
+            raise _nobody_to_stop(workspace)
+        # until then it does not say what it had kept
+        await watched.until(LOADING, "ready", "failed", "lost")
         if watched.running:
             await watched.client.request(Pause(at_epoch=True))
             await watched.until(None, "resting", "lost")
@@ -237,6 +239,19 @@ async def stop(workspace: Workspace) -> Standing:
             raise WorkflowError("Still there", f"the engine of {workspace.path} has not ended.", "Try again.")
     # what it said last, when the last checkpoint was written or was not
     return replace(standing, keeps=watched.keeps)
+
+
+def _nobody_to_stop(workspace: Workspace) -> WorkflowError:
+    pid = workspace.engine_pid()
+    if pid is None:
+        return WorkflowError(
+            "No engine", f"no engine runs in {workspace.path}.", "There is nothing to stop; its runs are kept."
+        )
+    return WorkflowError(
+        "The engine does not answer",
+        f"the engine of {workspace.path} (pid {pid}) does not answer.",
+        f"Try again; where it hangs, kill -9 {pid} ends it, and what was kept last comes back.",
+    )
 
 
 async def resume(workspace: Workspace) -> Standing:

@@ -32,12 +32,24 @@ def main(argv: Sequence[str]) -> int:
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else 0
     except WorkflowError as error:
-        complain(error.problem.line())
-        return 1
+        return _refused(error, json="--json" in argv)
     except OutputError as stop:
         return output_failure(stop.error)
     except KeyboardInterrupt:
         return 130
+
+
+def _refused(error: WorkflowError, *, json: bool) -> int:
+    """Say why it was not done: to people, and with `json` to scripts as well. Raises OutputError."""
+    complain(error.problem.line())
+    if json:
+        say(_told(error))
+    return 1
+
+
+def _told(error: WorkflowError) -> str:
+    """What scripts read of it."""
+    return json_line({"error": msgspec.structs.asdict(error.problem)})
 
 
 def _ls(argv: Sequence[str]) -> int:
@@ -63,7 +75,7 @@ def _ls(argv: Sequence[str]) -> int:
     elif not missing:
         say(f"There is no workspace yet; `{PROGRAM}` makes the first one.")
     for each in missing:
-        complain(each.problem.line())
+        _refused(each, json=given.json)
     return 1 if missing else 0
 
 
@@ -84,8 +96,8 @@ def _stop(argv: Sequence[str]) -> int:
         what = f"{_named(standing)} was {standing.state} after {_epochs(standing)}" if there else "There was no run"
         say(f"The engine of {sanitize(standing.name, LONGEST)} has ended. {what}.")
         if there and standing.keeps:
-            how = "goes on with" if standing.state in ("running", "paused") else "brings back"
-            say(f"It is kept; {PROGRAM} attach {_quoted(given.workspace)} {how} it.")
+            how = "goes on with it" if standing.state in ("running", "paused") else "brings it back"
+            say(f"It is kept; {PROGRAM} attach {_quoted(given.workspace)} {how}.")
     if there and not standing.keeps:
         complain(f"{_named(standing)} could not be kept as it stood then: {workspace.log} says why.")
         return 1
@@ -112,8 +124,13 @@ def _resume(argv: Sequence[str]) -> int:
 
 def detach(options: TrainOptions) -> int:
     """Begin a training in the engine of a workspace, and say how to come back to it."""
-    workspace = Workspace.open(options.workspace)
-    standing = asyncio.run(remote.start(workspace, options.spec))
+    try:
+        workspace = Workspace.open(options.workspace)
+        standing = asyncio.run(remote.start(workspace, options.spec))
+    except WorkflowError as error:
+        if options.json:
+            say(_told(error))
+        raise
     if options.json:
         say(json_line(msgspec.structs.asdict(standing)))
         return 0

@@ -14,11 +14,12 @@ from typing import Any
 
 import msgspec
 import pytest
-from tests.core.conftest import end_engine
+from tests.core.conftest import end_engine, until_kept
 from tests.soak.machine import needs_names_of_bytes
 from wcwidth import wcswidth
 
 from workflow_core import remote, remote_commands
+from workflow_core.client import EngineClient
 from workflow_core.errors import WorkflowError
 from workflow_core.headless import main as headless
 from workflow_core.launcher import child_of
@@ -162,6 +163,41 @@ async def test_stopping_what_has_just_ended_begins_nothing(home: Path, attach: A
     await ui.until_state("paused")
     await ui.request(Pause(at_epoch=True))
     assert (ui.training.state, ui.training.epoch) == ("paused", 2)
+
+
+async def test_an_engine_that_does_not_answer_is_stale_and_not_taken_for_none(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    workspace = Workspace.open("hangs")
+    begun = await remote.start(workspace, LONG)
+    assert begun.pid is not None
+    await until_kept(workspace)  # and so on record
+    os.kill(begun.pid, signal.SIGSTOP)
+    try:
+        looked = await standing("hangs")
+        with pytest.raises(WorkflowError, match=rf"\(pid {begun.pid}\) does not answer.*kill -9 {begun.pid}"):
+            await remote.stop(workspace)
+        assert await asyncio.to_thread(remote_commands.main, ["stop", "hangs", "--json"]) == 1
+    finally:
+        os.kill(begun.pid, signal.SIGCONT)
+    assert (looked.engine, looked.pid, looked.run) == ("stale", begun.pid, 1)
+    assert looked.state == "running", "for all that is known"
+    (line,), error = said(capsys)
+    assert json.loads(line)["error"]["title"] == "The engine does not answer"
+    assert "does not answer" in error
+    assert (await remote.stop(workspace)).state == "paused"
+
+
+async def test_an_engine_that_is_still_loading_is_asked_what_it_had_kept(home: Path) -> None:
+    workspace = Workspace.open("loads")
+    await remote.start(workspace, LONG)
+    before = await remote.stop(workspace)
+    assert before.epoch
+    client = EngineClient(workspace)
+    await client.connect()
+    ended = await remote.stop(workspace)
+    await client.close()
+    assert (ended.run, ended.state, ended.epoch) == (1, "paused", before.epoch)
 
 
 async def test_an_engine_without_a_run_is_idle(home: Path, attach: Attach) -> None:

@@ -19,7 +19,7 @@ from workflow_core import remote, remote_commands
 from workflow_core.errors import WorkflowError
 from workflow_core.headless import main as headless
 from workflow_core.launcher import child_of
-from workflow_core.protocol import Run, Save, SetTraining, Shutdown, StartRace
+from workflow_core.protocol import MakeData, Pause, Run, Save, SetTraining, Shutdown, StartRace
 from workflow_core.remote_commands import table
 from workflow_core.specs import DataSpec, TrainSpec, WorkflowSpec
 from workflow_core.workspace import Workspace
@@ -94,6 +94,41 @@ async def test_a_race_goes_on(home: Path, attach: Attach) -> None:
     assert (again.epoch or 0) >= (ended.epoch or 0) > 10
     assert again.best in (1, 2)
     assert f"race 1, best run {again.best}" in table([again])[1]
+
+
+async def test_what_goes_on_is_the_run_that_was_kept_whatever_the_next_one_is_to_be(home: Path, attach: Attach) -> None:
+    workspace = Workspace.open("set")
+    ui = await attach(workspace)
+    await ui.request(SetTraining(spec=replace(LONG.train, epochs=500_000)), timeout=60)
+    await ui.request(Run(epochs=50))
+    await ui.until(lambda: ui.training and ui.training.state == "paused")
+    await ui.request(SetTraining(spec=replace(LONG.train, learning_rate=0.5)))
+    again = await remote.resume(workspace)
+    assert (again.run, again.state, again.epochs) == (1, "running", 500_000)
+    await ui.request(Pause())
+    await ui.request(MakeData(spec=DataSpec(weight=0.1)))
+    with pytest.raises(WorkflowError, match="the data changed"):
+        await remote.resume(workspace)
+    assert ui.training.run == 1
+    assert ui.training.epoch > 50
+
+
+async def test_a_race_that_is_over_is_not_gone_on_with_and_gives_way_to_a_new_training(
+    home: Path, attach: Attach, capsys: pytest.CaptureFixture[str]
+) -> None:
+    workspace = Workspace.open("raced")
+    ui = await attach(workspace)
+    await ui.request(Run(), timeout=60)
+    await ui.until_state("finished")
+    lanes = tuple(TrainSpec(epochs=20, device="cpu", learning_rate=rate) for rate in (0.1, 0.01))
+    await ui.request(StartRace(lanes=lanes))
+    await ui.until(lambda: ui.state.get("race") and ui.state["race"].state == "finished")
+    with pytest.raises(WorkflowError, match="the race is over"):
+        await remote.resume(workspace)
+    assert ui.state["race"] is not None
+    begun = await remote.start(workspace, WorkflowSpec(train=TrainSpec(epochs=300, device="cpu")))
+    assert (begun.run, begun.replaced, begun.race) == (4, 1, None), "and not run 1, extended"
+    await ui.until(lambda: ui.training.run == 4 and ui.training.state == "finished")
 
 
 async def test_there_must_be_something_that_can_go_on(home: Path, attach: Attach) -> None:
@@ -202,6 +237,24 @@ async def test_a_finished_run_that_is_in_no_file_does_not_give_way_unsaid(
             await ui.request(Save(path=str(tmp_path / "model.pt")))
     assert [len(lines) for lines in told] == [2, 3, 2]
     assert told[1][1] == "Run 1 gave way to it: its record stays, its weights were in no file."
+    # the next engine knows the file as well, as long as it is there
+    workspace = Workspace.find("again")
+    await ui.request(Save(path=str(tmp_path / "third.pt")))
+    assert (await remote.stop(workspace)).keeps
+    assert await asyncio.to_thread(headless, flags) == 0
+    assert "gave way" not in capsys.readouterr().out
+    ui = await attach(workspace)
+    await ui.until(lambda: ui.training.run == 4 and ui.training.state == "finished")
+    await ui.request(Save(path=str(tmp_path / "fourth.pt")))
+    assert (await remote.stop(workspace)).keeps
+    ui = await attach(workspace)
+    await ui.until(lambda: ui.state.get("training"))
+    assert ui.state["saved"].file.path == str(tmp_path / "fourth.pt")
+    assert ui.state["steps"].save == "done"
+    assert (await remote.stop(workspace)).keeps
+    (tmp_path / "fourth.pt").unlink()
+    assert await asyncio.to_thread(headless, flags) == 0
+    assert "Run 4 gave way" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("variable", ["WORKFLOW_TUI_IDLE_SECONDS", "WORKFLOW_TUI_CHECKPOINT_SECONDS"])

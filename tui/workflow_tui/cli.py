@@ -55,6 +55,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         given = _attach(arguments[1:]) if arguments and arguments[0] == "attach" else _parse(arguments)
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else 0
+    if given.json:
+        from workflow_core import remote_commands
+
+        return remote_commands.main(["ls", "--json", "--", given.workspace])
     if (refusal := _terminal_problem()) is not None:
         return _refuse(refusal)
     try:
@@ -88,7 +92,7 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     given, rest = parser.parse_known_args(arguments)
     if rest:
         parser.error(_unknown(rest[0]))
-    given.exists = False
+    given.exists = given.json = False
     _check_theme(parser, given.theme)
     if given.device is not None and (refusal := _device_problem(given.device)) is not None:
         parser.error(f"{refusal}.")
@@ -100,6 +104,9 @@ def _attach(arguments: list[str]) -> argparse.Namespace:
         prog=f"{PROGRAM} attach", description="Open the app on a workspace that is there.", allow_abbrev=False
     )
     parser.add_argument("workspace", metavar="NAME|DIR", help="which one; `ls` lists them")
+    parser.add_argument(
+        "--json", action="store_true", help="no screens: say how it stands as a JSON object, as `ls` does"
+    )
     parser.add_argument("--theme", metavar="THEME", help="dark or light (default: dark)")
     given, rest = parser.parse_known_args(arguments)
     if rest:

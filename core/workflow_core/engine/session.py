@@ -264,7 +264,9 @@ class Session(Workflow):
                 race.set_pace(pace)
             case Stop(keep=True) | Run(go_on=True) if race.over:
                 raise WorkflowError(
-                    "The race is over", "its lanes are kept as runs.", "Take a lane on, or begin something else."
+                    "The race is over",
+                    "the race is over; its lanes are kept as runs.",
+                    "Take a lane on, or begin something else.",
                 )
             case LeaveRace() if race.over:
                 self._end_race()
