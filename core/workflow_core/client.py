@@ -211,7 +211,7 @@ class EngineClient:
                     if future is not None and not future.done():
                         future.set_result(event)
                     continue
-                if isinstance(event, Notice):
+                if isinstance(event, Notice) and event.last:
                     self._farewell = event.problem.message
                 self._on_event(event)
         except ProtocolError as error:

@@ -75,6 +75,8 @@ def test_a_training_outlives_the_screens_that_look_at_it(workspace: Path) -> Non
         assert terminal.wait_exit() == 128 + signal.SIGTERM
         terminal.assert_given_back()
         assert "Traceback" not in terminal.screen
+        assert "of 100 epochs, running" in terminal.screen
+        assert "The engine goes on without the screen" in terminal.screen
     assert set(processes_of(workspace)) == {engine}
 
     with start(workspace) as terminal:

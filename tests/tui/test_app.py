@@ -23,6 +23,7 @@ from workflow_core.protocol import (
     Notice,
     Pause,
     RaceView,
+    Reset,
     Run,
     Save,
     SetTraining,
@@ -408,11 +409,63 @@ async def test_what_an_engine_cannot_keep_is_asked_about(race: RaceView | None) 
         await drive.tell(Update(engine=msgspec.structs.replace(drive.app.state.engine, keeps=False), race=race))
         await drive.pilot.press("q")
         await drive.until(lambda: drive.dialog)
-        words = "nothing keeps it, it is gone" if race else "cannot keep it either"
+        words = "end it and leave: what is not kept is gone" if race else "cannot keep it as it stands either"
         await drive.until(lambda: words in squeeze(drive.text), words)
         await drive.pilot.press("s" if race else "l")
         await drive.until_left()
         assert "brings it back" not in drive.app.farewell
+
+
+@pytest.mark.parametrize("key", ["r", "N", "space", "s", "full_stop"])
+async def test_a_key_that_comes_before_the_engine_has_said_what_it_had_kept_waits_for_that(key: str) -> None:
+    async with driving(client=loading) as drive:
+        await drive.press("3")
+        await drive.pilot.press(key)
+        assert drive.client.asked == []
+        kept = training(state="paused", epoch=50, elapsed=754.0, run=7)
+        steps = Steps(data="done", build="done")
+        for event in (Update(training=kept, train_spec=TrainSpec(learning_rate=0.5), steps=steps), load()[0][1]):
+            drive.client.on_event(event)
+        await drive.until(lambda: drive.dialog)
+        await drive.until(lambda: "run 7" in squeeze(drive.text).lower())
+        assert drive.client.commands(Reset) == drive.client.commands(Run) == []
+
+
+async def test_a_script_that_is_asked_for_early_has_the_settings_that_were_kept(tmp_path: Path) -> None:
+    async with driving(client=loading) as drive:
+        drive.app.files.folder = tmp_path
+        await drive.pilot.press("x")
+        assert not drive.dialog
+        for event in (Update(train_spec=TrainSpec(learning_rate=0.125)), load()[0][1]):
+            drive.client.on_event(event)
+        await drive.until(lambda: drive.dialog)
+        await drive.press("enter")
+        await drive.until(lambda: (tmp_path / "workflow.py").exists())
+        assert "lr=0.125" in (tmp_path / "workflow.py").read_text()
+
+
+async def test_the_files_that_were_written_stand_in_the_terminal_afterwards(tmp_path: Path) -> None:
+    async with driving(steps=5) as drive:
+        saved = drive.app.state.saved
+        assert saved is not None
+        for at in (1, 2):
+            file = msgspec.structs.replace(saved.file, path=f"/tmp/model {at}.pt")
+            await drive.tell(Update(saved=msgspec.structs.replace(saved, file=file, epoch=10 * at)))
+        drive.app.files.folder = tmp_path
+        await drive.press("x")
+        await drive.until(lambda: drive.dialog)
+        await drive.press("enter")
+        await drive.until(lambda: (tmp_path / "workflow.py").exists())
+        await drive.tell(Update(training=training(state="paused", epoch=50)))
+        # also where a signal or a fault ends the app, which has no time to ask anything
+        lines = drive.app.farewell.splitlines()
+        assert lines[0].startswith("run 1      50 of 100 epochs, paused")
+        assert lines[-4:] == [
+            "saved      /tmp/model 1.pt  run 1 after 10 epochs",
+            "saved      /tmp/model 2.pt  run 1 after 20 epochs",
+            f"saved      {tmp_path}/workflow.py  script of the workflow",
+            "The engine goes on without the screen. workflow-tui brings you back to it.",
+        ]
 
 
 async def test_an_engine_that_cannot_load_torch_says_why() -> None:

@@ -107,7 +107,8 @@ class WorkflowApp(SturdyApp, OneKeyAtATime, GuardedApp[int]):
         self.files = FileFlows(self)
         self.way_back = way_back
         self.workspace = workspace
-        self.farewell = ""
+        self.written: dict[str, str] = {}
+        self._farewell: str | None = None
         self._wanted_pace: float | None = DEFAULT_PACE
         self._dirty = True
         self._flash: Text | None = None
@@ -224,8 +225,22 @@ class WorkflowApp(SturdyApp, OneKeyAtATime, GuardedApp[int]):
             return True
         return (await self.link.ask(SetPace(pace=self._wanted_pace)))[1]
 
+    def once_known(self, act: Callable[[], None]) -> None:
+        """Do what hangs on the run that is there: at once, or where the engine is still loading, when it has said."""
+        if self.state.ready or self.state.lost:
+            act()
+        else:
+            self.start_work(partial(self._once_known, act), "commands")
+
+    async def _once_known(self, act: Callable[[], None]) -> None:
+        if await self.link.settled():
+            act()
+
     def run_training(self, command: Run | NextLine | None = None) -> None:
         """Run the training: to its end, or as far as `command` says."""
+        if not (self.state.ready or self.state.lost):
+            self.once_known(partial(self.run_training, command))
+            return
         training = self.state.training
         if (
             training is not None
@@ -376,6 +391,9 @@ class WorkflowApp(SturdyApp, OneKeyAtATime, GuardedApp[int]):
 
     def action_export(self) -> None:
         """Write the whole workflow as one script."""
+        self.once_known(self._export)
+
+    def _export(self) -> None:
         self.start_work(self.files.export, "dialogs", exclusive=True)
 
     # --- help and leaving ------------------------------------------------------------------------
@@ -412,15 +430,33 @@ class WorkflowApp(SturdyApp, OneKeyAtATime, GuardedApp[int]):
                 return
         state, last = self.state, ""
         if answer == "detach":
-            last = f"The engine goes on without the screen. {self.way_back} brings you back to it."
+            last = self._goes_on
         elif await self.link.end_engine():
             last = "The engine goes on: another screen is attached to it."
         elif (state.trained or state.race is not None) and state.engine.keeps:
             last = f"{self.way_back} brings it back"
             last += ", as it was kept last: the engine has ended." if state.lost else "."
-        self.farewell = last_words(replace(state, training=self.state.training, race=self.state.race), last)
+        state = replace(state, training=self.state.training, race=self.state.race)
+        self._farewell = last_words(state, last, self.written)
         await self.link.client.close()
         self.exit(0)
+
+    @property
+    def _goes_on(self) -> str:
+        return f"The engine goes on without the screen. {self.way_back} brings you back to it."
+
+    @property
+    def farewell(self) -> str:
+        """What is to stand in the terminal once the screen has gone, however it went."""
+        if self._farewell is not None:
+            return self._farewell
+        there = self.state.trained or self.state.busy or self.state.race is not None
+        return last_words(self.state, self._goes_on if there and not self.state.lost else "", self.written)
+
+    def note_written(self, path: str, what: str) -> None:
+        """A file was written, which is named when the screen has gone."""
+        self.written.pop(path, None)
+        self.written[path] = what
 
 
 class TrainingApp(WorkflowApp):

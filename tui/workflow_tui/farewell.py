@@ -2,20 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from workflow_core.protocol import SavedView
 from workflow_core.sanitize import padded, sanitize
 from workflow_core.specs import LOSS_NAMES
 from workflow_tui import figures
 from workflow_tui.state import State
 
 MOST = 8
-"""Values of a model that are told one by one."""
+"""Values of a model, or files, that are told one by one."""
+NONE: Mapping[str, str] = MappingProxyType({})
 WIDTH = 10
 
 
-def last_words(state: State, last: str = "") -> str:
-    """A table of the run that is there and one of the race, as lines of plain text, and a `last` sentence; "" where
-    there is none of it."""
-    return "\n".join([*_table(state), *_race(state), *([last] if last else [])])
+def last_words(state: State, last: str = "", written: Mapping[str, str] = NONE) -> str:
+    """A table of the run that is there and one of the race, as lines of plain text, the files that were `written` with
+    what is in them, and a `last` sentence; "" where there is none of it."""
+    return "\n".join([*_table(state), *_race(state), *_files(written), *([last] if last else [])])
+
+
+def _files(written: Mapping[str, str]) -> list[str]:
+    """The newest files, the newest last."""
+    rows = [("", f"{len(written) - MOST} files, and")] if len(written) > MOST else []
+    return _lines(rows + [("saved", f"{sanitize(path, 4096)}  {what}") for path, what in list(written.items())[-MOST:]])
+
+
+def contents(saved: SavedView) -> str:
+    """Which model a file holds."""
+    if not saved.run:
+        return "untrained model"
+    part = f" and {figures.whole(saved.batch)} batches" if saved.batch else ""
+    return f"run {saved.run} after {figures.epochs(saved.epoch)}{part}"
 
 
 def _stands(there: str, state: State) -> str:
@@ -60,6 +79,4 @@ def _table(state: State) -> list[str]:
         rows.append((sanitize(name, 40), f"{figures.figure(value)}{beside}"))
     if (more := len(training.parameters) - MOST) > 0:
         rows.append(("", f"and {more} more values"))
-    if state.saved is not None and state.steps.save == "done":
-        rows.append(("saved", sanitize(state.saved.file.path, 4096)))
     return _lines(rows)

@@ -89,6 +89,7 @@ class FileFlows:
             self.app.show_problem(error.problem)
             return
         self.folder = path.parent
+        self.app.note_written(str(path), "script of the workflow")
         self.app.complain(
             f"Written{_by_hand(state)}: {path}. It trains with the settings as they stand now", lasting=True
         )

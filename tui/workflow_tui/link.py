@@ -10,6 +10,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Protocol
 
 import msgspec
+from msgspec import UNSET
 from rich.text import Text
 
 from workflow_core.errors import Problem, WorkflowError
@@ -38,6 +39,7 @@ from workflow_core.protocol import (
 )
 from workflow_core.sanitize import sanitize
 from workflow_tui import figures
+from workflow_tui.farewell import contents
 from workflow_tui.state import State, reduce
 
 if TYPE_CHECKING:
@@ -92,6 +94,7 @@ class Link:
         self._begun = monotonic()
         self._connected = asyncio.Event()
         self._heard = asyncio.Event()
+        self._told = asyncio.Event()
         self._waiting: list[tuple[type[Command], float]] = []
         self._early: list[Problem] = []
 
@@ -116,7 +119,10 @@ class Link:
         if isinstance(event, Update):
             state = replace(state, connection="connected")
             self._heard.set()
+            if event.saved is not UNSET and event.saved is not None:
+                self.app.note_written(event.saved.file.path, contents(event.saved))
         self.state = state
+        self._told.set()
         self.app.redraw()
         if state.ready and not was_ready:
             await self._ready()
@@ -137,6 +143,7 @@ class Link:
         """Say that the engine has ended, keep what is there."""
         reason = reason.removeprefix("the engine has ended: ").rstrip(".")
         self.state = replace(self.state, connection="lost", lost_reason=sanitize(reason, 300))
+        self._told.set()
         self.app.redraw()
 
     # asking
@@ -149,6 +156,13 @@ class Link:
         """Wait until no command of this kind is unanswered."""
         while self.waits_for(kind):
             await asyncio.sleep(0.02)
+
+    async def settled(self) -> bool:
+        """Wait until the engine has said what is there, kept by an earlier one or made since; False where it cannot."""
+        while not (self.state.ready or self.state.lost or self.state.engine.state == "failed"):
+            self._told.clear()
+            await self._told.wait()
+        return self.state.ready
 
     @property
     def busy(self) -> bool:

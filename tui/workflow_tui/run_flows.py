@@ -174,6 +174,7 @@ class RunFlows:
         path, exists = await self.app.files.choose(file_name(run, form), f"Write run {run.run} as")
         if path is not None and await self._write(run, form, path, exists):
             self.app.files.folder = path.parent
+            self.app.note_written(str(path), f"run {run.run} as {form.upper()}")
             self.app.complain(f"Written: {path}", lasting=True)
 
     async def _write(self, run: RunView, form: Form, path: Path, exists: bool) -> bool:

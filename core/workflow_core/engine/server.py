@@ -326,7 +326,8 @@ class Server:
         if self._store is not None:
             await self._loop.run_in_executor(None, self._store.close, STORE_GRACE)
         self._refuse_unanswered()
-        notice = Notice(problem=Problem(title="The engine has ended", message=f"the engine has ended: {reason}."))
+        problem = Problem(title="The engine has ended", message=f"the engine has ended: {reason}.")
+        notice = Notice(problem=problem, last=True)
         peers = self._attached()
         for peer in peers:
             peer.note(notice)

@@ -39,13 +39,18 @@ def leave_dialog(state: State, way_back: str) -> Dialog[Leaving] | None:
         then = (
             "The workspace keeps it: the next start brings it back, until another run takes its place."
             if keeps
-            else "The engine cannot keep it either: it is gone when that ends."
+            else "The engine cannot keep it as it stands either: what is not kept is gone when that ends."
         )
         return Dialog(
             "The model is in no file of its own",
             f"It was trained for {figures.epochs(state.held_epochs)}. {then}",
             (
-                Choice("l", "leave" if keeps else "leave: it is gone", "stop", "primary" if keeps else "error"),
+                Choice(
+                    "l",
+                    "leave" if keeps else "leave: what is not kept is gone",
+                    "stop",
+                    "primary" if keeps else "error",
+                ),
                 Choice("s", "save it first", "save"),
                 Choice("c", "cancel", "cancel"),
             ),
@@ -76,4 +81,4 @@ def race_dialog(race: RaceView, way_back: str, *, keeps: bool) -> Dialog[Leaving
 def _pause_and_leave(keeps: bool) -> Choice[Leaving]:
     if keeps:
         return Choice("s", "pause it and leave: the next start brings it back", "stop")
-    return Choice("s", "end it and leave: nothing keeps it, it is gone", "stop", "error")
+    return Choice("s", "end it and leave: what is not kept is gone", "stop", "error")

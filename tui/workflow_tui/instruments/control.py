@@ -287,6 +287,9 @@ class ControlScreen(LookingScreen):
 
     def action_reset(self) -> None:
         """Back to the same initial weights; from a race that is over, to the run that was there before."""
+        self.owner.once_known(self._reset)
+
+    def _reset(self) -> None:
         if self.owner.state.race is not None and not self.owner.state.racing:
             self.owner.send(LeaveRace())
             return
@@ -294,6 +297,9 @@ class ControlScreen(LookingScreen):
 
     def action_new_seed(self) -> None:
         """Other initial weights."""
+        self.owner.once_known(self._new_seed)
+
+    def _new_seed(self) -> None:
         if self.refuses_race():
             return
         model = self.owner.state.model_spec

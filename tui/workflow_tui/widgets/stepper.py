@@ -96,8 +96,10 @@ class Stepper(Horizontal):
         if self.app.size.width >= 104:
             text.append(self._facts(state))
         if not state.engine.keeps:
+            if self.app.size.width < 70:  # the steps need the room
+                return text.append("✗", self._colour("bad"))
             text.append("not kept ", self._colour("bad"))
-        elif self.app.size.width >= 70:  # below, the steps need the room
+        elif self.app.size.width >= 70:
             name = fitted_start(self.workspace, NAME)
             text.append(f"{name} · engine " if name and self.app.size.width >= 140 else f"{name or 'engine'} ")
         return text.append("●", self._colour("prediction"))
