@@ -195,28 +195,47 @@ def _live(standing: Standing, watched: Watched) -> Standing:
 
 
 def _recorded(standing: Standing, workspace: Workspace) -> Standing:
-    run = _newest(workspace)
-    if run is None:
-        return standing
+    """What the record says of the run or the race that an engine would find; without a word of that, the newest run."""
+    try:
+        there, runs = _on_record(workspace)
+    except (sqlite3.Error, OSError) as error:
+        return replace(standing, state="unreadable", reason=str(error))
+    if not runs:
+        run = there[0] if there is not None else 0
+        return replace(standing, state="ready", run=run, epoch=0) if run else standing
+    # what was running in an engine that does not answer may go on all the same
+    states = {"running": "running" if standing.engine == "stale" else "interrupted"}
+    best = min(runs, key=lambda run: math.inf if run.best_loss is None else run.best_loss)
+    race = there[1] if there is not None else 0
+    found = {states.get(run.state, run.state) for run in runs}
+    over = "finished" if race else best.state
     return replace(
         standing,
-        # that of an engine which does not answer may go on all the same
-        state="interrupted" if run.state == "running" and standing.engine != "stale" else run.state,
-        run=run.run,
-        race=run.race or None,
-        epoch=run.epochs,
-        epochs=run.spec.train.epochs,
-        train_loss=run.train_loss,
-        val_loss=run.val_loss,
-        reason=run.reason,
+        state=next((each for each in ("running", "interrupted", "paused") if each in found), over),
+        run=None if race else best.run,
+        race=race or best.race or None,
+        best=best.run if race and best.best_loss is not None else None,
+        epoch=max(run.epochs for run in runs),
+        epochs=best.spec.train.epochs,
+        train_loss=best.train_loss,
+        val_loss=best.val_loss,
+        reason="" if race else best.reason,
     )
 
 
-def _newest(workspace: Workspace) -> RunView | None:
-    with contextlib.suppress(sqlite3.Error, OSError), contextlib.closing(schema.connect_to_read(workspace.store)) as db:
-        found = schema.select(db, "id = (SELECT max(id) FROM runs)", ())
-        return found[0] if found else None
-    return None
+def _on_record(workspace: Workspace) -> tuple[tuple[int, int] | None, list[RunView]]:
+    """Which run and race are there (see `schema.there`), and the record of that race's runs or of that run.
+
+    Raises sqlite3.Error and OSError.
+    """
+    if not workspace.store.exists():
+        return None, []
+    with contextlib.closing(schema.connect_to_read(workspace.store)) as db:
+        there = schema.there(db)
+        if there is None:
+            return None, schema.select(db, "id = (SELECT max(id) FROM runs)", ())
+        run, race = there
+        return there, schema.select(db, "race = ?", (race,)) if race else schema.select(db, "id = ?", (run,))
 
 
 async def stop(workspace: Workspace) -> Standing:
@@ -244,9 +263,7 @@ async def stop(workspace: Workspace) -> Standing:
 def _nobody_to_stop(workspace: Workspace) -> WorkflowError:
     pid = workspace.engine_pid()
     if pid is None:
-        return WorkflowError(
-            "No engine", f"no engine runs in {workspace.path}.", "There is nothing to stop; its runs are kept."
-        )
+        return WorkflowError("No engine", f"no engine runs in {workspace.path}.", "There is nothing to stop.")
     return WorkflowError(
         "The engine does not answer",
         f"the engine of {workspace.path} (pid {pid}) does not answer.",

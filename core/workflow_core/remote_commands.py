@@ -96,8 +96,9 @@ def _stop(argv: Sequence[str]) -> int:
         what = f"{_named(standing)} was {standing.state} after {_epochs(standing)}" if there else "There was no run"
         say(f"The engine of {sanitize(standing.name, LONGEST)} has ended. {what}.")
         if there and standing.keeps:
-            how = "goes on with it" if standing.state in ("running", "paused") else "brings it back"
-            say(f"It is kept; {PROGRAM} attach {_quoted(given.workspace)} {how}.")
+            name = _quoted(given.workspace)
+            on = f", {PROGRAM} resume {name} goes on with it" if standing.state in ("running", "paused") else ""
+            say(f"It is kept; {PROGRAM} attach {name} brings it back{on}.")
     if there and not standing.keeps:
         complain(f"{_named(standing)} could not be kept as it stood then: {workspace.log} says why.")
         return 1
@@ -134,7 +135,7 @@ def detach(options: TrainOptions) -> int:
     if options.json:
         say(json_line(msgspec.structs.asdict(standing)))
         return 0
-    name = _quoted(options.workspace or "default")
+    name = _quoted("default" if options.workspace is None else options.workspace)
     epochs = options.spec.train.epochs
     say(f"Run {standing.run} trains {epochs:,} epochs in workspace {sanitize(standing.name, LONGEST)}.")
     if standing.replaced is not None:
@@ -186,4 +187,5 @@ def _named(standing: Standing) -> str:
 
 
 def _quoted(name: str) -> str:
-    return shlex.quote(sanitize(name, 4096))
+    """`name` as it is to be typed after a command."""
+    return ("-- " if name.startswith("-") else "") + shlex.quote(sanitize(name, 4096))

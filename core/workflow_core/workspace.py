@@ -206,7 +206,7 @@ def _ours(path: Path) -> bool:
 
 def _locate(path_or_name: str | Path | None) -> Path:
     """Where the workspace is to be, as an absolute path that can be told to the engine. Raises WorkflowError."""
-    asked = sanitize(str(path_or_name or "the default workspace"))
+    asked = sanitize("the default workspace" if path_or_name is None else str(path_or_name))
     try:
         path = _named(path_or_name)
         str(path).encode()  # the wire and the log carry it as UTF-8
@@ -224,9 +224,9 @@ def _locate(path_or_name: str | Path | None) -> Path:
 def _named(path_or_name: str | Path | None) -> Path:
     """Raises WorkflowError, RuntimeError or OSError."""
     if path_or_name is None or (isinstance(path_or_name, str) and not _is_path(path_or_name)):
-        name = path_or_name or "default"
-        if not name.isprintable() or len(name.encode()) > 100:
-            raise WorkflowError("No such workspace", "a workspace's name is up to 100 printable characters.", _ADVICE)
+        name = "default" if path_or_name is None else path_or_name
+        if not name or not name.isprintable() or len(name.encode()) > 100:
+            raise WorkflowError("No such workspace", "a workspace's name is 1 to 100 printable characters.", _ADVICE)
         return _folder() / name
     return Path(path_or_name).expanduser().absolute()
 

@@ -14,7 +14,8 @@ from typing import Any
 
 import msgspec
 import pytest
-from tests.core.conftest import end_engine, until_kept
+from tests.core.conftest import end_engine
+from tests.core.test_back import kept_epoch
 from tests.soak.machine import needs_names_of_bytes
 from wcwidth import wcswidth
 
@@ -23,7 +24,7 @@ from workflow_core.client import EngineClient
 from workflow_core.errors import WorkflowError
 from workflow_core.headless import main as headless
 from workflow_core.launcher import child_of
-from workflow_core.protocol import Pause, Run, StartRace
+from workflow_core.protocol import LeaveRace, Pause, Reset, Run, StartRace, Stop
 from workflow_core.remote import Standing
 from workflow_core.remote_commands import table
 from workflow_core.saying import json_line
@@ -111,8 +112,51 @@ async def test_a_race_is_told_of_and_ended(home: Path, attach: Attach) -> None:
     assert child is not None
     child.wait(10)
     after = await standing("race")
-    assert (after.race, after.run, after.state) == (1, 2, "paused")
-    assert "run 2 of race 1" in table([after])[1]
+    assert (after.race, after.run, after.state) == (1, None, "paused")
+    told = ("race", "best", "state", "epoch", "epochs", "train_loss", "val_loss")
+    assert [getattr(after, name) for name in told] == [getattr(ended, name) for name in told], "as it was told before"
+    assert f"race 1, best run {after.best}" in table([after])[1]
+
+
+async def test_what_is_told_without_an_engine_is_what_another_one_would_find(home: Path, attach: Attach) -> None:
+    workspace = Workspace.open("back")
+    ui = await attach(workspace)
+    await ui.request(Run(epochs=5), timeout=60)
+    await ui.until(lambda: ui.training and ui.training.state == "paused")
+    lanes = (TrainSpec(epochs=9, device="cpu"), TrainSpec(epochs=9, device="cpu", learning_rate=0.1))
+    await ui.request(StartRace(lanes=lanes))
+    await ui.until(lambda: ui.state["race"].state == "finished")
+    await ui.request(LeaveRace())
+    await remote.stop(workspace)
+    found = await standing("back")
+    assert (found.run, found.race, found.state, found.epoch) == (1, None, "paused", 5)
+    ui = await attach(workspace)
+    await ui.until(lambda: ui.state.get("training"))
+    await ui.request(Reset())
+    await remote.stop(workspace)
+    found = await standing("back")
+    assert (found.run, found.state, found.epoch) == (4, "ready", 0), "which has no epoch yet"
+    ui = await attach(workspace)
+    await ui.until(lambda: ui.state.get("training"))
+    await ui.request(Run(epochs=1))
+    await ui.until(lambda: ui.training.state == "paused")
+    await ui.request(Stop(keep=False))
+    await remote.stop(workspace)
+    found = await standing("back")
+    assert (found.run, found.race, found.state) == (None, None, "")
+    workspace.store.write_bytes(b"no database" * 100)
+    found = await standing("back")
+    assert (found.state, found.reason) == ("unreadable", "file is not a database")
+
+
+@pytest.mark.parametrize("command", [["stop", ""], ["resume", ""], ["ls", ""]])
+def test_a_name_that_is_empty_is_none_of_a_workspace(
+    home: Path, capsys: pytest.CaptureFixture[str], command: list[str]
+) -> None:
+    Workspace.open(None)  # which is not meant by it
+    assert remote_commands.main(command) == 1
+    assert "1 to 100 printable characters" in capsys.readouterr().err
+    assert headless(["train", "--detach", "--workspace", ""]) == 1
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
@@ -166,12 +210,15 @@ async def test_stopping_what_has_just_ended_begins_nothing(home: Path, attach: A
 
 
 async def test_an_engine_that_does_not_answer_is_stale_and_not_taken_for_none(
-    home: Path, capsys: pytest.CaptureFixture[str]
+    home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("WORKFLOW_TUI_CHECKPOINT_SECONDS", "0.2")
     workspace = Workspace.open("hangs")
     begun = await remote.start(workspace, LONG)
     assert begun.pid is not None
-    await until_kept(workspace)  # and so on record
+    async with asyncio.timeout(20):
+        while kept_epoch(workspace.kept_run) < 1:  # and so on record
+            await asyncio.sleep(0.02)
     os.kill(begun.pid, signal.SIGSTOP)
     try:
         looked = await standing("hangs")
@@ -241,7 +288,7 @@ def test_the_commands_speak_to_people_and_to_scripts(
     assert remote_commands.main(["stop", "mine"]) == 0
     lines, _ = said(capsys)
     assert lines[0].startswith("The engine of mine has ended. Run 1 was paused after ")
-    assert lines[1] == "It is kept; workflow-tui attach mine goes on with it."
+    assert lines[1] == "It is kept; workflow-tui attach mine brings it back, workflow-tui resume mine goes on with it."
     assert remote_commands.main(["ls", "--json", "mine"]) == 0
     (line,) = said(capsys)[0]
     told = json.loads(line)

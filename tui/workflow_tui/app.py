@@ -467,7 +467,10 @@ class TrainingApp(WorkflowApp):
 
 def way_back(asked: str | None) -> str:
     """The command that opens the workspace again which was `asked` for, None for the usual one."""
-    return "workflow-tui" if asked is None else f"workflow-tui --workspace {shlex.quote(sanitize(asked, 400))}"
+    if asked is None:
+        return "workflow-tui"
+    # a name may look like an option
+    return f"workflow-tui --workspace{'=' if asked.startswith('-') else ' '}{shlex.quote(sanitize(asked, 400))}"
 
 
 def run(

@@ -75,6 +75,7 @@ class Library:
         self._views: dict[int, RunView] = {}
         # of which the disk may not know yet
         self._forgotten: set[int] = set()
+        self._there = (-1, -1)
         self._stale = False
         self._numbers = {"run": itertools.count(1), "race": itertools.count(1)}
         # in order, so that what is asked of a run after its name was changed shows the name
@@ -92,6 +93,12 @@ class Library:
     def race_number(self) -> int:
         """The number of a new race, likewise."""
         return self._store.number("race") if self._store is not None else next(self._numbers["race"])
+
+    def there(self, run: int, race: int) -> None:
+        """Note which run and which race an engine to come will find; 0 for none."""
+        if self._store is not None and self._there != (run, race):
+            self._there = run, race
+            self._store.there(run, race)
 
     def record(self, number: int, data: DataSpec, model: ModelSpec, race: int = 0) -> Record:
         """What a run of these settings is kept by."""

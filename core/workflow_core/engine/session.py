@@ -124,6 +124,10 @@ class Session(Workflow):
     def _occupied(self) -> bool:
         return self._runner is not None or self._race is not None
 
+    @property
+    def _there(self) -> tuple[int, int]:
+        return super()._there[0], self._race.view.race if self._race is not None else 0
+
     def _checkpoint(self) -> Checkpoint:
         return checkpoint.of(self._train_spec, self._runner, self._race, self._saved)
 

@@ -139,6 +139,11 @@ class Workflow:
         """Is there anything to keep?"""
         return self._runner is not None
 
+    @property
+    def _there(self) -> tuple[int, int]:
+        """The numbers of the run and the race that are there, 0 for none."""
+        return (self._runner.view.run if self._runner is not None else 0), 0
+
     def _checkpoint(self) -> Checkpoint:
         """Everything that is there."""
         return checkpoint.of(self._train_spec, self._runner, saved=self._saved)
@@ -146,6 +151,7 @@ class Workflow:
     def _keep(self, *, only_when_due: bool = False) -> None:
         """Keep what is there, for an engine to come."""
         if self._keeper is not None and self._occupied and (self._keeper.due or not only_when_due):
+            self._library.there(*self._there)
             self._keeper.put(self._checkpoint)
 
     def _let_go(self) -> None:
@@ -153,6 +159,7 @@ class Workflow:
         if self._occupied:
             self._keep()
         elif self._keeper is not None:
+            self._library.there(0, 0)
             self._keeper.drop()
 
     def _keep_if_due(self) -> None:

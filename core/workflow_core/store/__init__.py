@@ -32,6 +32,7 @@ from workflow_core.store.changes import (
     Edit,
     Note,
     Numbered,
+    There,
     Truncate,
     put_together,
     sweep,
@@ -104,6 +105,10 @@ class Store:
             self._soon = True
             self._changed.notify_all()
             return self._numbers[kind]
+
+    def there(self, run: int, race: int) -> None:
+        """Note which run and which race an engine to come will find; 0 for none."""
+        self._add(There(run, race))
 
     def begin(self, view: RunView, series: Sequence[str]) -> None:
         """Keep a run, by the number that was reserved for it."""

@@ -141,7 +141,18 @@ class Numbered(msgspec.Struct, frozen=True):
         db.execute("UPDATE numbers SET last = max(last, ?) WHERE kind = ?", (self.last, self.kind))
 
 
-Change = Begin | Append | Note | Truncate | Copy | Edit | Delete | Numbered
+class There(msgspec.Struct, frozen=True):
+    """The run and the race that an engine to come will find; 0 for none."""
+
+    run: int
+    race: int
+
+    def write(self, db: sqlite3.Connection) -> None:
+        found = (schema.RUN_THERE, self.run), (schema.RACE_THERE, self.race)
+        db.executemany("INSERT OR REPLACE INTO numbers VALUES (?, ?)", found)
+
+
+Change = Begin | Append | Note | Truncate | Copy | Edit | Delete | Numbered | There
 
 
 def put_together(changes: Sequence[Change]) -> list[Change]:

@@ -71,6 +71,9 @@ _RESULT = (
 )
 _ROW = ("id", "series", "begun", "name", "pinned", "parent", "parent_epoch", "race", *_RESULT)
 
+RUN_THERE, RACE_THERE = "run there", "race there"
+"""Kinds of numbers: the run and the race that an engine to come will find."""
+
 log = logging.getLogger(__name__)
 
 
@@ -111,6 +114,15 @@ def connect_to_read(path: Path) -> sqlite3.Connection:
     db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", timeout=BUSY, isolation_level=None, uri=True)
     db.execute("PRAGMA query_only = ON")
     return db
+
+
+def there(db: sqlite3.Connection) -> tuple[int, int] | None:
+    """The run and the race that an engine will find, 0 for none; None where that was never said.
+
+    Raises sqlite3.Error.
+    """
+    numbers = dict(db.execute("SELECT kind, last FROM numbers"))
+    return (numbers[RUN_THERE], numbers[RACE_THERE]) if RUN_THERE in numbers else None
 
 
 def no_run(run: int) -> WorkflowError:
