@@ -42,8 +42,8 @@ ANSWER = 2.0
 """Seconds that an engine has to say what it is doing."""
 LOADING = 120.0
 """Seconds that an engine may take to load torch and what it had kept."""
-ENDING = 10.0
-"""Seconds that an engine may take to end once its training stands still."""
+ENDING = 40.0
+"""Seconds that an engine may take to end: to come to the end of its batch, and to keep that."""
 
 Spec = TypeVar("Spec", DataSpec, ModelSpec)
 EngineState = Literal["live", "stale", "crashed", "none"]
@@ -266,7 +266,7 @@ def _nobody_to_stop(workspace: Workspace) -> WorkflowError:
         return WorkflowError("No engine", f"no engine runs in {workspace.path}.", "There is nothing to stop.")
     return WorkflowError(
         "The engine does not answer",
-        f"the engine of {workspace.path} (pid {pid}) does not answer.",
+        f"the engine of {workspace.path} (pid {pid}) does not answer: it hangs, or ends already.",
         f"Try again; where it hangs, kill -9 {pid} ends it, and what was kept last comes back.",
     )
 

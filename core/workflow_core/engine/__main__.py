@@ -16,7 +16,7 @@ from typing import NoReturn
 
 from workflow_core import __version__, sockets
 from workflow_core.engine.keeper import INTERVAL
-from workflow_core.engine.server import KEEP_GRACE, Server
+from workflow_core.engine.server import Server
 from workflow_core.errors import WorkflowError
 from workflow_core.launcher import CHECKPOINT_SECONDS, IDLE_SECONDS, open_log, seconds
 from workflow_core.workspace import Workspace
@@ -26,13 +26,17 @@ IDLE_TIMEOUT = 600.0
 LOCK_PATIENCE = 5.0
 """Seconds to wait for another engine to let go of the workspace when it does not answer (any more)."""
 HARD_EXIT = 1.4
-"""Seconds after which an engine that was told to end is ended, whatever it hangs in, but for its last checkpoint."""
+"""Seconds after which an engine that was told to end is ended, whatever it hangs in, beside those that it waits for its
+last batch and its last checkpoint."""
 
 log = logging.getLogger("workflow_core.engine")
 
 
 def main() -> NoReturn:
-    """Run the engine. Exit status 0 also where another engine has the workspace already, 1 where it cannot be used."""
+    """Run the engine. Exit status 0 also where another engine has the workspace already, 1 where it cannot be used.
+
+    1 also where the last batch did not come to its end.
+    """
     options = _arguments()
     umask = os.umask(0o077)
     try:
@@ -40,13 +44,14 @@ def main() -> NoReturn:
         _redirect(workspace)
         # the folder it was started in is the user's, who may want to remove or unmount it
         os.chdir(workspace.path)
+        in_order = True
         if _take(workspace) is not None:
             crashed = workspace.left_behind()
             workspace.write_pid()
             # its own files are private by now; those that the user saves are as open as any other of the user's
             os.umask(umask)
-            _serve(workspace, options, crashed)
-        status = 0
+            in_order = _serve(workspace, options, crashed)
+        status = 0 if in_order else 1
     except WorkflowError as error:
         _say(str(error))
         status = 1
@@ -125,37 +130,45 @@ def _take(workspace: Workspace) -> int | None:
         if time.monotonic() > deadline:
             raise WorkflowError(
                 "The workspace is taken",
-                f"another engine (pid {workspace.engine_pid() or 'unknown'}) has {workspace.path} and does not answer.",
-                "End it, or name another --workspace.",
+                f"another engine (pid {workspace.engine_pid() or 'unknown'}) has {workspace.path} and does not answer: "
+                "it hangs, or ends and waits for its last batch.",
+                "Wait, or end it, or name another --workspace.",
             )
         time.sleep(0.02)
     return lock
 
 
-def _serve(workspace: Workspace, options: argparse.Namespace, crashed: bool) -> None:
+def _serve(workspace: Workspace, options: argparse.Namespace, crashed: bool) -> bool:
+    """Serve to the end; False where that lost what was trained last.
+
+    The pid stays then, and the next engine tells of it as of a crash.
+    """
     log.info("workflow-tui %s, engine pid %d, Python %s", __version__, os.getpid(), sys.version.split()[0])
     if crashed:
         log.warning("the engine before this one did not end in order")
+    in_order = True
     try:
-        asyncio.run(_run(workspace, options, crashed))
+        in_order = asyncio.run(_run(workspace, options, crashed))
     except OSError:
         log.exception("cannot serve %s", workspace.path)
         raise
     finally:
-        if workspace.held():
+        if in_order and workspace.held():
             workspace.sweep()
     log.info("ended")
+    return in_order
 
 
-async def _run(workspace: Workspace, options: argparse.Namespace, crashed: bool) -> None:
+async def _run(workspace: Workspace, options: argparse.Namespace, crashed: bool) -> bool:
     asked = False
 
-    def keeping() -> None:
+    def wait(seconds: float) -> None:
         if asked:
-            faulthandler.dump_traceback_later(KEEP_GRACE + HARD_EXIT, exit=True)
+            # its thread needs no GIL: it gets through where an epoch or a C library holds everything else up
+            faulthandler.dump_traceback_later(seconds + HARD_EXIT, exit=True)
 
     server = Server(
-        workspace, options.idle_timeout, interval=options.checkpoint_interval, crashed=crashed, on_keeping=keeping
+        workspace, options.idle_timeout, interval=options.checkpoint_interval, crashed=crashed, on_wait=wait
     )
 
     def terminate(name: str) -> None:
@@ -165,15 +178,14 @@ async def _run(workspace: Workspace, options: argparse.Namespace, crashed: bool)
                 workspace.sweep()
             os._exit(0)
         asked = True
-        # its thread needs no GIL: it gets through where an epoch or a C library holds everything else up
-        faulthandler.dump_traceback_later(HARD_EXIT, exit=True)
+        wait(server.patience)
         server.end(f"it received {name}")
 
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, terminate, number.name)
-    await server.serve()
+    return await server.serve()
 
 
 if __name__ == "__main__":

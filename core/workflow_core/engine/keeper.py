@@ -35,6 +35,7 @@ class Keeper:
 
     `record` waits so many seconds until all epochs told so far are on disk, and says whether they are. `tell` gets a
     Problem when none can be kept, once each time, and None when one is again. All but `record` returns at once.
+    `making` is true while the state of a training is copied.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class Keeper:
         interval: float = INTERVAL,
     ) -> None:
         self.path = path
+        self.making = False
         self._record = record
         self._tell = tell
         self._interval = interval
@@ -77,6 +79,7 @@ class Keeper:
         training ends for it.
         """
         begun = time.monotonic()
+        self.making = True
         try:
             checkpoint = make()
         except Exception as error:
@@ -86,6 +89,8 @@ class Keeper:
                 self._say(f"its state cannot be copied ({type(error).__name__})")
             self._unmade = True
             return
+        finally:
+            self.making = False
         self._unmade = False
         now = time.monotonic()
         self._due = now + max(self._interval, SHARE * (now - begun))

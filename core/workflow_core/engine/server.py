@@ -28,6 +28,7 @@ from workflow_core.protocol import (
     Epochs,
     ExportRun,
     Extend,
+    NextLine,
     Notice,
     Request,
     Run,
@@ -41,6 +42,8 @@ from workflow_core.workspace import Workspace
 
 GRACE = 0.9
 """Seconds an ending engine gives to the epoch or the command under way."""
+BATCH_GRACE = 25.0
+"""Seconds it gives instead where a training is under way, whose batch may be slow: who ends containers waits for 30."""
 KEEP_GRACE = 8.0
 """Seconds an ending engine gives to the last checkpoint: that of a race of large models may take a while."""
 STORE_GRACE = 0.2
@@ -58,7 +61,7 @@ log = logging.getLogger(__name__)
 class Server:
     """One engine on one workspace. Everything here belongs to the event loop's thread but `_post`.
 
-    `on_keeping` is called when it ends, and all that is left to do is to write the last checkpoint.
+    `on_wait` is called as it ends, with the seconds that it begins to wait for at most.
     """
 
     def __init__(
@@ -68,7 +71,7 @@ class Server:
         *,
         interval: float = INTERVAL,
         crashed: bool = False,
-        on_keeping: Callable[[], None] = lambda: None,
+        on_wait: Callable[[float], None] = lambda seconds: None,
     ) -> None:
         self._workspace = workspace
         self._idle_timeout = idle_timeout
@@ -80,7 +83,8 @@ class Server:
         self._ending: asyncio.Future[str] = self._loop.create_future()
         self._listener: asyncio.Server | None = None
         self._inode = 0
-        self._on_keeping = on_keeping
+        self._on_wait = on_wait
+        self._wait = 0.0
         self._problems: list[Problem] = []
         self._news: list[Problem] = []
         self._troubles: dict[str, Problem] = {}
@@ -156,8 +160,16 @@ class Server:
         for peer in self._attached():
             peer.note(Notice(problem=problem))
 
-    async def serve(self) -> None:
-        """Serve until `end` is called or there has been nothing to do for long. Raises OSError without a socket."""
+    @property
+    def patience(self) -> float:
+        """Seconds that it may take to end from now on, beside the second that is usual."""
+        return max(self._wait, BATCH_GRACE if self._going else 0.0)
+
+    async def serve(self) -> bool:
+        """Serve until `end` is called or there has been nothing to do for long. Raises OSError without a socket.
+
+        False where the batch under way did not come to its end then, so that what was trained last is lost.
+        """
         await self._listen()
         self._worker.start()
         if self._store is not None:
@@ -166,7 +178,7 @@ class Server:
         try:
             reason = await self._ending
             log.info("ending: %s", reason)
-            await self._farewell(reason)
+            return await self._farewell(reason)
         finally:
             keeper.cancel()
 
@@ -293,8 +305,18 @@ class Server:
     def _training(self) -> bool:
         """Is a training or a race running, or asked for and not begun?"""
         asked = any(isinstance(request.command, Run | Extend | StartRace) for _, request in self._asked)
+        return asked or self._running
+
+    @property
+    def _running(self) -> bool:
         there = self._board.training, self._board.race
-        return asked or any(each is not None and each.state == "running" for each in there)
+        return any(each is not None and each.state == "running" for each in there)
+
+    @property
+    def _going(self) -> bool:
+        """Is more trained by now, or about to be, than was given to be kept?"""
+        stepping = any(isinstance(request.command, NextLine) for _, request in self._asked)
+        return self._running or stepping or (self._keeper is not None and self._keeper.making)
 
     def _idle_but_for(self, peer: Peer) -> bool:
         return not (self._training or self._news) and all(other is peer for other in self._attached())
@@ -309,24 +331,25 @@ class Server:
                 problem = Problem(title="Not done", message="the engine ended before this was done.")
             self._answer(peer, request, problem, None)
 
-    async def _farewell(self, reason: str) -> None:
+    async def _farewell(self, reason: str) -> bool:
         if self._listener is not None:
             self._listener.close()
+        going = self._going
         self._inbox.close()
         self._library.close()
-        if self._board.engine.state == "ready":
-            await self._loop.run_in_executor(None, self._worker.join, GRACE)
+        in_time = await self._last_batch(reason, going)
         if self._keeper is not None:
             if not self._worker.is_alive():  # and has put the last one
-                self._on_keeping()
+                self._allow(KEEP_GRACE)
             await self._loop.run_in_executor(None, self._keeper.close, KEEP_GRACE)  # which waits for the store
-            if not self._keeper.kept:
+            if not self._keeper.kept or not in_time:
                 self._troubles.setdefault("checkpoint", Problem(title="Not kept", message="the disk hangs."))
                 self._publish(Update(engine=self._board.engine))
         if self._store is not None:
             await self._loop.run_in_executor(None, self._store.close, STORE_GRACE)
         self._refuse_unanswered()
-        problem = Problem(title="The engine has ended", message=f"the engine has ended: {reason}.")
+        lost = "" if in_time else ", and what was trained since the last checkpoint is lost: the batch was too slow"
+        problem = Problem(title="The engine has ended", message=f"the engine has ended: {reason}{lost}.")
         notice = Notice(problem=problem, last=True)
         peers = self._attached()
         for peer in peers:
@@ -338,3 +361,33 @@ class Server:
             peer.drop()
         if talks := [task for task in self._peers.values() if task is not None]:
             await asyncio.wait(talks, timeout=FLUSH_GRACE)
+        return in_time
+
+    async def _last_batch(self, reason: str, going: bool) -> bool:
+        """Give the worker its time; False where a training was `going` and did not come to the end of its batch."""
+        if self._board.engine.state != "ready":
+            return True
+        if going:
+            self._allow(BATCH_GRACE)
+        await self._join(GRACE)
+        going = going or self._going
+        if not (going and self._worker.is_alive()):
+            return True
+        self._allow(BATCH_GRACE)
+        log.info("waiting for the batch under way")
+        message = f"the engine ends: {reason}. It waits for the batch under way, up to {BATCH_GRACE:g} seconds."
+        self._tell(Problem(title="The engine is ending", message=message))
+        await self._join(BATCH_GRACE - GRACE)
+        if not self._worker.is_alive():
+            return True
+        log.warning(
+            "the batch under way did not end within %g s: what came after the last checkpoint is lost", BATCH_GRACE
+        )
+        return False
+
+    async def _join(self, seconds: float) -> None:
+        await self._loop.run_in_executor(None, self._worker.join, max(seconds, 0.0))
+
+    def _allow(self, seconds: float) -> None:
+        self._wait = seconds
+        self._on_wait(seconds)
