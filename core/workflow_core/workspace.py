@@ -134,10 +134,18 @@ class Workspace:
         return descriptor
 
     def held(self) -> bool:
-        """Is the folder still the one this process locked? Not after it was removed, though another has its name."""
-        with contextlib.suppress(OSError):
-            return self._lock is not None and os.path.samestat(os.fstat(self._lock), self.lock_file.stat())
-        return False
+        """Is the folder still the one this process locked? Not after it was removed, though another has its name.
+
+        One whose disk cannot tell now (EIO, ESTALE) is still held: nobody has removed it.
+        """
+        if self._lock is None:
+            return False
+        try:
+            return os.path.samestat(os.fstat(self._lock), self.lock_file.stat())
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        except OSError:
+            return True
 
     def write_pid(self) -> None:
         """Note that this process is the engine. Raises OSError."""

@@ -8,6 +8,7 @@ import functools
 import json
 import os
 import signal
+import sqlite3
 import stat
 import subprocess
 import sys
@@ -79,6 +80,12 @@ async def ended(workspace: Workspace, seconds: float) -> int:
         while child.poll() is None:
             await asyncio.sleep(0.01)
     return child.returncode
+
+
+def pieces(workspace: Workspace) -> list[tuple[int, int]]:
+    """The epochs that are on disk: from which on, and how many."""
+    with contextlib.closing(sqlite3.connect(workspace.store)) as db:
+        return db.execute("SELECT start, count FROM epochs ORDER BY start").fetchall()
 
 
 class Raw:
@@ -452,8 +459,9 @@ class TestProcess:
         assert not first.lost
 
     async def test_a_workspace_that_was_removed_ends_it_and_its_name_may_be_taken(
-        self, workspace: Workspace, attach: Attach
+        self, workspace: Workspace, attach: Attach, monkeypatch: pytest.MonkeyPatch
     ) -> None:
+        monkeypatch.setenv("WORKFLOW_TUI_IDLE_SECONDS", "1")
         first = await attach(workspace)
         old = child_of(workspace)
         assert old is not None
@@ -501,7 +509,10 @@ class TestProcess:
         assert "idle-timeout" in result.stderr
 
 
-async def test_a_training_that_nobody_can_reach_any_more_ends(workspace: Workspace, attach: Attach) -> None:
+async def test_a_training_that_nobody_can_reach_any_more_ends(
+    workspace: Workspace, attach: Attach, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORKFLOW_TUI_IDLE_SECONDS", "2")
     ui = await attach(workspace)
     await ui.request(ENDLESS)
     await ui.request(Run(), timeout=60)
@@ -509,15 +520,51 @@ async def test_a_training_that_nobody_can_reach_any_more_ends(workspace: Workspa
     assert child is not None
     gone = workspace.path.with_name("gone")
     workspace.path.rename(gone)
-    # whoever is attached has the training for as long as he stays; the engine looks once a second
-    await ui.until(lambda: ui.lost or ui.training.elapsed > 1.5)
+    # whoever is attached has the training for as long as he stays; the engine looks once in half a second
+    await ui.until(lambda: ui.lost or ui.training.elapsed > 3.5)
     assert not ui.lost
     await ui.client.close()
-    async with asyncio.timeout(5):
+    left = time.monotonic()
+    async with asyncio.timeout(10):
         while child.poll() is None:
             await asyncio.sleep(0.02)
+    assert time.monotonic() - left > 1.4, "it waits as long as for anything else: the folder may be put back"
     assert child.returncode == 0
     assert "workspace was removed" in (gone / "engine.log").read_text()
+
+
+async def test_a_training_whose_folder_is_moved_away_goes_on_and_is_there_again_with_it(
+    workspace: Workspace, attach: Attach
+) -> None:
+    ui = await attach(workspace)
+    await ui.request(ENDLESS)
+    await ui.request(Run(), timeout=60)
+    await ui.until(lambda: ui.training.epoch > 100)
+    child = child_of(workspace)
+    assert child is not None
+    await ui.client.close()
+    before = ui.training
+    gone = workspace.path.with_name("gone")
+    workspace.path.rename(gone)
+    async with asyncio.timeout(20):
+        for words in ("its workspace is gone", "the store cannot be written"):
+            while words not in (gone / "engine.log").read_text():
+                assert child.poll() is None
+                await asyncio.sleep(0.02)
+    gone.rename(workspace.path)
+    ui = await attach(workspace)
+    assert ui.state["engine"].pid == child.pid
+    assert (ui.training.run, ui.training.state) == (before.run, "running")
+    assert ui.training.epoch > before.epoch
+    await ui.until(lambda: ui.state["engine"].keeps)  # all that waited is on disk
+    await ui.request(Pause())
+    view = await ui.until_state("paused")
+    async with asyncio.timeout(20):
+        while sum(count for _, count in pieces(workspace)) < view.epoch:
+            await asyncio.sleep(0.05)
+    starts, counts = zip(*pieces(workspace), strict=True)
+    assert list(starts) == [sum(counts[:at]) for at in range(len(counts))], "no gap, and nothing twice"
+    assert sum(counts) == view.epoch
 
 
 async def test_a_training_outlives_its_ui_and_ends_in_order(workspace: Workspace, attach: Attach) -> None:

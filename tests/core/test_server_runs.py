@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import functools
+import os
 import sqlite3
 from collections.abc import AsyncIterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from tests.core.conftest import Watcher
@@ -164,6 +169,45 @@ async def test_an_export_that_the_end_cuts_short_is_not_passed_off_as_done(house
         while any(path.suffix == ".part" for path in tmp_path.iterdir()):
             await asyncio.sleep(0.01)
     assert not (tmp_path / "run.csv").exists()
+
+
+async def test_a_disk_that_fails_for_a_while_ends_nothing(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked = dict[Path, int]()
+    sought = (house.workspace.lock_file, house.workspace.socket)
+    ui = await house.attach()
+    look = Path.stat
+
+    def failing(path: Path, **how: bool) -> os.stat_result:
+        if path not in sought:
+            return look(path, **how)
+        looked[path] = looked.get(path, 0) + 1
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    listener = house.server._listener
+    house.server._idle_timeout = 0.1  # it looks the more often
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "stat", failing)
+        async with asyncio.timeout(20):
+            while min(looked.get(path, 0) for path in sought) < 5:
+                await asyncio.sleep(0)
+    assert not house.served.done()
+    assert house.server._listener is listener
+    assert listener is not None
+    assert listener.is_serving()
+    assert not ui.lost
+
+
+async def test_one_whose_folder_was_replaced_keeps_nothing_in_the_new_one(house: House) -> None:
+    house.workspace.path.rename(house.workspace.path.with_name("gone"))
+    other = Workspace.open(house.workspace.path)
+    other.kept_run.write_bytes(b"theirs")
+    keeper = house.server._keeper
+    assert keeper is not None
+    mine: Any = SimpleNamespace(packed=lambda: b"mine")
+    for change in (functools.partial(keeper.put, lambda: mine), keeper.drop):
+        change()
+        assert not keeper.flush(20)
+        assert other.kept_run.read_bytes() == b"theirs"
 
 
 @pytest.mark.parametrize("version", [0, 99])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import pwd
 import socket
@@ -172,6 +173,39 @@ def test_the_lock_has_one_holder(workspace: Workspace) -> None:
     second = workspace.lock()
     assert second is not None
     os.close(second)
+
+
+def test_a_workspace_is_held_until_it_is_known_to_be_another(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert not workspace.held()
+    assert workspace.lock() is not None
+    assert workspace.held()
+    for number in (errno.EIO, errno.ESTALE, errno.EACCES):
+        with monkeypatch.context() as patched:
+            patched.setattr(Path, "stat", failing(number))
+            assert workspace.held(), "that a disk fails is no sign"
+    away = workspace.path.rename(workspace.path.with_name("away"))
+    assert not workspace.held()
+    workspace.path.touch()
+    assert not workspace.held()
+    workspace.path.unlink()
+    Workspace.open(workspace.path).lock()
+    assert not workspace.held()
+    workspace.lock_file.unlink()
+    workspace.checkpoints.rmdir()
+    workspace.path.rmdir()
+    away.rename(workspace.path)
+    assert workspace.held()
+
+
+def failing(number: int) -> Callable[..., os.stat_result]:
+    """A disk that gives nothing but an error."""
+
+    def stat(path: Path, **how: bool) -> os.stat_result:
+        raise OSError(number, os.strerror(number), str(path))
+
+    return stat
 
 
 def test_the_pid_is_recognised(workspace: Workspace) -> None:

@@ -188,8 +188,11 @@ async def test_a_disk_that_the_training_itself_fills(tmp_path: Path, attach: Att
 
 
 @pytest.mark.soak
-async def test_a_workspace_that_is_removed_while_it_trains(tmp_path: Path, attach: Attach) -> None:
+async def test_a_workspace_that_is_removed_while_it_trains(
+    tmp_path: Path, attach: Attach, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """5 times its folder goes: that is told, the training goes on, and its model can be saved elsewhere."""
+    monkeypatch.setenv("WORKFLOW_TUI_IDLE_SECONDS", "2")
     count, survived = max(1, round(5 * PART)), 0
     try:
         for at in range(count):

@@ -79,6 +79,7 @@ class Server:
         self._inbox = Inbox()
         self._asked: list[tuple[Peer, Request]] = []
         self._busy_at = time.monotonic()
+        self._gone_at: float | None = None
         self._loop = asyncio.get_running_loop()
         self._ending: asyncio.Future[str] = self._loop.create_future()
         self._listener: asyncio.Server | None = None
@@ -100,7 +101,7 @@ class Server:
         self._keeper = (
             Keeper(
                 workspace.kept_run,
-                self._store.flush,
+                functools.partial(self._recorded, self._store),
                 functools.partial(self._post, self._trouble, "checkpoint"),
                 interval,
             )
@@ -139,6 +140,13 @@ class Server:
                 )
             )
             return None
+
+    def _recorded(self, store: Store, seconds: float) -> bool:
+        """See that all epochs are on disk. Raises WorkflowError where the workspace, by now, may be that of another."""
+        if not self._workspace.held():
+            message = f"{self._workspace.path} was removed, or another folder has taken its place."
+            raise WorkflowError("Not kept", message, "Put it back.")
+        return store.flush(seconds)
 
     def _tell_soon(self, problem: Problem) -> None:
         """Tell those that are there, or the first one that comes and has somebody to show it to."""
@@ -202,7 +210,7 @@ class Server:
         self._listener = await asyncio.start_unix_server(self._welcome, sock=server)
 
     async def _keep(self) -> None:
-        """Once a second: make a socket that vanished anew, and end an engine that has long been idle."""
+        """Once a second: make a socket that vanished anew, and end an engine that nobody has needed for long."""
         while True:
             await asyncio.sleep(min(1.0, self._idle_timeout / 4))
             held = self._workspace.held()
@@ -210,15 +218,33 @@ class Server:
                 with contextlib.suppress(OSError):
                     await self._listen()
                     log.info("made the socket anew")
-            if not held and not (self._attached() or self._asked):
-                # not even for a training: what it learns could be seen and saved by nobody
-                self.end("its workspace was removed, and nobody can reach it any more")
+            self._end_if_removed(held)
             self._end_if_idle()
 
     def _reachable(self) -> bool:
-        with contextlib.suppress(OSError):
+        try:
             return self._workspace.socket.stat().st_ino == self._inode
-        return False
+        except FileNotFoundError:
+            return False
+        except OSError:  # the disk cannot tell now: the socket that is there stays
+            return True
+
+    def _end_if_removed(self, held: bool) -> None:
+        """An engine whose folder is gone waits until it is put back, but not for ever: nobody can come to it."""
+        now = time.monotonic()
+        if held:
+            if self._gone_at is not None:
+                log.info("its workspace is back")
+            self._gone_at = None
+            return
+        if self._gone_at is None:
+            log.warning("its workspace is gone, or another folder has taken its place")
+            self._gone_at = now
+        if self._attached() or self._asked:
+            self._gone_at = now
+        elif now - self._gone_at > self._idle_timeout:
+            # not even for a training: what it learns could be seen and saved by nobody
+            self.end("its workspace was removed, and nobody can reach it any more")
 
     def _end_if_idle(self) -> None:
         now = time.monotonic()
