@@ -19,7 +19,8 @@ _ADVICE = "Name a new folder with --workspace."
 class Workspace:
     """A folder of mode 0700 with the engine's socket, pid, lock and log, the checkpoints and the store.
 
-    `kept_run` is what an engine has kept last, of a run or a race, for the next one to bring back.
+    `kept_run` is what an engine has kept last, of a run or a race, for the next one to bring back; `news` is what it
+    could tell nobody.
 
     Use `Workspace.open`, which makes and checks the folder; the class itself only names the files.
     """
@@ -31,6 +32,7 @@ class Workspace:
         self._pid_draft = path / "engine.pid.tmp"
         self.lock_file = path / "engine.lock"
         self.log = path / "engine.log"
+        self.news = path / "news.json"
         self.checkpoints = path / "checkpoints"
         self.kept_run = self.checkpoints / "run.pt"
         self.store = path / "workspace.sqlite"
@@ -106,7 +108,7 @@ class Workspace:
 
     def _refuse_planted(self) -> None:
         """Raise WorkflowError where a file of ours would be written through something that another user left here."""
-        for path in (self.lock_file, self.log, self.pid_file, self._pid_draft, self.store):
+        for path in (self.lock_file, self.log, self.pid_file, self._pid_draft, self.news, self.store):
             if os.path.lexists(path) and not _ours(path):
                 raise _unusable(self.path, f"{path.name} in it is a link, or not a file of yours")
         for path, is_kind in ((self.socket, stat.S_ISSOCK), (self.checkpoints, stat.S_ISDIR)):

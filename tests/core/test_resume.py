@@ -81,6 +81,42 @@ async def test_a_killed_training_goes_on_and_the_next_screen_learns_of_it(home: 
     assert later.notices == [], "told once, to somebody who saw it"
 
 
+async def test_the_next_screen_learns_of_it_also_where_the_engine_ends_before(home: Path, attach: Attach) -> None:
+    workspace = Workspace.open("box")
+    await remote.start(workspace, LONG)
+    await until_trained(workspace)
+    kill(workspace)
+    await remote.resume(workspace)
+    await until_trained(workspace)
+    await remote.stop(workspace)
+    assert ends(workspace)
+    assert workspace.news.stat().st_mode & 0o777 == 0o600
+    ui = await attach(workspace)
+    await ui.until(lambda: ui.notices and ui.state.get("training"))
+    assert [notice for notice in ui.notices if "while run 1 was training" in notice] == ui.notices[:1]
+    await ui.request(Shutdown())
+    assert await asyncio.to_thread(ends, workspace)
+    assert not workspace.news.exists()
+    later = await attach(workspace)
+    await later.until(lambda: later.state.get("training"))
+    assert later.notices == [], "told once, to somebody who saw it"
+
+
+async def test_what_there_is_to_tell_outlives_one_that_is_killed_too(home: Path, attach: Attach) -> None:
+    workspace = Workspace.open("box")
+    await remote.start(workspace, LONG)
+    for _ in range(2):
+        await until_trained(workspace)
+        kill(workspace)
+        await remote.resume(workspace)
+        async with asyncio.timeout(20):
+            while not workspace.news.exists():
+                await asyncio.sleep(0.01)
+    ui = await attach(workspace)
+    await ui.until(lambda: len(ui.notices) == 2)
+    assert all("while run 1 was training" in notice for notice in ui.notices)
+
+
 async def test_a_race_goes_on(home: Path, attach: Attach) -> None:
     workspace = Workspace.open("race")
     ui = await attach(workspace)

@@ -210,6 +210,25 @@ async def test_one_whose_folder_was_replaced_keeps_nothing_in_the_new_one(house:
         assert other.kept_run.read_bytes() == b"theirs"
 
 
+@pytest.mark.parametrize("left", [b"", b"no JSON", b'{"title": 3}', b"[" * 100_000, b"\xff"])
+async def test_what_an_earlier_engine_had_to_tell_and_nobody_can_read_is_ignored_and_logged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, left: bytes
+) -> None:
+    monkeypatch.setattr(Worker, "run", lambda worker: None)
+    workspace = Workspace.open(tmp_path / "w")
+    assert workspace.lock() is not None
+    workspace.news.write_bytes(left)
+    house = House(workspace)
+    ui = await house.attach()
+    try:
+        assert ui.notices == []
+        assert f"cannot be read in {workspace.news}" in caplog.text
+    finally:
+        await ui.client.close()
+        house.server.end("done")
+        await house.served
+
+
 @pytest.mark.parametrize("version", [0, 99])
 async def test_a_store_that_cannot_be_used_is_told_and_runs_are_kept_in_mind(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: int

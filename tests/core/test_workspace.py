@@ -55,7 +55,7 @@ def test_a_folder_of_other_things_is_left_to_those_who_can_enter_it(tmp_path: Pa
     assert Workspace.open(folder).checkpoints.is_dir()
 
 
-@pytest.mark.parametrize("name", ["engine.log", "engine.lock", "engine.pid", "engine.pid.tmp"])
+@pytest.mark.parametrize("name", ["engine.log", "engine.lock", "engine.pid", "engine.pid.tmp", "news.json"])
 @pytest.mark.parametrize("link", [os.symlink, os.link])
 def test_what_was_planted_in_place_of_a_file_is_never_written_through(
     tmp_path: Path, name: str, link: Callable[[Path, Path], None]

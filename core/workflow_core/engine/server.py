@@ -18,6 +18,7 @@ from workflow_core.engine.board import Board
 from workflow_core.engine.inbox import Inbox, Job
 from workflow_core.engine.keeper import INTERVAL, Keeper
 from workflow_core.engine.library import KEPT, Library
+from workflow_core.engine.news import News
 from workflow_core.engine.peer import Peer
 from workflow_core.engine.worker import Worker
 from workflow_core.errors import Problem, WorkflowError
@@ -87,7 +88,7 @@ class Server:
         self._on_wait = on_wait
         self._wait = 0.0
         self._problems: list[Problem] = []
-        self._news: list[Problem] = []
+        self._news = News(workspace)
         self._troubles: dict[str, Problem] = {}
         self._store = self._open_store()
         view = EngineView(pid=os.getpid(), log=str(workspace.log), keeps=self._store is not None)
@@ -153,7 +154,7 @@ class Server:
         if not all(peer.quiet for peer in self._attached()):
             self._tell(problem)
         else:
-            self._news.append(problem)
+            self._news.add(problem)
 
     def _trouble(self, what: str, problem: Problem | None) -> None:
         """Tell those that are there, and those that come, until it is over (None)."""
@@ -272,7 +273,7 @@ class Server:
             return
         for problem in (*self._problems, *self._troubles.values(), *self._news):
             peer.note(Notice(problem=problem))
-        self._news.clear()
+        self._news.told()
 
     def _attached(self) -> list[Peer]:
         return [peer for peer in self._peers if peer.attached]
@@ -373,6 +374,7 @@ class Server:
                 self._publish(Update(engine=self._board.engine))
         if self._store is not None:
             await self._loop.run_in_executor(None, self._store.close, STORE_GRACE)
+        await self._loop.run_in_executor(None, self._news.close, STORE_GRACE)
         self._refuse_unanswered()
         lost = "" if in_time else ", and what was trained since the last checkpoint is lost: the batch was too slow"
         problem = Problem(title="The engine has ended", message=f"the engine has ended: {reason}{lost}.")
