@@ -125,6 +125,7 @@ async def test_a_race_goes_on(home: Path, attach: Attach) -> None:
     await ui.until(lambda: ui.state.get("race") and ui.state["race"].epoch > 10)
     ended = await remote.stop(workspace)
     assert ends(workspace)
+    assert "ending: `workflow-tui stop` asked for it" in workspace.log.read_text()
     again = await remote.resume(workspace)
     assert (again.race, again.state) == (1, "running")
     assert (again.epoch or 0) >= (ended.epoch or 0) > 10
@@ -172,6 +173,9 @@ async def test_there_must_be_something_that_can_go_on(home: Path, attach: Attach
     with pytest.raises(WorkflowError, match="nothing is kept"):
         await remote.resume(empty)
     assert ends(empty), "an engine was left behind for nothing"
+    said = empty.log.read_text()
+    assert "ending: nothing came of the `workflow-tui resume` or `train --detach`" in said
+    assert "`workflow-tui stop` asked" not in said
     over = Workspace.open("over")
     ui = await attach(over)
     await ui.request(Run(epochs=100), timeout=60)

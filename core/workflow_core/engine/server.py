@@ -292,7 +292,7 @@ class Server:
             peer.answer(request.id, None, Ending(ends=ends))
             if ends:
                 log.info("%s asks it to end", peer.name)
-                self.end("`workflow-tui stop` asked for it" if peer.quiet else "a screen asked for it")
+                self.end(_asker(peer, request.command))
             return
         self._asked.append((peer, request))
         reply = functools.partial(self._post, self._answer, peer, request)
@@ -419,3 +419,11 @@ class Server:
     def _allow(self, seconds: float) -> None:
         self._wait = seconds
         self._on_wait(seconds)
+
+
+def _asker(peer: Peer, command: Shutdown) -> str:
+    if not peer.quiet:
+        return "a screen asked for it"
+    if command.if_idle:
+        return "nothing came of the `workflow-tui resume` or `train --detach` that it was started for"
+    return "`workflow-tui stop` asked for it"
