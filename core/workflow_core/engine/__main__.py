@@ -22,7 +22,7 @@ from workflow_core.launcher import CHECKPOINT_SECONDS, IDLE_SECONDS, open_log, s
 from workflow_core.workspace import Workspace
 
 IDLE_TIMEOUT = 600.0
-"""What the environment may say in place of the two figures that are usual."""
+"""Seconds an engine lives on with nothing to do and nobody attached, where the environment does not say otherwise."""
 LOCK_PATIENCE = 5.0
 """Seconds to wait for another engine to let go of the workspace when it does not answer (any more)."""
 HARD_EXIT = 1.4
