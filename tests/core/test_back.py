@@ -34,6 +34,7 @@ from workflow_core.protocol import (
     Extend,
     LookBack,
     MakeData,
+    Notice,
     Pause,
     ReadSeries,
     Reset,
@@ -524,6 +525,61 @@ async def test_a_run_that_no_engine_lives_through_does_not_close_the_workspace(
     assert bool(ui.notices) != back
     assert not (workspace.checkpoints / "run.tried").exists()
     assert (workspace.checkpoints / "run.pt").exists()
+
+
+@pytest.mark.parametrize("what", ["the file is damaged", "its data are gone", "no engine lived through it"])
+async def test_what_did_not_come_back_stays_beside_when_another_run_is_kept(
+    workspace: Workspace, attach: Attach, tmp_path: Path, what: str
+) -> None:
+    table = tmp_path / "table.csv"
+    table.write_text("x,y\n" + "".join(f"{at},{2 * at}\n" for at in range(40)), encoding="utf-8")
+    ui = await attach(workspace)
+    await ui.request(MakeData(spec=DataSpec(kind="table", file=str(table), target="y", standardize=True)), timeout=60)
+    await ui.request(Run(epochs=5), timeout=60)
+    await ui.until_state("paused")
+    await ui.request(Shutdown())
+    child = child_of(workspace)
+    assert child is not None
+    await asyncio.to_thread(child.wait, 10)
+    if what == "the file is damaged":
+        workspace.kept_run.write_bytes(b"no archive")
+    elif what == "its data are gone":
+        table.unlink()
+    else:
+        (workspace.checkpoints / "run.tried").write_text("3")
+    kept = workspace.kept_run.read_bytes()
+    ui = await attach(workspace)
+    await ui.until(lambda: ui.notices, 60)
+    assert ui.state.get("training") is None
+    aside = workspace.checkpoints / "run.old"
+    (problem,) = [event.problem for event in ui.events if isinstance(event, Notice)]
+    assert problem.advice.endswith(f"What was kept stays in {aside}.")
+    await ui.request(Run(epochs=3), timeout=60)
+    await ui.until_state("paused")
+    async with asyncio.timeout(20):
+        while workspace.kept_run.read_bytes() == kept:
+            await asyncio.sleep(0.01)
+    assert aside.read_bytes() == kept
+
+
+def test_what_is_set_aside_where_there_are_no_hard_links_is_copied(
+    live: Callable[..., Life], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(source: Path, target: Path) -> None:
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+    life = begin(live())
+    assert life.keeper.set_aside() is None
+    life.advance(2)
+    assert life.keeper.flush(5)
+    kept = life.keeper.path.read_bytes()
+    monkeypatch.setattr(os, "link", refused)
+    aside = life.keeper.set_aside()
+    assert aside is not None
+    life.advance(2)
+    assert life.keeper.flush(5)
+    assert aside.read_bytes() == kept != life.keeper.path.read_bytes()
+    assert aside.stat().st_mode & 0o777 == 0o600
 
 
 async def test_an_engine_without_a_store_leaves_what_an_earlier_one_has_kept(

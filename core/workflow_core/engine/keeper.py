@@ -101,13 +101,22 @@ class Keeper:
         self._due = -math.inf
         self._ask(lambda: b"")
 
-    def set_aside(self) -> None:
-        """Let a copy of what is there stay beside, whatever is kept from now on."""
+    def set_aside(self) -> Path | None:
+        """Let a copy of what is there stay beside, whatever is kept from now on: the file, None where there is none."""
         aside = self.path.with_suffix(".old")
-        with contextlib.suppress(OSError):
+        try:
             aside.unlink(missing_ok=True)
-            os.link(self.path, aside)
-            log.warning("what was kept stays in %s", aside)
+            try:
+                os.link(self.path, aside)
+            except FileNotFoundError:
+                return None
+            except OSError:  # file systems without hard links
+                atomic.write(aside, self.path.read_bytes(), overwrite=True, mode=0o600)
+        except (OSError, WorkflowError, MemoryError) as error:
+            log.warning("what was kept cannot be set aside: %s", error)
+            return None
+        log.warning("what was kept stays in %s", aside)
+        return aside
 
     def _ask(self, pack: Callable[[], bytes]) -> None:
         with self._changed:

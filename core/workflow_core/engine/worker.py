@@ -127,27 +127,34 @@ class Worker(threading.Thread):
             if found is None and self._keeper.path.exists():
                 raise WorkflowError(
                     "What was kept was not brought back",
-                    f"the engine did not live through it {TRIES} times. {self._keeper.path} has it still.",
-                    "Start again to try once more.",
+                    f"the engine did not live through it {TRIES} times.",
+                    "Start again to try once more, before anything else is trained.",
                 )
             run, race, problems = None, None, list[Problem]()
             if found is not None:
                 with self._faults("the last run"):
                     run, race, problems = session.restore(found)
-                if problems and (run or race):
-                    self._keeper.set_aside()  # what is kept from now on is without the rest
+                if problems:
+                    problems = self._set_aside(self._keeper, *problems)
             if self._crashed and (run or race or not problems):
                 problems = [*checkpoint.crash(run, race, self._killed(), self._recorded), *problems]
             for problem in problems:
                 self._tell(problem)
         except WorkflowError as error:
-            self._tell(error.problem)
+            self._tell(*self._set_aside(self._keeper, error.problem))
         except Exception as error:
             log.exception("the last run cannot be brought back")
-            self._tell(self._fault(error))
+            self._tell(*self._set_aside(self._keeper, self._fault(error)))
         finally:
             with contextlib.suppress(OSError):
                 tried.unlink(missing_ok=True)
+
+    def _set_aside(self, keeper: Keeper, *problems: Problem) -> list[Problem]:
+        """What is kept from now on is without that which did not come back: it stays beside, and they say where."""
+        if (aside := keeper.set_aside()) is None:
+            return list(problems)
+        stays = f"What was kept stays in {aside}."
+        return [replace(each, advice=" ".join(filter(None, (each.advice, stays)))) for each in problems]
 
     def _killed(self) -> list[RunView]:
         """The runs that were training when the engine before was killed."""
