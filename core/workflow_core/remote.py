@@ -56,8 +56,8 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     one did not end in order; or none. `state` is that of the run: running, paused, finished, diverged, failed, stopped,
     interrupted, or "" where there was none. `rate` is epochs a second now. With a `race` and no `run` it is the race
     that is there, whose losses are those of its `best` lane, with both the newest lane of one. All of it comes back in
-    another engine where this one `keeps` it. `replaced` is the run that gave way to one that was begun now, with
-    weights that were in no file.
+    another engine where this one `keeps` it. `replaced` is the run that gave way to one that was begun now,
+    with weights that were in no file; `again` are the epochs on record that a resumed one trains again.
     """
 
     name: str
@@ -76,6 +76,7 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     reason: str = ""
     keeps: bool = True
     replaced: int | None = None
+    again: int | None = None
 
 
 class Watched:
@@ -276,24 +277,38 @@ async def resume(workspace: Workspace) -> Standing:
 
     Raises WorkflowError where there is none, or it is over.
     """
-    watched = Watched(workspace)
+    watched, recorded, again = Watched(workspace), 0, None
+    with contextlib.suppress(sqlite3.Error, OSError):
+        recorded = max((run.epochs for run in _on_record(workspace)[1]), default=0)
+    left = workspace.kept_run.exists()
     try:
         hello = await _ready(workspace, watched)
         if watched.training is None and watched.race is None:
-            raise WorkflowError(
-                "Nothing to resume", f"nothing is kept in {workspace.path} that could go on.", "Start a training there."
-            )
+            raise _nothing_to_resume(workspace, left=left)
         if not watched.running:
+            there = watched.training if watched.race is None else watched.race
+            again = max(recorded - there.epoch, 0) if there is not None else None
             await watched.client.request(Run(go_on=True))
             await watched.until(ANSWER, "running", "lost")
-        return _live(
-            Standing(name=workspace.path.name, path=str(workspace.path), engine="live", pid=hello.pid), watched
-        )
+        standing = Standing(name=workspace.path.name, path=str(workspace.path), engine="live", pid=hello.pid)
+        return _live(replace(standing, again=again), watched)
     except WorkflowError:
         await _leave_no_engine(watched)
         raise
     finally:
         await watched.client.close()
+
+
+def _nothing_to_resume(workspace: Workspace, *, left: bool) -> WorkflowError:
+    if left:
+        return WorkflowError(
+            "Not brought back",
+            f"what was kept in {workspace.path} could not be brought back.",
+            "The screens say why, as does the log: attach to it.",
+        )
+    return WorkflowError(
+        "Nothing to resume", f"nothing is kept in {workspace.path} that could go on.", "Start a training there."
+    )
 
 
 async def _ready(workspace: Workspace, watched: Watched) -> Hello:

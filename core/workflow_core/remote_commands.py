@@ -119,6 +119,8 @@ def _resume(argv: Sequence[str]) -> int:
         return 0
     name = _quoted(given.workspace)
     say(f"{_named(standing)} goes on, after {_epochs(standing)}.")
+    if standing.again:
+        say(f"{standing.again:,} epochs had been trained after what was kept last, and are trained again.")
     say(f"{PROGRAM} attach {name} looks at it, {PROGRAM} stop {name} ends it.")
     return 0
 

@@ -16,10 +16,11 @@ from tests.core.conftest import end_engine, until_kept
 from tests.core.test_back import kept_epoch
 
 from workflow_core import remote, remote_commands
+from workflow_core.engine import checkpoint
 from workflow_core.errors import WorkflowError
 from workflow_core.headless import main as headless
 from workflow_core.launcher import child_of
-from workflow_core.protocol import MakeData, Pause, Run, Save, SetTraining, Shutdown, StartRace
+from workflow_core.protocol import MakeData, NextLine, Pause, Run, Save, SetPace, SetTraining, Shutdown, StartRace
 from workflow_core.remote_commands import table
 from workflow_core.specs import DataSpec, TrainSpec, WorkflowSpec
 from workflow_core.workspace import Workspace
@@ -41,6 +42,11 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 def often(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is trained is soon kept."""
     monkeypatch.setenv("WORKFLOW_TUI_CHECKPOINT_SECONDS", "0.2")
+
+
+def kept_pace(workspace: Workspace) -> float | None:
+    found = checkpoint.read(workspace.kept_run)
+    return found.kept.run.view.pace if found is not None and found.kept.run is not None else None
 
 
 async def until_trained(workspace: Workspace) -> None:
@@ -68,14 +74,20 @@ async def test_a_killed_training_goes_on_and_the_next_screen_learns_of_it(home: 
     await remote.start(workspace, LONG)
     await until_trained(workspace)
     kill(workspace)
+    there = checkpoint.read(workspace.kept_run)
+    assert there is not None
+    assert there.kept.run is not None
+    (before,) = await remote.survey([workspace])
     again = await remote.resume(workspace)
     assert (again.engine, again.state, again.run, again.epochs) == ("live", "running", 1, 1_000_000)
+    assert again.again == (before.epoch or 0) - there.kept.run.view.epoch
     assert (await remote.resume(workspace)).state == "running", "one that runs is left running"
     (looked,) = await remote.survey([workspace])
     assert (looked.engine, looked.state) == ("live", "running")
     ui = await attach(workspace)
     await ui.until(lambda: ui.notices and ui.training.epoch > (again.epoch or 0))
     assert "while run 1 was training" in ui.notices[0]
+    assert "space goes on" not in ui.notices[0], "it has gone on"
     later = await attach(workspace)
     await later.until(lambda: later.state.get("training"))
     assert later.notices == [], "told once, to somebody who saw it"
@@ -115,6 +127,28 @@ async def test_what_there_is_to_tell_outlives_one_that_is_killed_too(home: Path,
     ui = await attach(workspace)
     await ui.until(lambda: len(ui.notices) == 2)
     assert all("while run 1 was training" in notice for notice in ui.notices)
+
+
+async def test_lines_and_settings_are_kept_once_it_is_quiet(
+    home: Path, attach: Attach, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORKFLOW_TUI_CHECKPOINT_SECONDS", "3600")
+    workspace = Workspace.open("lines")
+    ui = await attach(workspace)
+    for _ in range(5 * 7 + 2):
+        await ui.request(NextLine(), timeout=60)
+    await ui.request(SetTraining(spec=TrainSpec(epochs=777)))
+    await ui.request(SetPace(pace=33.0))
+    async with asyncio.timeout(20):
+        while kept_pace(workspace) != 33.0:
+            await asyncio.sleep(0.02)
+    kill(workspace)
+    ui = await attach(workspace)
+    await ui.until(lambda: ui.state.get("training"))
+    assert (ui.training.epoch, ui.training.state, ui.training.pace) == (7, "paused", 33.0)
+    assert ui.state["train_spec"].epochs == 777
+    await ui.until(lambda: ui.notices)
+    assert "while run 1 was paused. The run is back as it was after 7 epochs." in ui.notices[0]
 
 
 async def test_a_race_goes_on(home: Path, attach: Attach) -> None:
@@ -202,7 +236,7 @@ def test_it_speaks_to_people_and_to_scripts(home: Path, capsys: pytest.CaptureFi
     capsys.readouterr()
     assert remote_commands.main(["resume", "my run"]) == 0
     went, how = capsys.readouterr().out.splitlines()
-    assert went.startswith("Run 1 goes on, after ")
+    assert went.startswith("Run 1 goes on, after "), "with nothing trained again"
     assert went.endswith(" of 900,000 epochs.")
     assert how == "workflow-tui attach 'my run' looks at it, workflow-tui stop 'my run' ends it."
     assert remote_commands.main(["resume", "my run", "--json"]) == 0

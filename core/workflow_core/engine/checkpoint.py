@@ -15,6 +15,7 @@ import torch
 
 from workflow_core import __version__
 from workflow_core.archive import open_archive, seal
+from workflow_core.engine.news import GOES_ON
 from workflow_core.errors import Problem, WorkflowError
 from workflow_core.specs import DataSpec, ModelSpec, TrainSpec
 from workflow_core.steps.data import Dataset
@@ -153,14 +154,16 @@ def crash(
         return []
     if went_on:  # after what is kept was written
         state = "running"
+    elif lost and state == "ready":
+        state = "paused"
     when = {"running": f"while {what} was training", "paused": f"while {what} was paused"}.get(
         state, f"while {what} had not begun" if state == "ready" else f"after {what} had {state}"
     )
-    again = f"; {_epochs(lost)} after that are trained again" if lost else ""
+    again = f"; {_epochs(lost)} on record after that are trained again" if lost else ""
     return _told(
         when,
         f"The {what.split()[0]} is back as it was after {_epochs(epoch)}{again}",
-        "Close this; then space goes on with it." if state in ("running", "paused") else "",
+        GOES_ON if state in ("running", "paused") else "",
     )
 
 

@@ -15,6 +15,11 @@ from workflow_core.workspace import Workspace
 MOST = 16
 """Problems that are kept: the newest."""
 
+GOES_ON = "Close this; then space goes on with it."
+"""What to do about a run that is back, and paused."""
+WENT_ON = "It has gone on since."
+"""What is said in place of that once it is not."""
+
 log = logging.getLogger(__name__)
 
 

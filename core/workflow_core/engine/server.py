@@ -18,7 +18,7 @@ from workflow_core.engine.board import Board
 from workflow_core.engine.inbox import Inbox, Job
 from workflow_core.engine.keeper import INTERVAL, Keeper
 from workflow_core.engine.library import KEPT, Library
-from workflow_core.engine.news import News
+from workflow_core.engine.news import GOES_ON, WENT_ON, News
 from workflow_core.engine.peer import Peer
 from workflow_core.engine.worker import Worker
 from workflow_core.errors import Problem, WorkflowError
@@ -249,8 +249,10 @@ class Server:
 
     def _end_if_idle(self) -> None:
         now = time.monotonic()
-        if self._attached() or self._asked or self._training:
+        attached = self._attached()
+        if self._asked or self._training or not all(peer.quiet for peer in attached):
             self._busy_at = now
+        if attached:
             return
         limit = max(UNSAVED_TIMEOUT, self._idle_timeout) if self._worker.unsaved else self._idle_timeout
         if now - self._busy_at > limit:
@@ -265,13 +267,16 @@ class Server:
             await peer.talk(functools.partial(self._attach, peer), functools.partial(self._request, peer))
         finally:
             del self._peers[peer]
-            self._busy_at = time.monotonic()
+            if not peer.quiet:  # to ask how it stands, again and again, is no use of it
+                self._busy_at = time.monotonic()
 
     def _attach(self, peer: Peer) -> None:
         log.info("%s attached", peer.name)
         if peer.quiet:
             return
         for problem in (*self._problems, *self._troubles.values(), *self._news):
+            if self._training:
+                problem = replace(problem, advice=problem.advice.replace(GOES_ON, WENT_ON))
             peer.note(Notice(problem=problem))
         self._news.told()
 

@@ -29,6 +29,8 @@ log = logging.getLogger(__name__)
 
 TRIES = 3
 """Times that a run is brought back by engines which do not live through it: the workspace must open all the same."""
+SETTLE = 0.5
+"""Seconds without a command after which what lines and settings have changed is kept, where nothing is under way."""
 SLICE = 0.01
 """Seconds that a slow command and the training take in turns."""
 
@@ -94,7 +96,10 @@ class Worker(threading.Thread):
         while not self._inbox.closed:
             session = self.session
             assert session is not None
-            if (job := self._inbox.get(block=not (session.running or self._slow))) is not None:
+            still = not (session.running or self._slow)
+            if still and session.unsettled:
+                self._settle(session)
+            if (job := self._inbox.get(block=still)) is not None:
                 self._begin(session, job)
                 continue
             if self._slow:
@@ -170,9 +175,18 @@ class Worker(threading.Thread):
             return self._library.find(run).epochs
         return 0
 
+    def _settle(self, session: Session) -> None:
+        """Keep what has changed, unless there is more to come: each line of the loop copies the state of no model."""
+        self._inbox.wait(SETTLE)
+        if not self._inbox.waiting:
+            self._kept(session.settle)
+
     def _close(self, session: Session) -> None:
+        self._kept(session.close)
+
+    def _kept(self, keep: Callable[[], None]) -> None:
         try:
-            session.close()
+            keep()
         except Exception:
             log.exception("the run cannot be kept")
 

@@ -73,6 +73,8 @@ REFERRED = ("loss", "delta", "optimizer", "momentum", "nesterov", "weight_decay"
 class Workflow:
     """The six steps of one workflow. What a command cannot have raises WorkflowError, and nothing has changed then.
 
+    It is `unsettled` where something has changed that nothing keeps by itself.
+
     Relative names of files mean `files`; every run goes to `library`.
     """
 
@@ -93,6 +95,7 @@ class Workflow:
         self._runner_made: Made | None = None
         self._saved: SavedView | None = None
         self._loaded: load.Loaded | None = None
+        self.unsettled = False
 
     @property
     def running(self) -> bool:
@@ -134,6 +137,11 @@ class Workflow:
         self._pause()
         self._keep()
 
+    def settle(self) -> None:
+        """Keep what has changed since it was kept."""
+        self.unsettled = False
+        self._keep()
+
     @property
     def _occupied(self) -> bool:
         """Is there anything to keep?"""
@@ -151,6 +159,7 @@ class Workflow:
     def _keep(self, *, only_when_due: bool = False) -> None:
         """Keep what is there, for an engine to come."""
         if self._keeper is not None and self._occupied and (self._keeper.due or not only_when_due):
+            self.unsettled = False
             self._library.there(*self._there)
             self._keeper.put(self._checkpoint)
 
@@ -310,7 +319,7 @@ class Workflow:
         referred = any(getattr(spec, name) != getattr(self._train_spec, name) for name in REFERRED)
         if referred and (view := self._material.view_for(spec)) is not None:
             update = replace(update, model=view)
-        self._train_spec = spec
+        self._train_spec, self.unsettled = spec, True
         self._show(update)
 
     def _set_learning_rate(self, learning_rate: float) -> None:
@@ -354,6 +363,7 @@ class Workflow:
         with self._trained_further(runner):
             runner.next_line()
         self._show(Update(training=runner.view, loop=runner.loop))
+        self.unsettled = True
         self._keep_if_due()
 
     def _prepare_run(self) -> None:
@@ -477,7 +487,7 @@ class Workflow:
     def _set_pace(self, pace: float | None) -> None:
         if pace is not None and not (math.isfinite(pace) and pace >= 1):
             raise WorkflowError("Not a pace", f"{pace:g} epochs a second is not a pace.", "Ask for 1 or more.")
-        self._pace = pace
+        self._pace, self.unsettled = pace, True
         if self._runner is not None:
             self._runner.set_pace(pace)
             self._show(Update(training=self._runner.view))
