@@ -124,7 +124,7 @@ def write_parts(
                     os.fchmod(descriptor, stat.S_IMODE(os.stat(target).st_mode) & 0o777)
             _fill(descriptor, parts)
             _publish(temporary, target, overwrite)
-        _sync_folder(target.parent)
+        _confirm(target.parent)
     except OSError as error:
         raise problem(path, error) from error
     return target
@@ -207,8 +207,17 @@ def _publish(temporary: Path, target: Path, overwrite: bool) -> None:
     os.replace(temporary, target)
 
 
-def _sync_folder(folder: Path) -> None:
+def _confirm(folder: Path) -> None:
     """Make the new name last. The file is in place by now: what fails here must not be told as a failed save."""
+    try:
+        sync_folder(folder)
+    except OSError as error:
+        reason = "the file is in place, but the disk did not confirm that it will last"
+        raise problem(folder, reason, "Check the disk, then save again.", "Saved, but not for certain") from error
+
+
+def sync_folder(folder: Path) -> None:
+    """Let what names there are in `folder` outlast a power cut, as far as it can be known. Raises OSError."""
     try:
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
@@ -218,5 +227,4 @@ def _sync_folder(folder: Path) -> None:
     except OSError as error:
         # a folder that one may write to but not list cannot be opened, and some file systems know no fsync of folders
         if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EACCES, errno.EPERM):
-            reason = "the file is in place, but the disk did not confirm that it will last"
-            raise problem(folder, reason, "Check the disk, then save again.", "Saved, but not for certain") from error
+            raise

@@ -434,6 +434,47 @@ def test_a_checkpoint_is_never_ahead_of_the_record(live: Callable[..., Life], mo
     assert life.keeper.path.read_bytes() == whole
 
 
+def test_a_checkpoint_is_not_in_place_before_its_record_outlasts_a_power_cut(
+    live: Callable[..., Life], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    life = begin(live())
+    assert life.store.flush(5)
+    file, log = life.store.path, life.store.path.with_name("workspace.sqlite-wal")
+    first = file.read_bytes()  # so few epochs stay in the log
+    written = b""
+    left: list[tuple[int, Path]] = []
+    fsync, rename = os.fsync, os.replace
+
+    def synced(descriptor: int) -> None:
+        nonlocal written
+        fsync(descriptor)
+        if os.path.samestat(os.fstat(descriptor), log.stat()):
+            written = log.read_bytes()
+
+    def renamed(source: Path, target: Path) -> None:
+        """A power cut comes just then: of the log is left what was written for sure, and the new name is there."""
+        rename(source, target)
+        folder = tmp_path / f"cut{len(left)}"
+        folder.mkdir()
+        for name, there in ((file.name, first), (log.name, written), ("run.pt", target.read_bytes())):
+            (folder / name).write_bytes(there)
+        left.append((kept_epoch(folder / "run.pt"), folder))
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(os, "replace", renamed)
+    for _ in range(4):
+        life.advance(3)
+        assert life.keeper.flush(5)
+    life.die()
+    assert {epoch for epoch, _ in left} >= {3, 6, 9, 12}
+    monkeypatch.undo()
+    for epoch, folder in left:
+        back = live(folder.name)
+        assert (back.problems, back.history.epochs) == ([], epoch)
+        back.train()
+        assert back.view.state == "finished"
+
+
 def test_while_it_trains_one_is_made_when_it_is_time(
     live: Callable[..., Life], monkeypatch: pytest.MonkeyPatch
 ) -> None:

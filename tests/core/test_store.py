@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import math
 import os
@@ -360,6 +361,66 @@ def test_what_waits_for_a_dead_disk_is_bounded_and_said(
         pytest.approx(math.nan, nan_ok=True),
         -201.0,
     ]
+
+
+def log_of(store: Store) -> Path:
+    return store.path.with_name("workspace.sqlite-wal")
+
+
+def synced(monkeypatch: pytest.MonkeyPatch, path: Path, failing: threading.Event | None = None) -> list[bytes]:
+    """What stood in the file `path` at each fsync of it by this process, which is an error while it is `failing`."""
+    found: list[bytes] = []
+    fsync = os.fsync
+
+    def noted(descriptor: int) -> None:
+        if os.path.samestat(os.fstat(descriptor), path.stat()):
+            if failing is not None and failing.is_set():
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            found.append(path.read_bytes() if path.is_file() else b"")
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    return found
+
+
+def test_what_was_flushed_outlasts_a_power_cut(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = synced(monkeypatch, tmp_path)
+    run = begun(store, 5)
+    assert store.flush()
+    assert folder, "the log is new there"
+    log = synced(monkeypatch, log_of(store))
+    assert store.flush()
+    assert len(log) == 1, "others may have let it be written that did not wait"
+    store.append(view_of(run, 9), 5, figures(5, 9))
+    assert store.flush()
+    assert log[-1] == log_of(store).read_bytes() != log[0]
+
+
+def test_an_fsync_that_is_well_after_one_that_failed_is_not_trusted(
+    store: Store, problems: list[Problem], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(schema, "BUSY", 0.01)
+    run = begun(store, 5)
+    assert store.flush()
+    failing = threading.Event()
+    synced(monkeypatch, log_of(store), failing)
+    with contextlib.closing(sqlite3.connect(store.path, isolation_level=None)) as other:
+        other.execute("BEGIN")
+        assert other.execute("SELECT epochs FROM runs").fetchall() == [(5,)]
+        failing.set()
+        store.append(view_of(run, 9), 5, figures(5, 9))
+        assert not store.flush()
+        assert "Input/output error" in problems[0].message
+        failing.clear()
+        assert not store.flush(), "what the file lacks cannot be moved there while another program reads it"
+        other.execute("ROLLBACK")
+        assert store.flush()
+        assert len(problems) == 1
+        assert log_of(store).read_bytes() == b""
+        file = tmp_path / "alone.sqlite"
+        file.write_bytes(store.path.read_bytes())
+        with contextlib.closing(sqlite3.connect(file)) as alone:
+            assert alone.execute("SELECT sum(count) FROM epochs").fetchall() == [(9,)]
 
 
 def test_a_store_that_was_removed_is_told_of_and_not_made_anew(store: Store, problems: list[Problem]) -> None:

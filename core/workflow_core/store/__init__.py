@@ -20,6 +20,7 @@ from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from workflow_core import atomic
 from workflow_core.errors import Problem, WorkflowError
 from workflow_core.history import Column, HistoryData
 from workflow_core.store import schema
@@ -61,11 +62,11 @@ class Store:
     """The runs of one workspace. `tell` gets a Problem when the disk takes no more, and None when it does again; the
     thread calls it, once each time.
 
-    What changes something returns at once and never raises for what the disk does; it is on disk after about
-    `INTERVAL` seconds, or after `flush`. What reads sees all of it at once. A killed engine leaves each run with all
-    epochs up to some point, and the result that belongs to them. Raises sqlite3.Error or OSError where the file is no
-    store, and WorkflowError where it is one of a later version of the program. `killed` are the numbers of the runs
-    that were training when the engine before was killed.
+    What changes something returns at once and never raises for what the disk does; about `INTERVAL` seconds later it
+    outlasts the engine, after `flush` a power cut as well. What reads sees all of it at once. A killed engine leaves
+    each run with all epochs up to some point, and the result that belongs to them. Raises sqlite3.Error or OSError
+    where the file is no store, and WorkflowError where it is one of a later version of the program. `killed` are the
+    numbers of the runs that were training when the engine before was killed.
     """
 
     def __init__(self, path: Path, tell: Callable[[Problem | None], None] = lambda problem: None) -> None:
@@ -153,7 +154,7 @@ class Store:
             self._work.append(change)
 
     def flush(self, timeout: float = 5.0) -> bool:
-        """Wait until all that was told so far is on disk; False where it is not by then."""
+        """Wait until all that was told so far outlasts a power cut; False where it does not by then."""
         with self._changed:
             self._asked += 1
             asked = self._asked
@@ -243,7 +244,7 @@ class Store:
                 asked, closing = self._asked, self._closing
                 self._writing, self._work = self._work, []
                 lost, self._lost = self._lost, False
-            self._write(connection)
+            self._write(connection, lasting=asked > self._done)
             if lost and not was_lost:
                 self._say("more epochs wait for it than fit in memory, and some are left out")
             was_lost = lost
@@ -253,7 +254,7 @@ class Store:
             if closing:
                 return
 
-    def _write(self, connection: _Connection) -> None:
+    def _write(self, connection: _Connection, lasting: bool) -> None:
         """All that waits in one transaction, or none of it: then it waits for the next one."""
         changes = self._writing
         try:
@@ -261,7 +262,10 @@ class Store:
                 self._commit(connection.get(), changes)
             if self._sweeping or any(isinstance(change, Delete) for change in changes):
                 self._sweeping = sweep(connection.get())
+            if lasting or connection.doubtful:
+                connection.sync()
         except (sqlite3.Error, OSError, WorkflowError) as error:
+            connection.doubtful = True
             connection.close()
             self._removed = isinstance(error, _Removed)
             with self._changed:
@@ -311,6 +315,10 @@ class _Connection:
         self._path = path
         self._file = file
         self._db: sqlite3.Connection | None = None
+        self._log: int | None = None
+        self._named = False
+        self.doubtful = False
+        """Has something failed since `sync` was well? Then not all that was committed need be in the log any more."""
 
     def get(self) -> sqlite3.Connection:
         """The connection. Raises sqlite3.Error, OSError and WorkflowError."""
@@ -322,11 +330,34 @@ class _Connection:
             raise _Removed("it was removed, or another file has taken its place")
         if self._db is None:
             self._db = schema.connect(self._path)
+            self._log = schema.open_log(self._path)
         return self._db
+
+    def sync(self) -> None:
+        """Let all that was committed outlast a power cut. Raises sqlite3.Error, OSError and WorkflowError.
+
+        A commit only writes to the log. SQLite moves what is there into the file, and begins the log anew, after an
+        fsync of the one and of the other: what is in the log no more needs none from here. That the log is held open
+        matters: an error of it is told once to each descriptor that is open then, and SQLite keeps those of its own
+        moving to itself.
+        """
+        db = self.get()
+        # What an fsync that failed was to write counts as written from then on: the next one is well, and has not
+        # written it. So all of it goes into the file, which is written for that, and the log is emptied.
+        if self.doubtful and db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
+            raise sqlite3.OperationalError("another program is reading it")
+        if self._log is not None:
+            os.fsync(self._log)
+        if not self._named:
+            atomic.sync_folder(self._path.parent)
+            self._named = True
+        self.doubtful = False
 
     def close(self) -> None:
         """Let the connection go."""
+        if self._log is not None:
+            os.close(self._log)
         if self._db is not None:
             with contextlib.suppress(sqlite3.Error):
                 self._db.close()
-            self._db = None
+        self._db, self._log, self._named = None, None, False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import math
@@ -9,7 +10,6 @@ import os
 import sqlite3
 import tomllib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +95,7 @@ def connect(path: Path) -> sqlite3.Connection:
                 "Use that version, or name another --workspace.",
             )
         db.execute("PRAGMA journal_mode = WAL")
+        # a commit waits for no fsync: who must know that it lasts asks for one (Store.flush)
         db.execute("PRAGMA synchronous = NORMAL")
         # what is deleted is overwritten where that costs no writing of its own; free pages are used again in any case
         db.execute("PRAGMA secure_delete = FAST")
@@ -125,12 +126,23 @@ def there(db: sqlite3.Connection) -> tuple[int, int] | None:
     return (numbers[RUN_THERE], numbers[RACE_THERE]) if RUN_THERE in numbers else None
 
 
+def open_log(path: Path) -> int | None:
+    """A descriptor of the write-ahead log of the store at `path`, to which there is a connection. Raises OSError.
+
+    One of the file itself must not be had beside SQLite: closing it gives up all locks of this process on it. None
+    where SQLite has no log, as where the file system has no shared memory: then it syncs each commit by itself.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        return os.open(f"{path}-wal", os.O_RDONLY | os.O_CLOEXEC)
+    return None
+
+
 def no_run(run: int) -> WorkflowError:
     """The error to raise for a run that is not there."""
     return WorkflowError("No such run", f"there is no run {run} in this workspace.", "It may have been deleted.")
 
 
-@contextmanager
+@contextlib.contextmanager
 def transaction(db: sqlite3.Connection) -> Iterator[None]:
     """All that is written inside the block is on disk together, or nothing of it. Raises sqlite3.Error."""
     db.execute("BEGIN IMMEDIATE")
