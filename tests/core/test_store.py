@@ -423,6 +423,15 @@ def test_an_fsync_that_is_well_after_one_that_failed_is_not_trusted(
             assert alone.execute("SELECT sum(count) FROM epochs").fetchall() == [(9,)]
 
 
+def test_to_connect_takes_no_locks_from_who_is_connected(store: Store) -> None:
+    assert begun(store, 5)
+    assert store.flush()
+    other = "import sqlite3, sys; db = sqlite3.connect(sys.argv[1]); db.execute('SELECT * FROM runs'); db.close()"
+    with contextlib.closing(schema.connect(store.path)):
+        subprocess.run([sys.executable, "-c", other, store.path], check=True)
+        assert log_of(store).exists(), "the other program took itself for the last one, and let the log go"
+
+
 def test_a_store_that_was_removed_is_told_of_and_not_made_anew(store: Store, problems: list[Problem]) -> None:
     run = begun(store, 5)
     assert store.flush()

@@ -83,8 +83,10 @@ def connect(path: Path) -> sqlite3.Connection:
     Transactions are those of `transaction`. Raises sqlite3.Error or OSError where the file is no store, and
     WorkflowError where it is one of a later version of the program.
     """
-    # what SQLite puts beside the file later is as private as the file itself
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    # What SQLite puts beside the file later is as private as the file itself. One that is there is left to SQLite: to
+    # close it here gives up the locks of all connections of this process, and other programs take it for unused.
+    with contextlib.suppress(FileExistsError):
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
     db = sqlite3.connect(path, timeout=BUSY, isolation_level=None)
     try:
         version = _version(db)
@@ -129,8 +131,8 @@ def there(db: sqlite3.Connection) -> tuple[int, int] | None:
 def open_log(path: Path) -> int | None:
     """A descriptor of the write-ahead log of the store at `path`, to which there is a connection. Raises OSError.
 
-    One of the file itself must not be had beside SQLite: closing it gives up all locks of this process on it. None
-    where SQLite has no log, as where the file system has no shared memory: then it syncs each commit by itself.
+    Of the file itself there must be none but SQLite's (see `connect`). None where SQLite has no log, as where the file
+    system has no shared memory: then it syncs each commit by itself.
     """
     with contextlib.suppress(FileNotFoundError):
         return os.open(f"{path}-wal", os.O_RDONLY | os.O_CLOEXEC)
