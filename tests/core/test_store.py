@@ -363,6 +363,83 @@ def test_what_waits_for_a_dead_disk_is_bounded_and_said(
     ]
 
 
+class Told:
+    """What a store tells: a Problem, or None when it is over."""
+
+    def __init__(self, store: Store) -> None:
+        self.all: list[str] = []
+        self._changed = threading.Condition()
+        store._tell = self._take
+
+    def _take(self, problem: Problem | None) -> None:
+        with self._changed:
+            self.all.append("over" if problem is None else problem.message)
+            self._changed.notify_all()
+
+    def until(self, count: int) -> list[str]:
+        """The first `count`, once there are as many."""
+        with self._changed:
+            assert self._changed.wait_for(lambda: len(self.all) >= count, 10), self.all
+        return self.all
+
+
+def test_a_disk_that_hung_while_more_was_told_than_can_wait_is_over_when_it_takes_again(
+    store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "workflow_core.store")
+    monkeypatch.setattr(store_module, "MAX_WAITING", 4000)
+    told, hangs, takes = Told(store), threading.Event(), threading.Event()
+    run = begun(store)
+    assert store.flush()
+
+    def commit(*arguments: object) -> None:
+        hangs.set()
+        assert takes.wait(10)
+        Store._commit(store, *arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(store, "_commit", commit)
+    for epoch in range(0, 1000, 100):
+        store.append(view_of(run, epoch + 100), epoch, figures(epoch, epoch + 100))
+    assert hangs.wait(10)
+    takes.set()
+    problem, over = told.until(2)
+    assert "left out" in problem
+    assert over == "over"
+    assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
+
+
+def test_that_the_disk_takes_again_is_told_once(
+    store: Store, locked: sqlite3.Connection, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "workflow_core.store")
+    told = Told(store)
+    for epoch in range(2):
+        store.append(view_of(1, epoch + 1), epoch, figures(epoch, epoch + 1))
+        assert not store.flush(20)
+    assert ["locked" in problem for problem in told.all] == [True]
+    locked.execute("ROLLBACK")
+    for _ in range(2):
+        assert store.flush(20)
+    assert told.all[1:] == ["over"]
+    assert [record.message for record in caplog.records][1:] == ["the store is written again"]
+
+
+def test_what_was_left_out_is_not_over_before_it_is_told(
+    store: Store, locked: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = Told(store)
+    store.append(view_of(1, 1), 0, figures(0, 1))
+    assert not store.flush(20)
+    monkeypatch.setattr(store_module, "MAX_WAITING", 1)
+    store.append(view_of(1, 2), 1, figures(1, 2))  # is left out, in the round in which the disk takes again
+    locked.execute("ROLLBACK")
+    assert store.flush(20)
+    failed, left_out, over = told.until(3)
+    assert "locked" in failed
+    assert "left out" in left_out
+    assert over == "over"
+
+
 def log_of(store: Store) -> Path:
     return store.path.with_name("workspace.sqlite-wal")
 

@@ -81,6 +81,7 @@ class Store:
         self._lost = False
         self._failed = False
         self._removed = False
+        self._told = False
         self._closing = False
         self._soon = False
         self._asked = self._done = 0
@@ -247,6 +248,10 @@ class Store:
             self._write(connection, lasting=asked > self._done)
             if lost and not was_lost:
                 self._say("more epochs wait for it than fit in memory, and some are left out")
+            elif self._told and not lost and not self._failed:
+                self._told = False
+                log.info("the store is written again")
+                self._tell(None)
             was_lost = lost
             with self._changed:
                 self._done = asked
@@ -272,12 +277,9 @@ class Store:
                 self._work, self._writing = self._writing + self._work, []
             if not self._failed:
                 self._failed = True
-                log.warning("the store cannot be written: %s", error)
                 self._say(str(error))
-            return
-        if self._failed:
+        else:
             self._failed = False
-            self._tell(None)
 
     def _commit(self, db: sqlite3.Connection, changes: Sequence[Change]) -> None:
         """One transaction, after which none of `changes` waits any more; who reads sees both or neither."""
@@ -291,6 +293,8 @@ class Store:
                 self._writing = []
 
     def _say(self, reason: str) -> None:
+        self._told = True
+        log.warning("the store cannot be written: %s", reason)
         self._tell(
             Problem(
                 title="Epochs are not being recorded",
