@@ -547,6 +547,107 @@ def test_a_state_that_cannot_be_copied_ends_no_training(
     assert life.session.unsaved
 
 
+class Slow:
+    """A keeper of which is told what it tells, and how its checkpoints are made or cannot be."""
+
+    def __init__(self, folder: Path) -> None:
+        self.told: list[str] = []
+        self.goes_on = threading.Event()
+        self.begun = threading.Event()
+        self.keeper = Keeper(folder / "run.pt", self._record, self.take)
+
+    def _record(self, timeout: float) -> bool:
+        self.begun.set()
+        return self.goes_on.wait(10)
+
+    def take(self, problem: Problem | None) -> None:
+        self.told.append("over" if problem is None else problem.message)
+
+    def put(self) -> None:
+        self.keeper.put(Packed)  # type: ignore[arg-type]
+
+    def put_broken(self) -> None:
+        def broken() -> checkpoint.Checkpoint:
+            raise MemoryError
+
+        self.keeper.put(broken)
+
+
+class Packed:
+    """As much of a checkpoint as a keeper needs."""
+
+    def packed(self) -> bytes:
+        return b"some"
+
+
+@pytest.fixture
+def slow(tmp_path: Path) -> Iterator[Slow]:
+    own = Slow(tmp_path)
+    yield own
+    own.goes_on.set()
+    own.keeper.close(5)
+
+
+def test_an_earlier_checkpoint_that_is_written_does_not_end_that_the_newest_cannot_be_made(
+    slow: Slow, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "workflow_core.engine.keeper")
+    slow.put()
+    assert slow.begun.wait(10)
+    slow.put_broken()
+    slow.goes_on.set()
+    assert slow.keeper.flush(10)
+    slow.put_broken()
+    assert len(slow.told) == 1
+    assert "its state cannot be copied (MemoryError)" in slow.told[0]
+    assert not slow.keeper.kept
+    slow.put()
+    assert slow.keeper.flush(10)
+    assert slow.told[1:] == ["over"]
+    assert slow.keeper.kept
+    assert caplog.messages[-1] == "a checkpoint is kept again"
+    slow.put_broken()
+    assert len(slow.told) == 3, "it is told again"
+
+
+def test_a_checkpoint_that_is_written_while_a_trouble_is_told_does_not_end_it(slow: Slow) -> None:
+    def take(problem: Problem | None) -> None:
+        slow.take(problem)
+        if problem is not None:
+            slow.goes_on.set()
+            assert slow.keeper.flush(10)
+
+    slow.keeper._tell = take
+    slow.put()
+    assert slow.begun.wait(10)
+    slow.put_broken()
+    assert [each == "over" for each in slow.told] == [False]
+
+
+def test_a_trouble_is_over_when_what_was_put_since_is_written_and_not_before(slow: Slow) -> None:
+    slow.put()
+    assert slow.begun.wait(10)
+    slow.put_broken()
+    told: list[tuple[str, bytes]] = []
+    slow.keeper._tell = lambda problem: told.append(("over", slow.keeper.path.read_bytes()))
+    newest = Packed()
+    newest.packed = lambda: b"newest"  # type: ignore[method-assign]
+    slow.keeper.put(lambda: newest)  # type: ignore[arg-type,return-value]
+    slow.goes_on.set()
+    assert slow.keeper.flush(10)
+    assert told == [("over", b"newest")]
+
+
+def test_a_run_that_is_discarded_takes_its_trouble_with_it(slow: Slow) -> None:
+    slow.goes_on.set()
+    slow.put_broken()
+    assert not slow.keeper.kept
+    slow.keeper.drop()
+    assert slow.keeper.flush(10)
+    assert slow.keeper.kept
+    assert slow.told[1:] == ["over"]
+
+
 @pytest.mark.parametrize(("tries", "back"), [(0, True), (2, True), (3, False)])
 async def test_a_run_that_no_engine_lives_through_does_not_close_the_workspace(
     workspace: Workspace, attach: Attach, tries: int, back: bool

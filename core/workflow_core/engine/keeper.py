@@ -54,7 +54,8 @@ class Keeper:
         self._waiting: Callable[[], bytes] | None = None
         self._asked = self._done = 0
         self._failed = False
-        self._unmade = False
+        self._unmade = -1
+        """How many had been asked for when the last one could not be made."""
         self._said = False
         self._closing = False
         self._due = -math.inf
@@ -70,7 +71,7 @@ class Keeper:
     def kept(self) -> bool:
         """Is what was put last on disk?"""
         with self._changed:
-            return self._done >= self._asked and not self._failed and not self._unmade
+            return self._done >= self._asked and not self._failed and not self._lacking
 
     def put(self, make: Callable[[], Checkpoint]) -> None:
         """Keep what `make` gives at once, in place of what was kept before.
@@ -85,13 +86,13 @@ class Keeper:
         except Exception as error:
             log.exception("no checkpoint")
             self._due = time.monotonic() + self._interval
-            if not self._unmade:
-                self._say(f"its state cannot be copied ({type(error).__name__})")
-            self._unmade = True
+            with self._changed:
+                told, self._unmade = self._lacking, self._asked
+                if not told:
+                    self._say(f"its state cannot be copied ({type(error).__name__})")
             return
         finally:
             self.making = False
-        self._unmade = False
         now = time.monotonic()
         self._due = now + max(self._interval, SHARE * (now - begun))
         self._ask(checkpoint.packed)
@@ -145,37 +146,50 @@ class Keeper:
                 self._changed.wait_for(lambda: self._waiting is not None or self._closing, RETRY if pack else None)
                 pack, self._waiting, asked = self._waiting or pack, None, self._asked
                 closing = self._closing
-            if pack is not None:
-                self._failed = not self._write(pack)
-                if not self._failed:
-                    pack = None
-                    if self._said and not self._unmade:
-                        self._said = False
-                        self._tell(None)
+            reason = self._write(pack) if pack is not None else ""
             with self._changed:
                 self._done = asked
+                self._note(reason)
+                if not reason:
+                    pack = None
                 self._changed.notify_all()
             if closing:
                 return
 
-    def _write(self, pack: Callable[[], bytes]) -> bool:
+    def _write(self, pack: Callable[[], bytes]) -> str:
+        """Why the file cannot be written; empty where it is."""
         try:
             data = pack()
             recorded = self._record(RECORD_PATIENCE)
             if not data:
                 with contextlib.suppress(FileNotFoundError):
                     self.path.unlink()
-                return True
+                return ""
             if not recorded:
                 raise WorkflowError("Not kept", "the epochs before it are not on disk.")
             atomic.write(self.path, data, overwrite=True, mode=0o600)  # whatever the umask for files of the user's
         except (WorkflowError, OSError, MemoryError) as error:
-            if not self._failed:
-                log.warning("no checkpoint: %s", error)
-                reason = error.problem.message if isinstance(error, WorkflowError) else str(error)
-                self._say(reason.rstrip("."))
-            return False
-        return True
+            message = error.problem.message if isinstance(error, WorkflowError) else str(error)
+            return message.rstrip(".") or type(error).__name__
+        return ""
+
+    # --- with the lock held: what one thread tells must not come after what another one has told since ---
+
+    @property
+    def _lacking(self) -> bool:
+        """Could one not be made, and has nothing that was asked for since been tried yet?"""
+        return self._unmade >= self._done
+
+    def _note(self, reason: str) -> None:
+        """The disk has taken what it was given, or why it has not."""
+        was_failed, self._failed = self._failed, bool(reason)
+        if reason and not was_failed:
+            log.warning("no checkpoint: %s", reason)
+            self._say(reason)
+        elif not reason and self._said and not self._lacking:
+            self._said = False
+            log.info("a checkpoint is kept again")
+            self._tell(None)
 
     def _say(self, reason: str) -> None:
         self._said = True
