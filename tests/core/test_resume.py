@@ -283,6 +283,45 @@ async def test_stopping_says_when_the_last_checkpoint_could_not_be_written(
     assert f"Run 1 could not be kept as it stood then: {workspace.log} says why." in error
 
 
+HANGING = """
+import os, time
+from workflow_core.engine import server
+
+server.KEEP_GRACE = 0.5
+rename = os.replace
+
+def hanging(source, target):
+    while os.path.basename(target) == "run.pt" and os.path.exists({hangs!r}):
+        time.sleep(0.02)
+    rename(source, target)
+
+os.replace = hanging
+"""
+
+
+async def test_stopping_says_when_the_disk_does_not_answer(
+    home: Path,
+    attach: Attach,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    hangs = tmp_path / "hangs"
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "sitecustomize.py").write_text(HANGING.format(hangs=str(hangs)))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "site"))
+    workspace = Workspace.open("mute")
+    await remote.start(workspace, LONG)
+    await until_kept(workspace)
+    hangs.touch()
+    assert await asyncio.to_thread(remote_commands.main, ["stop", "mute"]) == 1
+    out, error = capsys.readouterr()
+    assert "The engine of mute has ended. Run 1 was paused after" in out
+    assert "It is kept" not in out
+    assert f"Run 1 could not be kept as it stood then: {workspace.log} says why." in error
+    assert "the last checkpoint is not written: the disk hangs" in workspace.log.read_text()
+
+
 async def test_an_engine_with_something_to_tell_is_not_ended_as_idle(home: Path, attach: Attach) -> None:
     workspace = Workspace.open("news")
     await remote.start(workspace, LONG)

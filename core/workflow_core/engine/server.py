@@ -374,8 +374,10 @@ class Server:
             if not self._worker.is_alive():  # and has put the last one
                 self._allow(KEEP_GRACE)
             await self._loop.run_in_executor(None, self._keeper.close, KEEP_GRACE)  # which waits for the store
-            if not self._keeper.kept or not in_time:
-                self._troubles.setdefault("checkpoint", Problem(title="Not kept", message="the disk hangs."))
+            if "checkpoint" not in self._troubles and not (self._keeper.kept and in_time):
+                why = "the disk hangs" if in_time else "the batch under way did not end"
+                log.warning("the last checkpoint is not written: %s", why)
+                self._troubles["checkpoint"] = Problem(title="Not kept", message=f"{why}.")
                 self._publish(Update(engine=self._board.engine))
         if self._store is not None:
             await self._loop.run_in_executor(None, self._store.close, STORE_GRACE)
