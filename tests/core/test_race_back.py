@@ -345,8 +345,9 @@ async def test_a_first_checkpoint_that_was_never_written_is_named_by_the_next_en
     await ui.request(SetTraining(spec=replace(SPEC, epochs=10**6)))
     await ui.request(Run(), timeout=60)
     await ui.until(lambda: ui.training.epoch > 5 and ui.state["runs"])
-    while not on_disk(workspace):
-        await asyncio.sleep(0.02)
+    async with asyncio.timeout(20):
+        while not on_disk(workspace):
+            await asyncio.sleep(0.02)
     child = child_of(workspace)
     assert child is not None
     os.kill(child.pid, signal.SIGKILL)

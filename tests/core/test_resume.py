@@ -20,7 +20,18 @@ from workflow_core.engine import checkpoint
 from workflow_core.errors import WorkflowError
 from workflow_core.headless import main as headless
 from workflow_core.launcher import child_of
-from workflow_core.protocol import MakeData, NextLine, Pause, Run, Save, SetPace, SetTraining, Shutdown, StartRace
+from workflow_core.protocol import (
+    Evaluate,
+    MakeData,
+    NextLine,
+    Pause,
+    Run,
+    Save,
+    SetPace,
+    SetTraining,
+    Shutdown,
+    StartRace,
+)
 from workflow_core.remote_commands import table
 from workflow_core.specs import DataSpec, TrainSpec, WorkflowSpec
 from workflow_core.workspace import Workspace
@@ -216,7 +227,8 @@ async def test_there_must_be_something_that_can_go_on(home: Path, attach: Attach
     await ui.until_state("finished")
     with pytest.raises(WorkflowError, match="all 100 epochs are done"):
         await remote.resume(over)
-    assert over.engine_pid() is not None, "the engine of a screen was ended"
+    await ui.request(Evaluate())
+    assert ui.lost == [], "the engine of a screen was ended"
 
 
 async def test_a_training_that_cannot_be_begun_leaves_no_engine(home: Path, tmp_path: Path) -> None:
@@ -274,8 +286,7 @@ async def test_stopping_says_when_the_last_checkpoint_could_not_be_written(
     workspace = Workspace.open("late")
     await remote.start(workspace, LONG)
     await until_kept(workspace)
-    workspace.kept_run.unlink()
-    workspace.kept_run.mkdir()
+    workspace.checkpoints.rename(workspace.path / "away")  # whatever is being written there just now
     assert await asyncio.to_thread(remote_commands.main, ["stop", "late"]) == 1
     out, error = capsys.readouterr()
     assert "The engine of late has ended. Run 1 was paused after" in out
