@@ -18,7 +18,9 @@ from workflow_core.client import EngineClient
 from workflow_core.errors import WorkflowError
 from workflow_core.launcher import child_of
 from workflow_core.protocol import (
+    Answer,
     BuildModel,
+    Ending,
     Epochs,
     Event,
     Hello,
@@ -239,10 +241,10 @@ def _on_record(workspace: Workspace) -> tuple[tuple[int, int] | None, list[RunVi
         return there, schema.select(db, "race = ?", (race,)) if race else schema.select(db, "id = ?", (run,))
 
 
-async def stop(workspace: Workspace) -> Standing:
+async def stop(workspace: Workspace, *, force: bool = False) -> Standing:
     """Let the epoch under way come to its end, keep the run and end the engine; how it stood then.
 
-    Raises WorkflowError where there is no engine, or it does not end.
+    Raises WorkflowError where there is no engine, it does not end, or, unless by `force`, the run cannot be kept.
     """
     async with watching(workspace) as watched:
         if watched is None:
@@ -253,12 +255,25 @@ async def stop(workspace: Workspace) -> Standing:
             await watched.client.request(Pause(at_epoch=True))
             await watched.until(None, "resting", "lost")
         standing = _live(Standing(name=workspace.path.name, path=str(workspace.path), engine="none"), watched)
+        answer: Answer = None
         with contextlib.suppress(WorkflowError):  # it may be gone before its answer
-            await watched.client.request(Shutdown(), timeout=ENDING)
+            answer = await watched.client.request(Shutdown(if_kept=not force), timeout=ENDING)
+        if isinstance(answer, Ending) and not answer.ends:
+            raise _cannot_be_kept(standing, workspace)
         if not await watched.until(ENDING, "lost"):
             raise WorkflowError("Still there", f"the engine of {workspace.path} has not ended.", "Try again.")
     # what it said last, when the last checkpoint was written or was not
     return replace(standing, keeps=watched.keeps)
+
+
+def _cannot_be_kept(standing: Standing, workspace: Workspace) -> WorkflowError:
+    what = f"run {standing.run}" if standing.race is None else f"race {standing.race}"
+    return WorkflowError(
+        "Not kept",
+        f"{what} cannot be kept as it stands, after {standing.epoch or 0:,} epochs: {workspace.log} says why. "
+        "The engine lives on with it, paused.",
+        "Make room on the disk and stop it again, or attach and save the model; --force ends it all the same.",
+    )
 
 
 def _nobody_to_stop(workspace: Workspace) -> WorkflowError:

@@ -85,10 +85,11 @@ def _stop(argv: Sequence[str]) -> int:
         description="Finish the epoch under way, keep the run, and end the engine of a workspace.",
     )
     parser.add_argument("workspace", metavar="NAME|DIR", help="which one")
+    parser.add_argument("--force", action="store_true", default=False, help="end it also where the run cannot be kept")
     parser.add_argument("--json", action="store_true", default=False, help="say how it stood as a JSON object")
     given = parser.parse_args(argv)
     workspace = Workspace.find(given.workspace)
-    standing = asyncio.run(remote.stop(workspace))
+    standing = asyncio.run(remote.stop(workspace, force=given.force))
     there = standing.run is not None or standing.race is not None
     if given.json:
         say(json_line(msgspec.structs.asdict(standing)))

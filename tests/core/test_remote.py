@@ -191,6 +191,9 @@ async def test_what_could_not_be_kept_is_not_promised(
     assert (await standing("broken")).keeps is False
     assert await asyncio.to_thread(remote_commands.main, ["stop", "broken"]) == 1
     lines, complaint = said(capsys)
+    assert (lines, "run 1 cannot be kept as it stands, after 3 epochs" in complaint) == ([], True)
+    assert await asyncio.to_thread(remote_commands.main, ["stop", "broken", "--force"]) == 1
+    lines, complaint = said(capsys)
     assert lines == ["The engine of broken has ended. Run 1 was paused after 3 of 100 epochs."]
     assert "Run 1 could not be kept as it stood then" in complaint
 

@@ -32,6 +32,7 @@ from workflow_core.protocol import (
     Shutdown,
     StartRace,
 )
+from workflow_core.remote import Standing
 from workflow_core.remote_commands import table
 from workflow_core.specs import DataSpec, TrainSpec, WorkflowSpec
 from workflow_core.workspace import Workspace
@@ -65,6 +66,11 @@ async def until_trained(workspace: Workspace) -> None:
     async with asyncio.timeout(20):
         while kept_epoch(workspace.kept_run) < 1:
             await asyncio.sleep(0.02)
+
+
+async def looked_at(workspace: Workspace) -> Standing:
+    (found,) = await remote.survey([workspace])
+    return found
 
 
 def kill(workspace: Workspace) -> None:
@@ -289,6 +295,16 @@ async def test_stopping_says_when_the_last_checkpoint_could_not_be_written(
     workspace.checkpoints.rename(workspace.path / "away")  # whatever is being written there just now
     assert await asyncio.to_thread(remote_commands.main, ["stop", "late"]) == 1
     out, error = capsys.readouterr()
+    assert out == ""
+    assert f"run 1 cannot be kept as it stands, after {(await looked_at(workspace)).epoch:,} epochs" in error
+    assert (await looked_at(workspace)).state == "paused", "the engine lives on with it"
+    (workspace.path / "away").rename(workspace.checkpoints)
+    assert await asyncio.to_thread(remote_commands.main, ["stop", "late"]) == 0, "at once, and not at the next try"
+    assert "It is kept" in capsys.readouterr().out
+    await remote.resume(workspace)
+    workspace.checkpoints.rename(workspace.path / "away")
+    assert await asyncio.to_thread(remote_commands.main, ["stop", "--force", "late"]) == 1
+    out, error = capsys.readouterr()
     assert "The engine of late has ended. Run 1 was paused after" in out
     assert "It is kept" not in out
     assert f"Run 1 could not be kept as it stood then: {workspace.log} says why." in error
@@ -326,6 +342,8 @@ async def test_stopping_says_when_the_disk_does_not_answer(
     await until_kept(workspace)
     hangs.touch()
     assert await asyncio.to_thread(remote_commands.main, ["stop", "mute"]) == 1
+    assert "run 1 cannot be kept as it stands" in capsys.readouterr().err
+    assert await asyncio.to_thread(remote_commands.main, ["stop", "mute", "--force"]) == 1
     out, error = capsys.readouterr()
     assert "The engine of mute has ended. Run 1 was paused after" in out
     assert "It is kept" not in out

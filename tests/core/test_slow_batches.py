@@ -183,7 +183,7 @@ async def test_who_looks_meanwhile_is_told_what_is_waited_for(workspace: Workspa
     await ui.until(lambda: ui.notices)
     assert "It waits for the batch under way" in ui.notices[0]
     (looked,) = await remote.survey([workspace])
-    assert (looked.engine, looked.pid) == ("busy", child.pid)
+    assert (looked.engine, looked.pid) == ("stale", child.pid)
     with pytest.raises(WorkflowError, match="or ends already"):
         await remote.stop(workspace)
     await ui.until(lambda: ui.lost)

@@ -57,6 +57,7 @@ class Keeper:
         self._unmade = -1
         """How many had been asked for when the last one could not be made."""
         self._said = False
+        self._hurry = False
         self._closing = False
         self._due = -math.inf
         self._thread = threading.Thread(target=self._run, name="checkpoint", daemon=True)
@@ -126,8 +127,11 @@ class Keeper:
             self._changed.notify_all()
 
     def flush(self, timeout: float) -> bool:
-        """Wait until what was put last is on disk; False where it is not by then."""
+        """Wait until what was put last is on disk, which is tried at once; False where it is not by then."""
         with self._changed:
+            if self._failed and self._waiting is None:
+                self._asked, self._hurry = self._asked + 1, True
+                self._changed.notify_all()
             asked = self._asked
             return self._changed.wait_for(lambda: self._done >= asked, timeout) and not self._failed
 
@@ -143,7 +147,10 @@ class Keeper:
         while True:
             with self._changed:
                 # what a disk did not take is tried again, until there is something newer
-                self._changed.wait_for(lambda: self._waiting is not None or self._closing, RETRY if pack else None)
+                self._changed.wait_for(
+                    lambda: self._waiting is not None or self._closing or self._hurry, RETRY if pack else None
+                )
+                self._hurry = False
                 pack, self._waiting, asked = self._waiting or pack, None, self._asked
                 closing = self._closing
             reason = self._write(pack) if pack is not None else ""

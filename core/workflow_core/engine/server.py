@@ -31,6 +31,7 @@ from workflow_core.protocol import (
     Extend,
     NextLine,
     Notice,
+    Pause,
     Request,
     Run,
     Save,
@@ -87,6 +88,7 @@ class Server:
         self._inode = 0
         self._on_wait = on_wait
         self._wait = 0.0
+        self._keeping: set[asyncio.Task[None]] = set()
         self._problems: list[Problem] = []
         self._news = News(workspace)
         self._troubles: dict[str, Problem] = {}
@@ -292,6 +294,11 @@ class Server:
             peer.wake()
 
     def _request(self, peer: Peer, request: Request) -> None:
+        if isinstance(request.command, Shutdown) and request.command.if_kept:
+            keeping = asyncio.create_task(self._end_if_kept(peer, request, request.command))
+            self._keeping.add(keeping)
+            keeping.add_done_callback(self._keeping.discard)
+            return
         if isinstance(request.command, Shutdown):
             ends = not request.command.if_idle or self._idle_but_for(peer)
             peer.answer(request.id, None, Ending(ends=ends))
@@ -305,6 +312,20 @@ class Server:
             self._library.submit(request.command, self._held(), reply)
         else:
             self._inbox.put(Job(request.command, reply))
+
+    async def _end_if_kept(self, peer: Peer, request: Request, command: Shutdown) -> None:
+        if self._board.engine.state == "ready":  # once it stands still, which was told before it was put to be kept
+            stands = asyncio.Event()
+            self._inbox.put(Job(Pause(), lambda problem, value: self._post(stands.set)))
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stands.wait(), KEEP_GRACE)
+        if self._keeper is not None:
+            await self._loop.run_in_executor(None, self._keeper.flush, KEEP_GRACE)
+        ends = not self._worker.unsaved and (not command.if_idle or self._idle_but_for(peer))
+        peer.answer(request.id, None, Ending(ends=ends))
+        if ends:
+            log.info("%s asks it to end", peer.name)
+            self.end(_asker(peer, command))
 
     def _held(self) -> dict[int, str]:
         """The runs that are needed as they are, and what for."""
