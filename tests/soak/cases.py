@@ -28,27 +28,53 @@ BATCHES = (0, 1, 5, 8, 64)
 EPOCHS = (6, 14)
 
 RESTLESS = '''
+import random
+
 import torch
 from torch import nn
 
+GENERATOR = torch.Generator().manual_seed(5)
+DICE = {"global": [random.Random(7)]}
+
 
 class Restless(nn.Module):
-    """Draws from torch's generator and from one of its own, and has buffers, one of them in no state_dict."""
+    """Draws from generators of every kind, wherever they are, and keeps what it has seen in all that can be kept.
+
+    It has buffers, one of them in no state_dict, and plain attributes that change with every call.
+    """
+
+    dice = random.Random(11)
 
     def __init__(self, features, batch_norm):
         super().__init__()
         self.first = nn.Linear(features, 5)
         self.norm = nn.BatchNorm1d(5) if batch_norm else nn.LayerNorm(5)
+        self.drop = nn.Dropout(0.0)
         self.last = nn.Linear(5, 1)
         self.register_buffer("passes", torch.zeros((), dtype=torch.int64), persistent=False)
         self.generator = torch.Generator().manual_seed(3)
+        self.more = {"torch": (torch.Generator().manual_seed(4),), "python": [random.Random(3), self.generator]}
+        self.mean = torch.zeros(1)
+        self.means = torch.zeros(3)
+        self.middle = self.means[1:2]
+        self.calls, self.phase, self.seen = 0, "a", []
 
     def forward(self, x):
+        self.calls += 1
+        self.phase = "b" if self.phase == "a" else "a"
+        self.mean = 0.9 * self.mean + 0.1 * x.detach().mean().float()
+        self.means += self.mean
+        self.seen = [*self.seen[-3:], float(self.middle)]
         x = self.norm(self.first(x))
         if self.training:
             self.passes += 1
+            self.drop.p = min(self.drop.p + 0.001, 0.2)
             x = x * (torch.rand_like(x) > 0.2) + torch.randn(x.shape, dtype=x.dtype, generator=self.generator) * 0.1
-        return self.last(x) + self.passes.to(x.dtype) * 0.001
+            drawn = sum(float(torch.rand((), generator=one)) for one in (GENERATOR, *self.more["torch"]))
+            drawn += random.random() + self.dice.random() + self.more["python"][0].gauss(0, 1)
+            x = self.drop(x) * (1 + 0.01 * (drawn + DICE["global"][0].random()))
+        kept = self.calls % 5 + (self.phase == "b") + float(self.mean) + sum(self.seen) / (1 + self.calls)
+        return self.last(x) + self.passes.to(x.dtype) * 0.001 + kept * 0.01
 '''
 
 

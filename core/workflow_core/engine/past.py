@@ -33,7 +33,7 @@ class LookingBack:
         self._model_spec, self._dataset = runner.model_spec, runner.dataset
         self._replay: travel.Replay | None = None
         values = runner.view.initial if epoch < 0 else self._recorded
-        if values and travel.is_recorded(runner.trainer.model):
+        if values and travel.is_recorded(runner.trainer.model) and runner.kept.steady(runner.trainer.model):
             self.model = travel.with_values(runner.trainer.model, values)
             return
         self._replay = travel.Replay(

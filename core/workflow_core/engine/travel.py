@@ -22,7 +22,7 @@ from workflow_core.errors import WorkflowError
 from workflow_core.history import RECORDED
 from workflow_core.protocol import PastView
 from workflow_core.specs import ModelSpec
-from workflow_core.steps import build, linear
+from workflow_core.steps import build, linear, own
 from workflow_core.steps.data import Dataset
 from workflow_core.steps.tracked import Tracked
 from workflow_core.steps.train import Trainer
@@ -59,10 +59,10 @@ class Kept:
         if self._epochs and (epoch < self._epochs[-1] + self._apart or now < self._not_before):
             return
         state = make()
-        self._not_before = now + SHARE * (time.monotonic() - now)
         self._epochs.append(epoch)
         self._states.append(state)
         self._sizes.append(size_of(state))
+        self._not_before = now + SHARE * (time.monotonic() - now)
         while len(self._epochs) > 2 and (len(self._epochs) > self._most or sum(self._sizes) > self._budget):
             self._thin_out()
 
@@ -89,14 +89,21 @@ class Kept:
         kept._apart = self._apart
         return kept
 
+    def steady(self, model: nn.Module) -> bool:
+        """Was what `model` has beside its parameters and buffers the same in every one of them as it is now?"""
+        now = own.state(model)
+        return all(own.same(state.get("own"), now) for state in self._states)
+
     def __iter__(self) -> Iterator[tuple[int, State]]:
         return iter(zip(self._epochs, self._states, strict=True))
 
 
 def size_of(item: Any) -> int:
-    """Bytes of the tensors in nested containers, and a little for everything else."""
+    """Bytes of the tensors and byte strings in nested containers, and a little for everything else."""
     if isinstance(item, Tensor):
         return item.nbytes + 64
+    if isinstance(item, bytes):
+        return len(item) + 64
     if isinstance(item, Mapping):
         return sum(map(size_of, item.values())) + 64 * len(item)
     if isinstance(item, list | tuple):

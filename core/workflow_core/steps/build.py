@@ -16,6 +16,7 @@ from workflow_core.steps import custom, linear
 from workflow_core.steps.data import Dataset, Scaling
 from workflow_core.steps.losses import make_criterion
 from workflow_core.steps.models import STRAIGHT, LinearRegressionModel, construct
+from workflow_core.steps.own import undisturbed
 from workflow_core.steps.tensors import DTYPES, device_of, dtype_of, tensor_view
 from workflow_core.views import ModelView, Point
 
@@ -73,11 +74,11 @@ def _misfit(what: str, parameters: dict[str, nn.Parameter]) -> WorkflowError:
 
 @contextlib.contextmanager
 def inference(model: nn.Module) -> Iterator[None]:
-    """Eval mode under inference_mode; afterwards every module is in the mode it was in.
+    """Eval mode under inference_mode; afterwards the model is as it was, and every module in the mode it was in.
 
     Raises WorkflowError for what a model of the user's own raises inside.
     """
-    with custom.evaluating(model), torch.inference_mode(), custom.explained():
+    with undisturbed(model), custom.evaluating(model), torch.inference_mode(), custom.explained():
         yield
 
 

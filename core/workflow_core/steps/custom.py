@@ -20,13 +20,14 @@ from torch import Tensor, nn
 from workflow_core.errors import WorkflowError
 from workflow_core.sanitize import sanitize
 from workflow_core.specs import Dtype, ModelSpec
-from workflow_core.steps import userfile
+from workflow_core.steps import generators, userfile
+from workflow_core.steps.own import HIDDEN, undisturbed
 from workflow_core.steps.tensors import DTYPES, SAVED_DTYPES, dtype_name
 
 ROWS = 3
 MAX_SOURCE = 100_000
 
-_SOURCE = "_workflow_source"
+_SOURCE = f"{HIDDEN}source"
 _SHAPE = "Its forward must give one number for each row, of shape [n, 1]"
 
 
@@ -34,9 +35,11 @@ def build(spec: ModelSpec, features: int, dtype: Dtype, initialise: Callable[[nn
     """A fresh model of the user's class, on the CPU, in `dtype`, given its values by `initialise` and tried out.
 
     The file is read anew every time. torch's global generator is seeded between the import of the file and the call of
-    the class. Raises WorkflowError with the line of their file where something is wrong.
+    the class, Python's and NumPy's before the import, so that a seed of theirs counts. Raises WorkflowError with the
+    line of their file where something is wrong.
     """
     path = Path(spec.file).expanduser().absolute()
+    generators.seed(spec.init.seed)
     with userfile.surroundings(path), explained(path):
         model = _construct(userfile.load(path), spec)
         _check_parts(model)
@@ -45,7 +48,7 @@ def build(spec: ModelSpec, features: int, dtype: Dtype, initialise: Callable[[nn
         model.to("cpu", DTYPES[dtype])
         initialise(model)
         _check_learns(model)
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[]), undisturbed(model):
             _check_trial(_try(model, features, DTYPES[dtype]), DTYPES[dtype])
         str(model)
     return model

@@ -12,7 +12,9 @@ from torch import Tensor, nn
 
 from workflow_core.errors import WorkflowError
 from workflow_core.specs import TrainSpec
+from workflow_core.steps.generators import Shared, packed, unpacked
 from workflow_core.steps.modes import draws
+from workflow_core.steps.own import is_theirs
 
 
 def around(spec: TrainSpec, model: nn.Module, device: torch.device) -> Surroundings:
@@ -54,7 +56,9 @@ class RandomNumbers:
 
     def __init__(self, device: torch.device, model: nn.Module) -> None:
         self._device = device
-        self._own = _generators(model)
+        self._model = model
+        self._shared = Shared(model) if is_theirs(model) else None
+        self._others = self._shared.read() if self._shared is not None else {}
         self._which = (device,) if device.type == "cuda" else ()
         self._state = self._read()
 
@@ -63,40 +67,40 @@ class RandomNumbers:
         torch.set_rng_state(cpu)
         if other is not None:
             torch.get_device_module(self._device).set_rng_state(other, *self._which)
+        if self._shared is not None:
+            self._shared.write(self._others)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._state = self._read()
+        if self._shared is not None:
+            self._others = self._shared.read()
 
     def state(self) -> dict[str, Any]:
-        """Where the training stands in the global random numbers, and in those of generators that the model has."""
+        """Where the training stands in torch's random numbers, for a model of the user's own in all that it shares."""
         cpu, other = self._state
-        own = {name: generator.get_state() for name, generator in self._own.items()}
-        return {"cpu": cpu.clone(), "device": other.clone() if other is not None else None, "own": own}
+        if self._shared is not None:
+            self._others["found"] |= self._shared.look_again()
+        shared = packed(self._others) if self._shared is not None else None
+        return {"cpu": cpu.clone(), "device": other.clone() if other is not None else None, "shared": shared}
 
     def load(self, state: dict[str, Any]) -> None:
         """Go on drawing from there; on a device of another kind its own numbers are those of the seed."""
         own, saved = self._state[1], state["device"]
         self._state = state["cpu"].clone(), saved.clone() if own is not None and saved is not None else own
-        for name, generator in self._own.items():
-            generator.set_state(state["own"][name])
+        if self._shared is not None and state.get("shared") is not None:
+            self._others = unpacked(state["shared"])
+            self._shared.revive(self._others["found"])
+        for name, generator in state.get("own", {}).items():  # as an earlier version has kept those of the model
+            path, _, attribute = name.rpartition(".")
+            getattr(self._model.get_submodule(path), attribute).set_state(generator)
 
     def _read(self) -> tuple[Tensor, Tensor | None]:
         if self._device.type in ("cpu", "meta"):
             return torch.get_rng_state(), None
         # an accelerator keeps seed and count of its generator on the CPU: reading them waits for nothing
         return torch.get_rng_state(), torch.get_device_module(self._device).get_rng_state(*self._which)
-
-
-def _generators(model: nn.Module) -> dict[str, torch.Generator]:
-    """The generators that the modules hold as attributes, each by its module's name and its own."""
-    return {
-        f"{path}.{name}": item
-        for path, module in model.named_modules()
-        for name, item in vars(module).items()
-        if isinstance(item, torch.Generator)
-    }
 
 
 class Repeatable:

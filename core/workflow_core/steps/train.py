@@ -12,6 +12,7 @@ from workflow_core.devices import available_devices, pick_device
 from workflow_core.errors import WorkflowError
 from workflow_core.sanitize import sanitize
 from workflow_core.specs import LINES, TrainSpec
+from workflow_core.steps import own
 from workflow_core.steps.batches import Batches
 from workflow_core.steps.custom import check_output
 from workflow_core.steps.data import Dataset
@@ -106,9 +107,9 @@ class Trainer:
     def resumed(cls, model: nn.Module, dataset: Dataset, spec: TrainSpec, state: dict[str, Any]) -> Trainer:
         """A trainer that goes on where one stood when its `state()` was taken, by the same settings on the same data.
 
-        `model` is one like that which was trained; it gets its weights and buffers. On a CPU with the same torch and
-        as many threads the training goes on as if it had never been interrupted, to the last bit. Raises WorkflowError
-        where the state does not fit; `model` is of no use then.
+        `model` is one like that which was trained; it gets its weights, its buffers, and what else of it is kept (see
+        `own.state`). On a CPU with the same torch and as many threads the training goes on as if it had never been
+        interrupted, to the last bit. Raises WorkflowError where the state does not fit; `model` is of no use then.
         """
         trainer = cls(model, dataset, spec, state["epoch"])
         try:
@@ -129,13 +130,16 @@ class Trainer:
         """
         self._settle()
         if self._before_pass is not None:
-            kept = on_cpu(self._before_pass)
+            # its own is never changed, and may hold a tensor twice
+            kept = on_cpu({name: part for name, part in self._before_pass.items() if name != "own"})
+            kept["own"] = self._before_pass["own"]
             return {**kept, "next_rate": self._next_rate, "ledger": self._ledger.state()}
         gradients = {name: parameter.grad for name, parameter in self.model.named_parameters()}
         return {
             "epoch": self.done,
             "losses": torch.tensor(list(map(float, self._losses)), dtype=torch.float64),
             "model": contents(self.model),
+            "own": own.state(self.model),
             # the textbook's loop forgets them before they are used again
             "gradients": on_cpu(gradients) if self.spec.experiment else {},
             # what they had before they were clipped
@@ -153,6 +157,7 @@ class Trainer:
 
     def _load(self, state: dict[str, Any]) -> None:
         put(self.model, state["model"])
+        own.put(self.model, state.get("own"))
         for name, gradient in state["gradients"].items():
             parameter = self.model.get_parameter(name)
             parameter.grad = gradient.to(parameter.device, copy=True) if gradient is not None else None

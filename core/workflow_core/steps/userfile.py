@@ -12,9 +12,9 @@ import importlib
 import importlib.util
 import linecache
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from types import ModuleType
+from types import FunctionType, ModuleType
 from typing import Any
 
 import torch
@@ -30,6 +30,28 @@ _MARK = "__workflow_user_file__"
 def is_users(scope: dict[str, Any]) -> bool:
     """Are these the globals of a module of the user's own?"""
     return bool(scope.get(_MARK))
+
+
+def scopes(kinds: Iterable[type]) -> dict[str, dict[str, Any] | type]:
+    """The globals of the modules of theirs that these classes are of, and what else of theirs those name, by name.
+
+    With them their classes, whose attributes are as global.
+    """
+    found: dict[str, dict[str, Any] | type] = {}
+    waiting: list[Any] = list(kinds)
+    while waiting:
+        item = waiting.pop()
+        scope = vars(item) if isinstance(item, ModuleType) else getattr(item, "__globals__", None)
+        if isinstance(item, type):
+            name = f"{item.__module__}.{item.__qualname__}"
+            functions = [part for part in vars(item).values() if isinstance(part, FunctionType)]
+            if name not in found and any(is_users(function.__globals__) for function in functions):
+                found[name] = item
+            waiting += [function for function in functions if function.__globals__.get("__name__") not in found]
+        elif isinstance(scope, dict) and is_users(scope) and scope["__name__"] not in found:
+            found[scope["__name__"]] = scope
+            waiting += [part for part in scope.values() if isinstance(part, ModuleType | FunctionType | type)]
+    return found
 
 
 @contextlib.contextmanager
