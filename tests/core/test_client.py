@@ -91,7 +91,8 @@ async def test_what_is_no_engine_is_refused(workspace: Workspace, fake: Fake, fr
     ("end", "reason"),
     [
         (b"", "the engine process has ended"),
-        (encode(Notice(problem=WorkflowError("t", "it was told to end.").problem)), "it was told to end"),
+        (encode(Notice(problem=WorkflowError("t", "it was told to end.").problem, last=True)), "it was told to end"),
+        (encode(Notice(problem=WorkflowError("t", "the disk is full.").problem)), "the engine process has ended"),
         (HEADER.pack(2) + b"\xc1\xc1", "not of this protocol"),
         (HEADER.pack(MAX_FRAME + 1), "limit"),
         (HEADER.pack(100) + b"half", "the engine process has ended"),

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.core.conftest import until_kept
 
 from workflow_core import remote
 from workflow_core.errors import WorkflowError
@@ -34,7 +35,7 @@ class Slow(nn.Module):
         self.line = nn.Linear(1, 1)
 
     def forward(self, x):
-        if (HERE / "slow").exists() and (self.training or (HERE / "evaluating").exists()):
+        if (HERE / "slow").exists() and self.training != (HERE / "between").exists():
             (HERE / "waits").touch()
             time.sleep(float((HERE / "slow").read_text()))
         if self.training:
@@ -64,7 +65,7 @@ async def until(check: Callable[[], object], seconds: float = 20.0) -> None:
 
 
 async def trained(workspace: Workspace, attach: Attach, slow: str = "", hold: str = "") -> subprocess.Popen[bytes]:
-    """The engine, in a pass that takes so many seconds."""
+    """The engine while it trains; with `slow` or `hold`, in a pass that takes so many seconds."""
     ui = await attach(workspace)
     file = workspace.path / "models.py"
     file.write_text(MODEL, encoding="utf-8")
@@ -73,18 +74,20 @@ async def trained(workspace: Workspace, attach: Attach, slow: str = "", hold: st
     (workspace.path / "passes").unlink(missing_ok=True)
     await ui.request(Run(), timeout=60)
     await ui.until(lambda: ui.training.epoch >= 3)
-    return await slowed(workspace, slow, hold)
+    await until_kept(workspace)
+    if slow or hold:
+        await slowed(workspace, slow, hold)
+    child = child_of(workspace)
+    assert child is not None
+    return child
 
 
-async def slowed(workspace: Workspace, slow: str = "", hold: str = "") -> subprocess.Popen[bytes]:
-    """The engine, whose training has come to such a pass."""
+async def slowed(workspace: Workspace, slow: str = "", hold: str = "") -> None:
+    """Let passes take so many seconds from now on, and wait for the first one."""
     name, seconds = ("slow", slow) if slow else ("hold", hold)
     (workspace.path / "draft").write_text(seconds)
     (workspace.path / "draft").rename(workspace.path / name)
     await until((workspace.path / "waits").exists)
-    child = child_of(workspace)
-    assert child is not None
-    return child
 
 
 def passes(workspace: Workspace) -> int:
@@ -127,9 +130,7 @@ async def test_a_batch_that_takes_seconds_is_waited_for_and_kept(workspace: Work
 
 
 async def test_so_is_one_of_a_race(workspace: Workspace, attach: Attach) -> None:
-    child = await trained(workspace, attach, slow="0")
-    (workspace.path / "slow").unlink()
-    (workspace.path / "waits").unlink()
+    child = await trained(workspace, attach)
     ui = await attach(workspace)
     lanes = tuple(TrainSpec(epochs=1_000_000, device="cpu", learning_rate=rate) for rate in (0.1, 0.01))
     await ui.request(StartRace(lanes=lanes), timeout=60)
@@ -144,20 +145,15 @@ async def test_so_is_one_of_a_race(workspace: Workspace, attach: Attach) -> None
     assert ui.notices == []
 
 
-async def test_so_is_a_command_in_the_midst_of_a_training(workspace: Workspace, attach: Attach) -> None:
-    child = await trained(workspace, attach, slow="0")
-    (workspace.path / "slow").unlink()
-    (workspace.path / "waits").unlink()
-    (workspace.path / "evaluating").touch()
+async def test_so_is_what_takes_long_between_two_batches(workspace: Workspace, attach: Attach) -> None:
+    child = await trained(workspace, attach)
+    (workspace.path / "between").touch()
     ui = await attach(workspace)
-    (workspace.path / "draft").write_text("1.5")
-    (workspace.path / "draft").rename(workspace.path / "slow")
     evaluating = asyncio.create_task(ui.request(Evaluate(), timeout=60))
-    await until(lambda: (workspace.path / "waits").exists())
+    await slowed(workspace, "1.5")
     os.kill(child.pid, signal.SIGTERM)
     assert await asyncio.to_thread(child.wait, 20) == 0
     await asyncio.gather(evaluating, return_exceptions=True)
-    (workspace.path / "evaluating").unlink()
     ui = await back(workspace, attach)
     assert passes(workspace) == ui.training.epoch * ui.training.batches + ui.training.batch
     assert ui.notices == []
