@@ -210,6 +210,24 @@ def test_a_look_at_a_model_changes_nothing_of_it(tmp_path: Path) -> None:
     assert model.calls == 0, "to be tried when it is built is no call either"
 
 
+@pytest.mark.parametrize("kind", ["a counter", "a tensor", "a setting of a part"])
+def test_a_look_back_shows_the_model_as_it_was_in_all_of_it(
+    live: Callable[..., Life], tmp_path: Path, kind: str
+) -> None:
+    """Its two numbers are on record, what it keeps beside them is not."""
+    model_spec = model_of(tmp_path, kind)
+    life = live()
+    life(MakeData(spec=DataSpec(noise=0.05)), BuildModel(spec=model_spec), SetTraining(spec=TRAIN))
+    life.advance(10)
+    then = Trainer(build.build(model_spec), DATASET, TRAIN)
+    for _ in range(4):
+        then.epoch()
+    slow = life(LookBack(epoch=3))
+    while not slow.advance(float("inf")):
+        pass
+    assert slow.answer().past.line == build.line(then.model, DATASET)
+
+
 def test_of_a_model_of_ours_there_is_nothing_to_keep() -> None:
     kinds = (ModelSpec(), ModelSpec(kind="polynomial"), ModelSpec(kind="mlp", dropout=0.2))
     for model in map(build.build, kinds):
