@@ -73,8 +73,11 @@ class Life(Bench):
         self.keeper = Keeper(folder / "run.pt", self.store.flush, noting(self.problems))
         self.session = Session(self.take, folder, self.library, self.keeper)
         found = checkpoint.read(self.keeper.path)
+        self.changes: list[str] = []
         if found is not None:
-            self.problems += self.session.restore(found)[-1]
+            run, race, problems = self.session.restore(found)
+            self.problems += problems
+            self.changes = [problem.message for problem in checkpoint.changes(found, run, race)]
 
     def advance(self, epochs: int, steps: int = 0) -> None:
         """So many more epochs, and steps of the next one."""
@@ -340,6 +343,130 @@ def test_a_table_that_has_changed_since_keeps_its_run_away_in_words(live: Callab
     life.end()
     csv.unlink()
     assert "own.csv" in live().problems[0].message
+
+
+NET = """\
+import torch
+from torch import nn
+from act import act
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = nn.Linear(1, 4), nn.Linear(4, 1)
+
+    def forward(self, x):
+        return self.last(act(self.first(x)))
+"""
+ACT = "import torch\n\n\ndef act(x):\n    return torch.tanh(x)\n"
+
+
+def of_files(folder: Path) -> ModelSpec:
+    """A model of the user's own in two files, which are as they were."""
+    (folder / "act.py").write_text(ACT)
+    (folder / "net.py").write_text(NET)
+    return ModelSpec(kind="custom", file=str(folder / "net.py"), class_name="Net")
+
+
+async def test_code_that_was_edited_after_a_kill_is_named_and_can_be_put_back_first(
+    workspace: Workspace, attach: Attach, tmp_path: Path
+) -> None:
+    async def kill() -> Any:
+        child = child_of(workspace)
+        assert child is not None
+        os.kill(child.pid, signal.SIGKILL)
+        child.wait(10)
+        ui = await attach(workspace)
+        await ui.until(lambda: ui.state.get("training") and ui.state["engine"].state == "ready")
+        return ui
+
+    spec = TrainSpec(epochs=200, batch_size=8, optimizer="adam", device="cpu")
+    model = of_files(tmp_path)
+    whole = Trainer(build.build(model), data.make(DataSpec()), spec)
+    while whole.done < 200:
+        whole.epoch()
+    ui = await attach(workspace)
+    await ui.request(BuildModel(spec=model), timeout=60)
+    await ui.request(SetTraining(spec=spec))
+    await ui.request(Run(epochs=100))
+    await ui.until_state("paused")
+    async with asyncio.timeout(20):
+        while kept_epoch(workspace.kept_run) < 100:
+            await asyncio.sleep(0.02)
+    (tmp_path / "act.py").write_text(ACT.replace("tanh", "relu"))
+    for _ in range(2):  # as long as it has not gone on with it
+        ui = await kill()
+        assert (ui.training.state, ui.training.epoch) == ("paused", 100)
+        (told,) = [message for message in ui.notices if "act.py" in message]
+        assert "has changed since run 1 was trained with it, and run 1 goes on with the code as it is now" in told
+    (tmp_path / "act.py").write_text(ACT)
+    ui = await kill()
+    assert not any("act.py" in message for message in ui.notices)
+    await ui.request(Run())
+    after = await ui.until_state("finished")
+    columns = whole.fetch()
+    assert after.parameters == {name: columns[name][-1] for name in after.parameters}
+
+
+def test_code_that_a_run_went_on_with_is_named_no_more(live: Callable[..., Life], tmp_path: Path) -> None:
+    model = of_files(tmp_path)
+    life = live()
+    life(MakeData(spec=NOISY), BuildModel(spec=model), SetTraining(spec=TrainSpec(device="cpu", batch_size=8)))
+    life.advance(3)
+    life.end()
+    life = live()
+    assert life.changes == []
+    life.end()
+    (tmp_path / "net.py").write_text(NET + "\n\n# another line\n")
+    for _ in range(2):  # as long as it has not gone on with it, whatever is kept meanwhile
+        life = live()
+        assert len(life.changes) == 1
+        assert "net.py" in life.changes[0]
+        life.end()
+    life = live()
+    life.advance(0, 1)
+    life.end()
+    life = live()
+    assert life.changes == []
+    life.end()
+    (tmp_path / "net.py").write_text(NET.replace("4", "5"))  # no model for these weights any more
+    life = live()
+    assert life.state["training"] is None
+    assert [problem.title for problem in life.problems] == ["Another training"]
+    assert life.changes[0].endswith("net.py has changed since run 1 was trained with it.")
+
+
+def test_code_that_has_changed_is_named_of_a_race_as_well(live: Callable[..., Life], tmp_path: Path) -> None:
+    life = live()
+    lanes = tuple(TrainSpec(epochs=20, device="cpu", learning_rate=rate) for rate in (0.01, 0.1))
+    life(MakeData(spec=NOISY), BuildModel(spec=of_files(tmp_path)), StartRace(lanes=lanes), Pause())
+    life.end()
+    (tmp_path / "act.py").write_text(ACT.replace("tanh", "relu"))
+    for _ in range(2):
+        life = live()
+        assert life.state["race"] is not None
+        assert len(life.changes) == 1
+        assert "race 1 goes on with the code as it is now" in life.changes[0]
+        life.end()
+
+
+def test_a_checkpoint_of_an_earlier_version_says_nothing_of_files(live: Callable[..., Life], tmp_path: Path) -> None:
+    life = live()
+    life(MakeData(spec=NOISY), BuildModel(spec=of_files(tmp_path)), SetTraining(spec=TrainSpec(device="cpu")))
+    life.advance(3)
+    runner = life.session._runner
+    assert runner is not None
+    found = checkpoint.of(TrainSpec(), runner)
+    assert found.kept.run is not None
+    assert found.state is not None
+    assert [Path(file).name for file in found.kept.run.on.files] == ["act.py", "net.py"]
+    (tmp_path / "act.py").write_text(ACT.replace("tanh", "relu"))
+    run = replace(found.kept.run, on=replace(found.kept.run.on, files={}))
+    life.keeper.put(lambda: replace(found, kept=replace(found.kept, run=run)))
+    life.die()
+    life = live()
+    assert (life.view.epoch, life.changes) == (3, [])
 
 
 @pytest.mark.parametrize("how", ["cut", "bit", "empty", "text", "pickle"])

@@ -47,6 +47,7 @@ def bring_back(kept: KeptRun, state: dict[str, Any], library: Library, publish: 
     dataset = material.dataset
     assert dataset is not None
     runner, history = _resumed(material, dataset, view, state, library, publish, what)
+    runner.trained_with(kept.on.files)
     material.take(dataset, runner.trainer.model)
     return Back(material, runner, replace(update, training=runner.view, history=history))
 
@@ -77,6 +78,8 @@ def bring_race_back(
         if device not in placed:
             placed[device] = dataset.to(device)
         lanes.append(_resumed(material, placed[device], view, state, library, publish, what, kept.view.race))
+    for lane, _ in lanes:
+        lane.trained_with(kept.on.files)
     return RaceBack(material, Race.restored(kept.view, lanes, publish_race), update)
 
 

@@ -17,7 +17,9 @@ from workflow_core import __version__
 from workflow_core.archive import open_archive, seal
 from workflow_core.engine.news import GOES_ON
 from workflow_core.errors import Problem, WorkflowError
+from workflow_core.sanitize import sanitize
 from workflow_core.specs import DataSpec, ModelSpec, TrainSpec
+from workflow_core.steps import userfile
 from workflow_core.steps.data import Dataset
 from workflow_core.views import RaceView, RunView, SavedView, TrainingView, holds
 
@@ -29,11 +31,15 @@ FORMAT = 2
 
 
 class TrainedOn(msgspec.Struct, frozen=True, kw_only=True):
-    """What something is trained on; `rows` is a digest of the data themselves."""
+    """What something is trained on; `rows` is a digest of the data themselves.
+
+    `files` are those of a model of the user's own and of their modules that it imported, with a digest of each.
+    """
 
     data: DataSpec
     model: ModelSpec
     rows: str
+    files: dict[str, str] = {}
 
 
 class KeptRun(msgspec.Struct, frozen=True, kw_only=True):
@@ -105,7 +111,7 @@ def of(
 
 
 def _trained_on(runner: Runner) -> TrainedOn:
-    return TrainedOn(data=runner.dataset.spec, model=runner.model_spec, rows=digest(runner.dataset))
+    return TrainedOn(data=runner.dataset.spec, model=runner.model_spec, rows=digest(runner.dataset), files=runner.files)
 
 
 @functools.lru_cache(maxsize=2)
@@ -164,6 +170,35 @@ def crash(
         when,
         f"The {what.split()[0]} is back as it was after {_epochs(epoch)}{again}",
         GOES_ON if state in ("running", "paused") else "",
+    )
+
+
+def changes(found: Checkpoint, run: KeptRun | None, race: KeptRace | None) -> list[Problem]:
+    """What is another than it was of that which the rest of a training depends on and no checkpoint can hold.
+
+    `run` and `race` are there again. Nothing is said of what an earlier version of this program has not noted.
+    """
+    kept: list[tuple[str, TrainedOn, bool]] = []
+    if (was := found.kept.run) is not None:
+        kept.append((f"run {was.view.run}", was.on, run is not None))
+    if (raced := found.kept.race) is not None:
+        kept.append((f"race {raced.view.race}", raced.on, race is not None))
+    problems = []
+    for what, on, back in kept:
+        problems += [
+            _changed(what, Path(file), back)
+            for file, then in on.files.items()
+            if userfile.digest(Path(file)) != then != userfile.UNREADABLE
+        ]
+    return problems
+
+
+def _changed(what: str, file: Path, back: bool) -> Problem:
+    goes_on = f", and {what} goes on with the code as it is now" if back else ""
+    return Problem(
+        title="The code of the model has changed",
+        message=f"{sanitize(str(file))} has changed since {what} was trained with it{goes_on}.",
+        advice=f"{'To go on with it as it was, put' if back else 'Put'} it back first; leave, and come back.",
     )
 
 

@@ -25,7 +25,7 @@ from workflow_core.errors import WorkflowError
 from workflow_core.history import RECORDED, HistoryData
 from workflow_core.protocol import Epochs, LoopView, RunState, TrainingView, Update
 from workflow_core.specs import ModelSpec, TrainSpec
-from workflow_core.steps import build, linear
+from workflow_core.steps import build, custom, linear
 from workflow_core.steps.custom import explained
 from workflow_core.steps.data import Dataset
 from workflow_core.steps.losses import loss_scale
@@ -69,6 +69,7 @@ class Runner:
         self._last = 0
         self._steps: int | None = None
         self._pending = 0
+        self._trained_with: tuple[tuple[int, int, int] | None, dict[str, str]] = None, {}
         self._held = Held(trainer.held_epochs)
         self._flush_at = 0.0
         self.watch = Watch(trainer, dataset, model_spec)
@@ -197,6 +198,16 @@ class Runner:
     def place(self) -> tuple[int, int, int]:
         """Run, epochs and batches that are behind the model."""
         return self.view.run, self.view.epoch, self.trainer.batch
+
+    @property
+    def files(self) -> dict[str, str]:
+        """The files of a model of the user's own with their digests: those that it was trained with last."""
+        where, files = self._trained_with
+        return files if where == self.place else custom.sources(self.trainer.model)
+
+    def trained_with(self, files: dict[str, str]) -> None:
+        """So far it was trained with these, whatever they are now."""
+        self._trained_with = self.place, files
 
     @property
     def begun(self) -> bool:

@@ -135,15 +135,16 @@ class Worker(threading.Thread):
                     f"the engine did not live through it {TRIES} times.",
                     "Start again to try once more, before anything else is trained.",
                 )
-            run, race, problems = None, None, list[Problem]()
+            run, race, problems, changes = None, None, list[Problem](), list[Problem]()
             if found is not None:
                 with self._faults("the last run"):
                     run, race, problems = session.restore(found)
+                    changes = checkpoint.changes(found, run, race)
                 if problems:
                     problems = self._set_aside(self._keeper, *problems)
             if self._crashed and (run or race or not problems):
                 problems = [*checkpoint.crash(run, race, self._killed(), self._recorded), *problems]
-            for problem in problems:
+            for problem in (*problems, *changes):
                 self._tell(problem)
         except WorkflowError as error:
             self._tell(*self._set_aside(self._keeper, error.problem))

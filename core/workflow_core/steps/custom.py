@@ -27,7 +27,7 @@ from workflow_core.steps.tensors import DTYPES, SAVED_DTYPES, dtype_name
 ROWS = 3
 MAX_SOURCE = 100_000
 
-_SOURCE = f"{HIDDEN}source"
+_SOURCE, _FILES = f"{HIDDEN}source", f"{HIDDEN}files"
 _SHAPE = "Its forward must give one number for each row, of shape [n, 1]"
 
 
@@ -51,6 +51,7 @@ def build(spec: ModelSpec, features: int, dtype: Dtype, initialise: Callable[[nn
         with torch.random.fork_rng(devices=[]), undisturbed(model):
             _check_trial(_try(model, features, DTYPES[dtype]), DTYPES[dtype])
         str(model)
+    vars(model)[_FILES] = userfile.sources()
     return model
 
 
@@ -75,6 +76,11 @@ def shapes(spec: ModelSpec) -> dict[str, tuple[int, ...]] | None:
 def source(model: nn.Module) -> str:
     """The text of the class as it was when the file was read; empty for a model of ours."""
     return str(vars(model).get(_SOURCE, ""))
+
+
+def sources(model: nn.Module) -> dict[str, str]:
+    """The files that the model was made of and a digest of each as it was then; empty for a model of ours."""
+    return dict(vars(model).get(_FILES, {}))
 
 
 def _construct(module: ModuleType, spec: ModelSpec) -> nn.Module:

@@ -8,6 +8,7 @@ their functions import later on, and are then forgotten, so that an edited file 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import importlib
 import importlib.util
 import linecache
@@ -24,12 +25,29 @@ from workflow_core.sanitize import sanitize
 
 MAX_BYTES = 4 * 1024 * 1024
 
+UNREADABLE = "?"
 _MARK = "__workflow_user_file__"
+"""The global in which a module of theirs has a digest of its file as it was when it ran."""
 
 
 def is_users(scope: dict[str, Any]) -> bool:
     """Are these the globals of a module of the user's own?"""
     return bool(scope.get(_MARK))
+
+
+def sources() -> dict[str, str]:
+    """The files of the modules of theirs that are loaded now, and a digest of each as it was then."""
+    scopes = [vars(module) for module in list(sys.modules.values()) if isinstance(module, ModuleType)]
+    files = {str(scope["__file__"]): str(scope[_MARK]) for scope in scopes if is_users(scope) and scope.get("__file__")}
+    return dict(sorted(files.items()))
+
+
+def digest(path: Path) -> str:
+    """What tells this file from any other: a SHA-256 in hexadecimal digits; UNREADABLE where it cannot be read."""
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except (OSError, ValueError):
+        return UNREADABLE
 
 
 def scopes(kinds: Iterable[type]) -> dict[str, dict[str, Any] | type]:
@@ -98,7 +116,7 @@ def load(path: Path) -> ModuleType:
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
     module = importlib.util.module_from_spec(spec)
-    vars(module)[_MARK] = True
+    vars(module)[_MARK] = hashlib.sha256(text).hexdigest()
     sys.modules[name] = module
     exec(compile(text, str(path), "exec", dont_inherit=True), vars(module))
     return module
@@ -148,7 +166,7 @@ def _mark(module: ModuleType | None, top: ModuleType | None, folders: list[str])
             file = Path(place)
             root = file.parent.parent if file.name == "__init__.py" else file.parent
             if str(root) in folders:
-                vars(module)[_MARK] = True
+                vars(module).setdefault(_MARK, digest(Path(getattr(module, "__file__", None) or "")))
 
 
 def _forget() -> None:
