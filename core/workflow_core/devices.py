@@ -52,12 +52,17 @@ def pick_device(name: str, dtype: Dtype = "float32") -> torch.device:
     )
 
 
+def threads_for(rows: int) -> int:
+    """How many CPU threads pay off on this machine for so many rows."""
+    return 1 if rows <= SMALL else _all_threads
+
+
 def set_threads(rows: int) -> int:
     """Let torch use as many CPU threads as pay off for so many rows, and return that number.
 
     Whoever wants equal bits from two runs must give both the same setting.
     """
-    threads = 1 if rows <= SMALL else _all_threads
+    threads = threads_for(rows)
     if torch.get_num_threads() != threads:
         torch.set_num_threads(threads)
     return threads

@@ -451,7 +451,9 @@ def test_code_that_has_changed_is_named_of_a_race_as_well(live: Callable[..., Li
         life.end()
 
 
-def test_a_checkpoint_of_an_earlier_version_says_nothing_of_files(live: Callable[..., Life], tmp_path: Path) -> None:
+def test_a_checkpoint_of_an_earlier_version_says_nothing_of_files_and_threads(
+    live: Callable[..., Life], tmp_path: Path
+) -> None:
     life = live()
     life(MakeData(spec=NOISY), BuildModel(spec=of_files(tmp_path)), SetTraining(spec=TrainSpec(device="cpu")))
     life.advance(3)
@@ -463,10 +465,35 @@ def test_a_checkpoint_of_an_earlier_version_says_nothing_of_files(live: Callable
     assert [Path(file).name for file in found.kept.run.on.files] == ["act.py", "net.py"]
     (tmp_path / "act.py").write_text(ACT.replace("tanh", "relu"))
     run = replace(found.kept.run, on=replace(found.kept.run.on, files={}))
+    del found.state["rows"]
     life.keeper.put(lambda: replace(found, kept=replace(found.kept, run=run)))
     life.die()
     life = live()
     assert (life.view.epoch, life.changes) == (3, [])
+
+
+def test_the_torch_and_the_threads_of_then_are_kept_and_named_where_they_are_others(live: Callable[..., Life]) -> None:
+    life = begin(live())
+    life.advance(3)
+    life.end()
+    found = checkpoint.read(life.keeper.path)
+    assert found is not None
+    assert found.state is not None
+    version = found.state["torch_version"]
+    assert (type(version), version) == (str, str(torch.__version__))
+    assert (found.state["threads"], found.state["rows"]) == (1, 50)
+    run = found.kept.run
+    assert checkpoint.changes(found, run, None) == []
+    for part, value, told in (("torch_version", "1.0", "PyTorch 1.0"), ("threads", 3, "with 3 CPU threads")):
+        other = replace(found, state={**found.state, part: value})
+        (problem,) = checkpoint.changes(other, run, None)
+        assert told in problem.message
+        assert "last bits" in problem.message
+        life.keeper.path.write_bytes(other.packed())
+        life = live()
+        assert (life.view.state, life.view.epoch) == ("paused", 3)
+        assert [problem.message] == life.changes
+        life.die()
 
 
 @pytest.mark.parametrize("how", ["cut", "bit", "empty", "text", "pickle"])

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import torch
 
-from workflow_core import __version__
+from workflow_core import __version__, devices
 from workflow_core.archive import open_archive, seal
 from workflow_core.engine.news import GOES_ON
 from workflow_core.errors import Problem, WorkflowError
@@ -190,6 +190,16 @@ def changes(found: Checkpoint, run: KeptRun | None, race: KeptRace | None) -> li
             for file, then in on.files.items()
             if userfile.digest(Path(file)) != then != userfile.UNREADABLE
         ]
+    states = [found.state] if run is not None and found.state is not None else []
+    states += found.lanes if race is not None else ()
+    for other in dict.fromkeys(filter(None, map(_others, states))):
+        problems.append(
+            Problem(
+                title="The last bits may differ",
+                message=f"{other}. The training goes on from where it was; the last bits of its figures may be others "
+                "than those of one that was never interrupted.",
+            )
+        )
     return problems
 
 
@@ -200,6 +210,17 @@ def _changed(what: str, file: Path, back: bool) -> Problem:
         message=f"{sanitize(str(file))} has changed since {what} was trained with it{goes_on}.",
         advice=f"{'To go on with it as it was, put' if back else 'Put'} it back first; leave, and come back.",
     )
+
+
+def _others(state: dict[str, Any]) -> str:
+    """The torch and the number of threads that a training had, where it has others now."""
+    version, now = str(state["torch_version"]), str(torch.__version__)
+    if version != now:
+        return f"It was trained with PyTorch {sanitize(version)}, and this is {now}"
+    threads = state["threads"]
+    if "rows" not in state or threads is None or threads == (count := devices.threads_for(state["rows"])):
+        return ""
+    return f"It was trained with {threads} CPU thread{'s' * (threads != 1)}, and here it is {count}"
 
 
 def _told(when: str, what: str, advice: str) -> list[Problem]:

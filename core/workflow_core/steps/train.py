@@ -102,6 +102,8 @@ class Trainer:
         self._learn = self._descend if textbook else self._go_through
         self._before_pass: dict[str, Any] | None = None
         self._pass: tuple[int, int] = 0, 0
+        self._threads: int | None = None
+        self._rows = spec.batch_size or len(dataset.X)
 
     @classmethod
     def resumed(cls, model: nn.Module, dataset: Dataset, spec: TrainSpec, state: dict[str, Any]) -> Trainer:
@@ -125,8 +127,9 @@ class Trainer:
     def state(self) -> dict[str, Any]:
         """Everything that the rest of the training depends on: plain values and tensors on the CPU, all of it copied.
 
-        torch.load reads it with its safe defaults. Figures not fetched so far are in it, too. Waits for the device. In
-        a pass that is made one line at a time it is that from before the pass.
+        torch.load reads it with its safe defaults. `threads` are those that the training had last, None where it has
+        not begun, `rows` the number by which they are chosen. Figures not fetched so far are in it, too. Waits for the
+        device. In a pass that is made one line at a time it is that from before the pass.
         """
         self._settle()
         if self._before_pass is not None:
@@ -152,7 +155,8 @@ class Trainer:
             "ledger": self._ledger.state(),
             "torch_version": str(torch.__version__),
             "device": str(self.device),
-            "threads": torch.get_num_threads(),
+            "threads": self._threads,
+            "rows": self._rows,
         }
 
     def _load(self, state: dict[str, Any]) -> None:
@@ -162,6 +166,7 @@ class Trainer:
             parameter = self.model.get_parameter(name)
             parameter.grad = gradient.to(parameter.device, copy=True) if gradient is not None else None
         self._last_norm = state["norm"]
+        self._threads = state["threads"]
         load_state(self.optimizer, state["optimizer"])
         self.schedule.load(state["schedule"])
         self._next_rate = state["next_rate"]
@@ -260,6 +265,7 @@ class Trainer:
         if self._ledger.ended:
             return True
         last = self.batches.count
+        self._threads = torch.get_num_threads()
         with self._around:
             if self._dealt is None:
                 self._dealt = iter(self.batches)
@@ -287,6 +293,7 @@ class Trainer:
             if self._ledger.ended:
                 return self.loop
             self._before_pass, self._pass = before, (self.done, self.batch)
+        self._threads = torch.get_num_threads()
         with self._around:
             if self._dealt is None:
                 self._dealt = iter(self.batches)
