@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.core.test_session import Bench
 
+from workflow_core import devices
 from workflow_core.engine.inbox import Inbox, Job
 from workflow_core.engine.slow import Slow
 from workflow_core.engine.travel import Kept
@@ -296,3 +297,19 @@ def test_kept_states_are_few_spread_and_never_without_the_first(steps: list[int]
         assert state["epoch"] == at
     until = kept.until(epochs[len(epochs) // 2])
     assert all(epoch <= epochs[len(epochs) // 2] for epoch, _ in until)
+
+
+def test_it_is_trained_again_with_as_many_threads(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of this many rows so few are for training that one thread would do: the run had two, which give other sums."""
+    monkeypatch.setattr(devices, "_all_threads", 2)
+    before = torch.get_num_threads()
+    try:
+        bench(MakeData(spec=DataSpec(step=1 / 60_000, noise=0.1)), SetTraining(spec=TrainSpec(epochs=4, device="cpu")))
+        bench(BuildModel(spec=ModelSpec(kind="mlp", hidden=(30,))))
+        bench.train()
+        runner = bench.session._runner
+        assert runner is not None
+        runner.kept = runner.kept.until(0)
+        assert past(bench, 2).equal
+    finally:
+        torch.set_num_threads(before)

@@ -134,11 +134,12 @@ class Replay:
         self.epochs = epochs
         self.last: dict[str, float] = {}
         self._changes = dict(lr_changes)
+        self._rows = spec.batch_size or len(dataset.X)  # as for the run itself
 
     def advance(self, until: float) -> bool:
         """Train until it is done, or until `until` (as time.monotonic() counts); says whether it is done."""
         trainer = self.trainer
-        devices.set_threads(trainer.batches.batch_size)
+        devices.set_threads(self._rows)
         while trainer.done < self.epochs and not trainer.ended and time.monotonic() < until:
             if trainer.done in self._changes and not trainer.batch:
                 trainer.set_learning_rate(self._changes[trainer.done])
