@@ -10,13 +10,13 @@ from unittest import mock
 import pytest
 from msgspec.structs import replace
 from rich.cells import cell_len
-from tests.tui.driving import Drive, driving, squeeze, steps, training
+from tests.tui.driving import Drive, driving, squeeze, training
 from tests.tui.fake_runs import HOSTILE, keeping, kept, many, several
 from textual.geometry import Region
 from textual.widgets import DataTable, Input
 
 from workflow_core.errors import WorkflowError
-from workflow_core.protocol import DeleteRuns, EditRun, ReadSeries, RestoreRun, RunView, Update
+from workflow_core.protocol import DeleteRuns, EditRun, FileView, ReadSeries, RestoreRun, RunView, SavedView, Update
 from workflow_core.specs import TrainSpec
 from workflow_tui import typeahead
 from workflow_tui.dialogs.compare import CompareDialog
@@ -281,7 +281,8 @@ async def test_settings_are_restored_after_a_question_that_says_what_changes_and
         assert drive.app.state.train_spec == several()[1].spec.train
         await drive.sees("set as for run 5 (adam in batches)")
         drive.app.runs.open()
-        await tell(drive, steps(save="done"))
+        file = FileView(path="model.pt", kind="state_dict", size=1, tensors=(), values={}, verified=True)
+        await tell(drive, Update(saved=SavedView(run=1, epoch=100, file=file)))
         await drive.press("down")
         await drive.press("enter")
         await drive.asks(RestoreRun(run=6))
