@@ -18,6 +18,7 @@ from workflow_core.errors import Problem, WorkflowError
 from workflow_core.protocol import (
     Answer,
     BuildModel,
+    Ending,
     Hello,
     MakeData,
     Notice,
@@ -277,7 +278,7 @@ async def test_leaving_with_nothing_to_lose_asks_nothing(key: str) -> None:
     async with driving(steps=2) as drive:
         await drive.pilot.press(key)
         await drive.until_left()
-        assert drive.client.asked == [Shutdown(if_idle=True)]
+        assert drive.client.asked == [Shutdown(if_idle=True, if_kept=True)]
         assert drive.client.closed
         assert drive.app.return_code == 0
         assert drive.app.farewell == ""
@@ -409,6 +410,8 @@ async def test_what_an_engine_cannot_keep_is_asked_about(race: RaceView | None) 
         await drive.tell(Update(engine=msgspec.structs.replace(drive.app.state.engine, keeps=False), race=race))
         await drive.pilot.press("q")
         await drive.until(lambda: drive.dialog)
+        if race:
+            await drive.sees("what is not kept is gone should the engine end")
         words = "end it and leave: what is not kept is gone" if race else "cannot keep it as it stands either"
         await drive.until(lambda: words in squeeze(drive.text), words)
         await drive.pilot.press("s" if race else "l")
@@ -628,9 +631,9 @@ async def leaving(drive: Drive, *, running: bool) -> None:
     [
         (True, "d", [], "brings you back"),
         (True, "enter", [], "brings you back"),
-        (True, "s", [Pause(), Shutdown(if_idle=True)], "brings it back"),
-        (False, "enter", [Shutdown(if_idle=True)], "brings it back"),
-        (False, "l", [Shutdown(if_idle=True)], "brings it back"),
+        (True, "s", [Pause(), Shutdown(if_idle=True, if_kept=True)], "brings it back"),
+        (False, "enter", [Shutdown(if_idle=True, if_kept=True)], "brings it back"),
+        (False, "l", [Shutdown(if_idle=True, if_kept=True)], "brings it back"),
     ],
 )
 async def test_every_way_of_leaving(running: bool, key: str, command: list[Pause | Shutdown], words: str) -> None:
@@ -649,6 +652,30 @@ async def test_every_way_of_leaving(running: bool, key: str, command: list[Pause
         assert "weight     0.4398  true 0.7000" in lines
         assert words in lines[-1]
         assert "workflow-tui" in lines[-1]
+
+
+@pytest.mark.parametrize(
+    ("keeps", "words"), [(True, "another screen is attached to it"), (False, "what it has cannot be kept now")]
+)
+async def test_an_engine_that_stays_says_why(keeps: bool, words: str) -> None:
+    def stays(client: ReplayClient) -> None:
+        request = client.request
+
+        async def asked(command: protocol.Command, timeout: float | None = None) -> protocol.Answer:
+            await request(command, timeout)
+            if not isinstance(command, Shutdown):
+                return None
+            client.on_event(engine(state="ready", keeps=keeps))
+            return Ending(ends=False)
+
+        client.request = asked  # type: ignore[method-assign]
+
+    async with driving(steps=4, client=stays) as drive:
+        await leaving(drive, running=True)
+        await drive.pilot.press("s")
+        await drive.until_left()
+        last = drive.app.farewell.splitlines()[-1]
+        assert last == f"The engine goes on: {words}. workflow-tui brings you back to it."
 
 
 @pytest.mark.parametrize("running", [True, False])
@@ -678,7 +705,7 @@ async def test_save_first_saves_and_then_leaves_and_a_cancelled_save_stays(tmp_p
         await drive.pilot.press("enter")
         await drive.until_left()
         path = str(tmp_path / "model.pt")
-        assert drive.client.asked == [Save(path=path), Shutdown(if_idle=True)]
+        assert drive.client.asked == [Save(path=path), Shutdown(if_idle=True, if_kept=True)]
 
 
 async def test_a_failed_save_does_not_leave(tmp_path: Path) -> None:

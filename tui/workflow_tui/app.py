@@ -432,7 +432,9 @@ class WorkflowApp(SturdyApp, OneKeyAtATime, GuardedApp[int]):
         if answer == "detach":
             last = self._goes_on
         elif await self.link.end_engine():
-            last = "The engine goes on: another screen is attached to it."
+            await self.link.folded()
+            why = "another screen is attached to it" if self.state.engine.keeps else "what it has cannot be kept now"
+            last = f"The engine goes on: {why}. {self.way_back} brings you back to it."
         elif (state.trained or state.race is not None) and state.engine.keeps:
             last = f"{self.way_back} brings it back"
             last += ", as it was kept last: the engine has ended." if state.lost else "."

@@ -242,7 +242,7 @@ class Link:
             self.app.complain("Another screen has started the engine again; this is what it is doing", lasting=True)
             return
         await self.ask(SetTraining(spec=before.train_spec))  # which is answered once what was kept is back
-        await self._folded()
+        await self.folded()
         training, race = self.state.training, self.state.race
         if race is not None and before.race is not None and race.race == before.race.race:
             done = figures.epochs(race.epoch)
@@ -260,7 +260,7 @@ class Link:
         if before.trained and self.state.training is None and not self.busy:  # nobody was quicker than these words
             self.app.complain("The engine runs again. What it had trained is gone: space trains anew", lasting=True)
 
-    async def _folded(self) -> None:
+    async def folded(self) -> None:
         """Wait until all that has been said so far is in the state."""
         folded = asyncio.Event()
         self.app.call_later(folded.set)
@@ -277,14 +277,16 @@ class Link:
         self.app.show_problem(problem)
 
     async def end_engine(self) -> bool:
-        """End the engine, its training first, unless another screen is attached to it; True where it stays."""
+        """End the engine, its training first; True where it stays, for another screen is attached to it, or what could
+        be kept so far cannot be kept now."""
         if self.state.lost:
             return False
+        kept = self.state.engine.keeps  # else whoever leaves knows that it is gone
         with contextlib.suppress(WorkflowError, TimeoutError):
             async with asyncio.timeout(LEAVING):
                 await self._connected.wait()
                 if self.state.busy:
                     await self.client.request(Pause())
-                answer = await self.client.request(Shutdown(if_idle=True))
+                answer = await self.client.request(Shutdown(if_idle=True, if_kept=kept))
                 return isinstance(answer, Ending) and not answer.ends
         return False

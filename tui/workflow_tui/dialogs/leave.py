@@ -26,7 +26,7 @@ def leave_dialog(state: State, way_back: str) -> Dialog[Leaving] | None:
             "A training is running",
             f"{figures.whole(state.training.epoch)} of {figures.epochs(state.training.spec.epochs)} are done. "
             "The engine can go on without "
-            f"this screen; {way_back} brings you back to it.",
+            f"this screen; {way_back} brings you back to it.{_risk(keeps)}",
             (
                 Choice("d", "detach: leave, training goes on", "detach", "primary"),
                 Choice("w", "pause it, save the model and leave", "save"),
@@ -66,7 +66,7 @@ def race_dialog(race: RaceView, way_back: str, *, keeps: bool) -> Dialog[Leaving
     return Dialog(
         "A race is running" if running else "A race is there",
         f"{figures.whole(race.epoch)} of {figures.epochs(race.epochs)} of each of its {len(race.lanes)} lanes "
-        f"{figures.are(race.epoch)} done. {on}; {way_back} brings you back to it.",
+        f"{figures.are(race.epoch)} done. {on}; {way_back} brings you back to it.{_risk(keeps)}",
         (
             Choice(
                 "d", "detach: leave, the race goes on" if running else "detach: leave the engine", "detach", "primary"
@@ -76,6 +76,10 @@ def race_dialog(race: RaceView, way_back: str, *, keeps: bool) -> Dialog[Leaving
         ),
         cancel="cancel",
     )
+
+
+def _risk(keeps: bool) -> str:
+    return "" if keeps else " It cannot be kept as things are: what is not kept is gone should the engine end."
 
 
 def _pause_and_leave(keeps: bool) -> Choice[Leaving]:
