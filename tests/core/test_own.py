@@ -151,7 +151,14 @@ def test_it_matters_what_is_kept(tmp_path: Path, kind: str, monkeypatch: pytest.
     assert end(Trainer.resumed(build.build(model_spec), DATASET, TRAIN, state))[0] != whole[0]
 
 
-@pytest.mark.parametrize("kind", [kind for kind, (_, init, _) in KINDS.items() if "lambda" not in init])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        kind if kind.startswith(("everything", "a counter")) else pytest.param(kind, marks=pytest.mark.soak)
+        for kind, (_, init, _) in KINDS.items()
+        if "lambda" not in init
+    ],
+)
 def test_in_the_engine_it_is_the_same_however_often_it_is_looked_at_and_lost(
     live: Callable[..., Life], tmp_path: Path, kind: str
 ) -> None:

@@ -193,10 +193,14 @@ async def test_a_new_seed_is_an_act_of_its_own() -> None:
         assert len(drive.client.asked) == 3
 
 
-@pytest.mark.parametrize("key", ["r", "N", "T"])
-async def test_what_took_long_and_is_in_no_file_is_given_up_after_a_question_only(key: str) -> None:
+@pytest.mark.parametrize(
+    ("key", "states"), [("r", ("running", "paused", "finished", "diverged")), ("N", ("paused",)), ("T", ("finished",))]
+)
+async def test_what_took_long_and_is_in_no_file_is_given_up_after_a_question_only(
+    key: str, states: tuple[str, ...]
+) -> None:
     async with driving(steps=3) as drive:
-        for state in ("running", "paused", "finished", "diverged"):
+        for state in states:
             drive.client.asked.clear()
             await paused(drive, state=state, elapsed=754.0, run=3, try_lr=0.1)
             for no in ("c", "enter", "escape"):
@@ -218,8 +222,12 @@ async def test_what_took_long_and_is_in_no_file_is_given_up_after_a_question_onl
             assert not drive.dialog
 
 
-@pytest.mark.parametrize(("key", "command"), [("space", Run()), ("s", NextLine()), ("full_stop", Run(epochs=1))])
-async def test_a_new_run_takes_the_place_of_a_long_one_after_a_question_only(key: str, command: Command) -> None:
+@pytest.mark.parametrize(
+    ("key", "command", "cases"), [("space", Run(), 5), ("s", NextLine(), 1), ("full_stop", Run(epochs=1), 1)]
+)
+async def test_a_new_run_takes_the_place_of_a_long_one_after_a_question_only(
+    key: str, command: Command, cases: int
+) -> None:
     async with driving(steps=3) as drive:
         steps, other = drive.app.state.steps, TrainSpec(learning_rate=0.5)
         stale = msgspec.structs.replace(steps, train="stale", reasons={"train": "the data changed after this training"})
@@ -229,7 +237,7 @@ async def test_a_new_run_takes_the_place_of_a_long_one_after_a_question_only(key
             ("finished", Update(steps=steps, train_spec=other)),
             ("diverged", Update(steps=steps, train_spec=other)),
             ("failed", Update(steps=steps, train_spec=TrainSpec())),
-        ):
+        )[:cases]:
             drive.client.asked.clear()
             await paused(drive, state=train, elapsed=754.0, run=3)
             await drive.tell(update)
@@ -241,7 +249,7 @@ async def test_a_new_run_takes_the_place_of_a_long_one_after_a_question_only(key
             assert drive.client.asked == [command]
         # more epochs for a finished one begin nothing new
         await paused(drive, state="finished", epoch=100, elapsed=754.0)
-        await drive.tell(Update(train_spec=TrainSpec(epochs=200)))
+        await drive.tell(Update(steps=steps, train_spec=TrainSpec(epochs=200)))
         await drive.press("space")
         assert not drive.dialog
 
