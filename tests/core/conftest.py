@@ -12,7 +12,9 @@ from typing import Any
 
 import pytest
 from msgspec import UNSET
+from tests.core.forked import Forks
 
+from workflow_core import launcher
 from workflow_core.client import EngineClient
 from workflow_core.errors import Problem
 from workflow_core.history import History
@@ -122,6 +124,18 @@ def workspace(tmp_path: Path) -> Iterator[Workspace]:
     own = Workspace.open(tmp_path / "w")
     yield own
     end_engine(own)
+
+
+@pytest.fixture(scope="session")
+def forks() -> Forks:
+    """Forks engines from a process that has loaded PyTorch, for all tests of this process."""
+    return Forks()
+
+
+@pytest.fixture
+def forked(forks: Forks, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Engines that are started from this process need not load PyTorch; for tests that are about something else."""
+    monkeypatch.setattr(launcher, "subprocess", forks)
 
 
 @pytest.fixture

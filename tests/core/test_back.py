@@ -52,6 +52,7 @@ from workflow_core.steps.train import Trainer
 from workflow_core.store import Store
 from workflow_core.workspace import Workspace
 
+pytestmark = pytest.mark.usefixtures("forked")
 Attach = Callable[[Workspace], Any]
 NOISY = DataSpec(noise=0.05)
 NETWORK = ModelSpec(kind="mlp", hidden=(6,), dropout=0.2)

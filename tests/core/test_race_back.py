@@ -41,6 +41,9 @@ Attach = Callable[[Workspace], Any]
 SPEC = TrainSpec(epochs=90, batch_size=7, optimizer="adam", scheduler="cosine", scheduler_epochs=30, device="cpu")
 
 
+pytestmark = pytest.mark.usefixtures("forked")
+
+
 class Interrupting(Inbox):
     """Something waits in it after it was asked so many times: a command that comes in the middle of a round."""
 

@@ -19,7 +19,7 @@ from tests.core.test_back import kept_epoch
 from tests.soak.machine import needs_names_of_bytes
 from wcwidth import wcswidth
 
-from workflow_core import remote, remote_commands
+from workflow_core import launcher, remote, remote_commands
 from workflow_core.client import EngineClient
 from workflow_core.errors import WorkflowError
 from workflow_core.headless import main as headless
@@ -31,6 +31,7 @@ from workflow_core.saying import json_line
 from workflow_core.specs import TrainSpec, WorkflowSpec
 from workflow_core.workspace import Workspace
 
+pytestmark = pytest.mark.usefixtures("forked")
 Attach = Callable[[Workspace], Any]
 LONG = WorkflowSpec(train=TrainSpec(epochs=1_000_000, device="cpu"))
 
@@ -238,7 +239,10 @@ async def test_an_engine_that_does_not_answer_is_stale_and_not_taken_for_none(
     assert (await remote.stop(workspace)).state == "paused"
 
 
-async def test_an_engine_that_is_still_loading_is_asked_what_it_had_kept(home: Path) -> None:
+async def test_an_engine_that_is_still_loading_is_asked_what_it_had_kept(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launcher, "subprocess", subprocess)  # which takes a while
     workspace = Workspace.open("loads")
     await remote.start(workspace, LONG)
     before = await remote.stop(workspace)

@@ -37,6 +37,7 @@ from workflow_core.remote_commands import table
 from workflow_core.specs import DataSpec, TrainSpec, WorkflowSpec
 from workflow_core.workspace import Workspace
 
+pytestmark = pytest.mark.usefixtures("forked")
 Attach = Callable[[Workspace], Any]
 LONG = WorkflowSpec(train=TrainSpec(epochs=1_000_000, device="cpu"))
 

@@ -35,6 +35,8 @@ from workflow_core.protocol import (
 from workflow_core.specs import TrainSpec
 from workflow_core.workspace import Workspace
 
+pytestmark = pytest.mark.usefixtures("forked")
+
 
 class House:
     """A server in this process whose worker does nothing, with some who watch it."""

@@ -21,6 +21,7 @@ from workflow_core.protocol import BuildModel, Evaluate, Run, SetTraining, Start
 from workflow_core.specs import ModelSpec, TrainSpec
 from workflow_core.workspace import Workspace
 
+pytestmark = pytest.mark.usefixtures("forked")
 Attach = Callable[[Workspace], Any]
 
 MODEL = """

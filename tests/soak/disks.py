@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import resource
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -86,3 +87,9 @@ def limited(folder: Path, pid: int) -> Iterator[None]:
 def hidden(folder: Path) -> list[str]:
     """Names of what is written at this moment, or was left behind."""
     return [name for name in os.listdir(folder) if name.startswith(".")]
+
+
+def remove(folder: Path) -> None:
+    """Take a folder away in which somebody still makes files."""
+    while folder.exists():
+        shutil.rmtree(folder, ignore_errors=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -201,7 +200,7 @@ async def test_a_workspace_that_is_removed_while_it_trains(
             child = child_of(workspace)
             assert child is not None
             try:
-                shutil.rmtree(workspace.path)
+                disks.remove(workspace.path)
                 await ui.until(lambda: titles(ui, 0) >= {NOT_RECORDED}, 30)  # noqa: B023
                 assert "it was removed" in " ".join(ui.notices)
                 reached = ui.training.epoch

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import shutil
 import signal
 from pathlib import Path
 
@@ -63,7 +62,7 @@ def test_a_full_disk_is_told_on_the_screen_at_the_start_and_while_it_trains(
                     fill_while_it_trains(terminal, folder)
                 terminal.close()
                 end_processes_of(workspace)
-                shutil.rmtree(workspace)
+                disks.remove(workspace)
                 survived += 1
         finally:
             tell("full disks, told on the screen at the start and in a training", count, count - survived)

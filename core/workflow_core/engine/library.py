@@ -109,6 +109,11 @@ class Library:
         """The runs that were training when the engine before was killed."""
         return self._store.killed if self._store is not None else ()
 
+    @property
+    def left(self) -> frozenset[int]:
+        """The runs that the engine before has left to come back."""
+        return self._store.left if self._store is not None else frozenset()
+
     def history(self, run: int, epochs: int) -> HistoryData | None:
         """The first `epochs` of a run as a `History` holds them; None where there is no store.
 

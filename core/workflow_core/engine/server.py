@@ -330,6 +330,8 @@ class Server:
     def _held(self) -> dict[int, str]:
         """The runs that are needed as they are, and what for."""
         held: dict[int, str] = {}
+        if self._board.engine.state == "loading":
+            held |= dict.fromkeys(self._library.left, "it may be about to come back")
         if (race := self._board.race) is not None:
             held |= {lane.run: "it is a lane of the race that is there" for lane in race.lanes}
         if (training := self._board.training) is not None:

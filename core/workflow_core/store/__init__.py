@@ -66,7 +66,8 @@ class Store:
     outlasts the engine, after `flush` a power cut as well. What reads sees all of it at once. A killed engine leaves
     each run with all epochs up to some point, and the result that belongs to them. Raises sqlite3.Error or OSError
     where the file is no store, and WorkflowError where it is one of a later version of the program. `killed` are the
-    numbers of the runs that were training when the engine before was killed.
+    numbers of the runs that were training when the engine before was killed, `left` of those that it has left to come
+    back.
     """
 
     def __init__(self, path: Path, tell: Callable[[Problem | None], None] = lambda problem: None) -> None:
@@ -93,6 +94,7 @@ class Store:
                     "UPDATE runs SET state = 'interrupted', reason = ? WHERE state = 'running'", (schema.KILLED,)
                 )
             self.killed = tuple(int(number) for (number,) in killed)
+            self.left = schema.left(db)
             self._file = path.stat()
             self._numbers: dict[str, int] = dict(db.execute("SELECT kind, last FROM numbers"))
         self._thread = threading.Thread(target=self._run, name="store", daemon=True)

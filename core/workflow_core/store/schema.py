@@ -128,6 +128,13 @@ def there(db: sqlite3.Connection) -> tuple[int, int] | None:
     return (numbers[RUN_THERE], numbers[RACE_THERE]) if RUN_THERE in numbers else None
 
 
+def left(db: sqlite3.Connection) -> frozenset[int]:
+    """The runs that an engine will find: that which is there, and those of the race. Raises sqlite3.Error."""
+    run, race = there(db) or (0, 0)
+    lanes = db.execute("SELECT id FROM runs WHERE race = ?", (race,)) if race else ()
+    return frozenset({run, *(int(number) for (number,) in lanes)} - {0})
+
+
 def open_log(path: Path) -> int | None:
     """A descriptor of the write-ahead log of the store at `path`, to which there is a connection. Raises OSError.
 
