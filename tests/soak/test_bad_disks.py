@@ -18,7 +18,7 @@ from tests.core.test_back import kept_epoch
 from tests.soak import disks
 from tests.soak.apart import no_tracing
 from tests.soak.runs import digest, straight
-from tests.soak.table import PART, sizes, tell
+from tests.soak.table import sizes, tell
 
 from workflow_core.errors import WorkflowError
 from workflow_core.launcher import child_of
@@ -163,10 +163,10 @@ async def test_nothing_is_lost_by_a_disk_that_takes_nothing_for_a_while(count: i
         )
 
 
-@pytest.mark.soak
-async def test_a_disk_that_the_training_itself_fills(tmp_path: Path, attach: Attach) -> None:
+@sizes(1, 5)
+async def test_a_disk_that_the_training_itself_fills(count: int, tmp_path: Path, attach: Attach) -> None:
     """A run that trains flat out on a disk of 1 MB; when there is more, all of it is there."""
-    count, survived, epochs = max(1, round(5 * PART)), 0, 0
+    survived, epochs = 0, 0
     try:
         for at in range(count):
             with disks.disk(tmp_path / str(at), "1m") as folder:
@@ -186,13 +186,13 @@ async def test_a_disk_that_the_training_itself_fills(tmp_path: Path, attach: Att
         tell("disks of 1 MB that a training fills", count, count - survived, f"{epochs:,} epochs, all there")
 
 
-@pytest.mark.soak
+@sizes(1, 5)
 async def test_a_workspace_that_is_removed_while_it_trains(
-    tmp_path: Path, attach: Attach, monkeypatch: pytest.MonkeyPatch
+    count: int, tmp_path: Path, attach: Attach, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """5 times its folder goes: that is told, the training goes on, and its model can be saved elsewhere."""
+    """Its folder goes: that is told, the training goes on, and its model can be saved elsewhere."""
     monkeypatch.setenv("WORKFLOW_TUI_IDLE_SECONDS", "2")
-    count, survived = max(1, round(5 * PART)), 0
+    survived = 0
     try:
         for at in range(count):
             workspace = Workspace.open(tmp_path / str(at))
