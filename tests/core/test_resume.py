@@ -24,6 +24,7 @@ from workflow_core.protocol import (
     Evaluate,
     MakeData,
     NextLine,
+    Notice,
     Pause,
     Run,
     Save,
@@ -69,6 +70,11 @@ async def until_trained(workspace: Workspace) -> None:
             await asyncio.sleep(0.02)
 
 
+def told_to_do(ui: Any) -> str:
+    """The advice of the first notice."""
+    return str(next(event.problem.advice for event in ui.events if isinstance(event, Notice)))
+
+
 async def looked_at(workspace: Workspace) -> Standing:
     (found,) = await remote.survey([workspace])
     return found
@@ -105,7 +111,7 @@ async def test_a_killed_training_goes_on_and_the_next_screen_learns_of_it(home: 
     ui = await attach(workspace)
     await ui.until(lambda: ui.notices and ui.training.epoch > (again.epoch or 0))
     assert "while run 1 was training" in ui.notices[0]
-    assert "space goes on" not in ui.notices[0], "it has gone on"
+    assert told_to_do(ui) == "It has gone on since."
     later = await attach(workspace)
     await later.until(lambda: later.state.get("training"))
     assert later.notices == [], "told once, to somebody who saw it"
@@ -124,6 +130,7 @@ async def test_the_next_screen_learns_of_it_also_where_the_engine_ends_before(ho
     ui = await attach(workspace)
     await ui.until(lambda: ui.notices and ui.state.get("training"))
     assert [notice for notice in ui.notices if "while run 1 was training" in notice] == ui.notices[:1]
+    assert told_to_do(ui) == "It has gone on since.", "though it is paused again"
     await ui.request(Shutdown())
     assert await asyncio.to_thread(ends, workspace)
     assert not workspace.news.exists()

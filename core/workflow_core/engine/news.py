@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 
 import msgspec
+from msgspec.structs import replace
 
 from workflow_core import atomic
 from workflow_core.errors import Problem, WorkflowError
@@ -46,6 +47,13 @@ class News:
         """Keep it until somebody is there."""
         self._waiting = [*self._waiting, problem][-MOST:]
         self._write_soon()
+
+    def gone_on(self) -> None:
+        """What came back, and waited to be gone on with, no longer does."""
+        waiting = [replace(each, advice=each.advice.replace(GOES_ON, WENT_ON)) for each in self._waiting]
+        if waiting != self._waiting:
+            self._waiting = waiting
+            self._write_soon()
 
     def told(self) -> None:
         """All of it has been told."""

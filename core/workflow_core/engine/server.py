@@ -18,7 +18,7 @@ from workflow_core.engine.board import Board
 from workflow_core.engine.inbox import Inbox, Job
 from workflow_core.engine.keeper import INTERVAL, Keeper
 from workflow_core.engine.library import KEPT, Library
-from workflow_core.engine.news import GOES_ON, WENT_ON, News
+from workflow_core.engine.news import News
 from workflow_core.engine.peer import Peer
 from workflow_core.engine.worker import Worker
 from workflow_core.errors import Problem, WorkflowError
@@ -54,6 +54,8 @@ RUNS_INTERVAL = 1.0
 """Seconds between two lists of runs while nothing but their epochs changes."""
 FLUSH_GRACE = 0.2
 """Seconds an ending engine gives to UIs that do not read."""
+BEGINS = (Run, Extend, NextLine)
+"""What goes on with a run that is there, or begins another one."""
 UNSAVED_TIMEOUT = 24 * 3600.0
 """Seconds an engine that nobody looks at keeps a training that is not saved."""
 
@@ -277,8 +279,6 @@ class Server:
         if peer.quiet:
             return
         for problem in (*self._problems, *self._troubles.values(), *self._news):
-            if self._training:
-                problem = replace(problem, advice=problem.advice.replace(GOES_ON, WENT_ON))
             peer.note(Notice(problem=problem))
         self._news.told()
 
@@ -307,6 +307,8 @@ class Server:
                 self.end(_asker(peer, request.command))
             return
         self._asked.append((peer, request))
+        if isinstance(request.command, BEGINS):
+            self._news.gone_on()
         reply = functools.partial(self._post, self._answer, peer, request)
         if isinstance(request.command, KEPT):
             self._library.submit(request.command, self._held(), reply)
