@@ -390,6 +390,11 @@ async def test_while_torch_loads_the_screen_stands_and_says_so() -> None:
         assert "engine starting" in stepper(drive)
         assert "loading PyTorch" in drive.status
         assert drive.client.asked == []
+        await drive.press("3")
+        await drive.sees("a run that was kept comes back")
+        assert "no run yet" not in drive.text
+        assert "space trains" not in drive.text
+        await drive.press("1")
         await drive.tell(load()[0][1])
         await drive.asks(MakeData())
         assert "engine ●" in stepper(drive)
@@ -477,6 +482,10 @@ async def test_an_engine_that_cannot_load_torch_says_why() -> None:
         await drive.tell(engine(state="failed", problem=problem))
         assert "engine failed" in stepper(drive)
         assert "the engine cannot load it. Install it." in drive.panel("#banner")
+        drive.client.problems["SetPace"] = WorkflowError("No PyTorch", "nothing can be trained.")
+        await drive.press("3", "space")
+        await drive.sees("Nothing can be trained.")
+        await drive.press("enter")
         await drive.pilot.press("q")
         await drive.until_left()
 

@@ -227,18 +227,18 @@ class WorkflowApp(SturdyApp, OneKeyAtATime, GuardedApp[int]):
 
     def once_known(self, act: Callable[[], None]) -> None:
         """Do what hangs on the run that is there: at once, or where the engine is still loading, when it has said."""
-        if self.state.ready or self.state.lost:
+        if not self.state.unknown:
             act()
         else:
             self.start_work(partial(self._once_known, act), "commands")
 
     async def _once_known(self, act: Callable[[], None]) -> None:
-        if await self.link.settled():
-            act()
+        await self.link.settled()
+        act()
 
     def run_training(self, command: Run | NextLine | None = None) -> None:
         """Run the training: to its end, or as far as `command` says."""
-        if not (self.state.ready or self.state.lost):
+        if self.state.unknown:
             self.once_known(partial(self.run_training, command))
             return
         training = self.state.training

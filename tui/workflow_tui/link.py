@@ -157,12 +157,11 @@ class Link:
         while self.waits_for(kind):
             await asyncio.sleep(0.02)
 
-    async def settled(self) -> bool:
-        """Wait until the engine has said what is there, kept by an earlier one or made since; False where it cannot."""
-        while not (self.state.ready or self.state.lost or self.state.engine.state == "failed"):
+    async def settled(self) -> None:
+        """Wait until the engine has said what is there, kept by an earlier one or made since, or cannot say it."""
+        while self.state.unknown:
             self._told.clear()
             await self._told.wait()
-        return self.state.ready
 
     @property
     def busy(self) -> bool:

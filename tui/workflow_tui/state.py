@@ -67,6 +67,11 @@ class State:
         """The engine is connected and has loaded torch."""
         return self.connection == "connected" and self.engine.state == "ready"
 
+    @property
+    def unknown(self) -> bool:
+        """The engine has not said yet whether there is a run that it had kept."""
+        return not (self.ready or self.lost or self.engine.state == "failed")
+
     def stale_because(self, step: StepName) -> str:
         """Why `step` is stale, in one sentence; empty where it is not."""
         return self.steps.reasons.get(step, "") if getattr(self.steps, step) == "stale" else ""

@@ -40,7 +40,8 @@ def show_loss(chart: Chart, scene: Scene) -> None:
     training = scene.training
     chart.border_title = run_text.loss_title(scene.state, log=scene.log_loss, narrow=scene.narrow)
     if training is None or not training.epoch:
-        nothing_yet(chart, "space trains: the loss appears here")
+        unknown = training is None and scene.state.unknown
+        nothing_yet(chart, "" if unknown else "space trains: the loss appears here")
         return
     drawn: list[Layer] = []
     for other in scene.earlier:
