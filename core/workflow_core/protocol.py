@@ -473,8 +473,8 @@ class Shutdown(msgspec.Struct, frozen=True, kw_only=True, tag="shutdown"):
     """End the engine; with `if_idle` only when no training runs and no other UI is attached, with `if_kept` only when
     nothing is lost by that: what is there is on disk, or nothing is.
 
-    The answer is an `Ending`. What is under way is given about a second to be done; every request that is not done by
-    then is answered with a problem.
+    The answer is an `Ending`. What is under way is given about a second to be done, the batch of a training up to 25;
+    every request that is not done by then is answered with a problem.
     """
 
     if_idle: bool = False

@@ -55,11 +55,12 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     """A workspace and the last run in it.
 
     `engine` is live; stale, where it is alive and does not answer, or is of another version; crashed, where the last
-    one did not end in order; or none. `state` is that of the run: running, paused, finished, diverged, failed, stopped,
-    interrupted, or "" where there was none. `rate` is epochs a second now. With a `race` and no `run` it is the race
-    that is there, whose losses are those of its `best` lane, with both the newest lane of one. All of it comes back in
-    another engine where this one `keeps` it. `replaced` is the run that gave way to one that was begun now,
-    with weights that were in no file; `again` are the epochs on record that a resumed one trains again.
+    one did not end in order; or none. `state` is that of the run: ready, running, paused, finished, diverged, failed,
+    stopped, interrupted, "" where there was none, or unreadable, where the record is. `rate` is epochs a second now.
+    With a `race` and no `run` it is the race that is there, whose losses are those of its `best` lane, with both the
+    newest lane of one. All of it comes back in another engine where this one `keeps` it. `replaced` is the run that
+    gave way to one that was begun now, with weights that were in no file; `again` are the epochs on record that a
+    resumed one trains again.
     """
 
     name: str

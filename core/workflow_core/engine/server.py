@@ -300,11 +300,7 @@ class Server:
             keeping.add_done_callback(self._keeping.discard)
             return
         if isinstance(request.command, Shutdown):
-            ends = not request.command.if_idle or self._idle_but_for(peer)
-            peer.answer(request.id, None, Ending(ends=ends))
-            if ends:
-                log.info("%s asks it to end", peer.name)
-                self.end(_asker(peer, request.command))
+            self._end_for(peer, request, request.command)
             return
         self._asked.append((peer, request))
         if isinstance(request.command, BEGINS):
@@ -323,7 +319,11 @@ class Server:
                 await asyncio.wait_for(stands.wait(), KEEP_GRACE)
         if self._keeper is not None:
             await self._loop.run_in_executor(None, self._keeper.flush, KEEP_GRACE)
-        ends = not self._worker.unsaved and (not command.if_idle or self._idle_but_for(peer))
+        self._end_for(peer, request, command)
+
+    def _end_for(self, peer: Peer, request: Request, command: Shutdown) -> None:
+        lost = command.if_kept and self._worker.unsaved
+        ends = not lost and (not command.if_idle or self._idle_but_for(peer))
         peer.answer(request.id, None, Ending(ends=ends))
         if ends:
             log.info("%s asks it to end", peer.name)
