@@ -8,6 +8,7 @@ import json
 import math
 import os
 import sqlite3
+import subprocess
 import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -420,6 +421,32 @@ def test_an_export_under_way_keeps_its_run_and_ends_with_the_engine(library: Lib
     problem, _ = desk.answers[1]
     assert problem is not None
     assert "ended before it was done" in problem.message
+
+
+def test_an_export_that_begins_while_the_engine_ends_is_broken_off(
+    library: Library, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept(library, 3)
+    start = subprocess.Popen
+    closing = threading.Thread(target=library.close)
+
+    def started(command: list[str], **options: Any) -> Any:
+        child = start(["sleep", "60"], **options)
+        closing.start()
+        closing.join(0.2)  # it ends when it knows of the process, and not before
+        return child
+
+    monkeypatch.setattr(exporter.subprocess, "Popen", started)  # type: ignore[attr-defined]
+    desk = Desk(library)
+    desk.ask(ExportRun(run=1, path="run.csv", kind="csv"))
+    desk.wait(1)
+    closing.join()
+    problem, _ = desk.answers[0]
+    assert problem is not None
+    assert "ended before it was done" in problem.message
+    with pytest.raises(WorkflowError, match="about to end"):
+        library.answer(ExportRun(run=1, path="run.csv", kind="csv"))
+    assert not (tmp_path / "run.csv").exists()
 
 
 def test_a_fault_of_the_record_is_said_by_the_export(library: Library, store: Store, tmp_path: Path) -> None:

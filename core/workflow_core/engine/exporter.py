@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import msgspec
@@ -17,16 +18,19 @@ class Exporter:
 
     def __init__(self) -> None:
         self._children: set[subprocess.Popen[bytes]] = set()
+        self._closed = False
+        # held while a process is started: one that `close` does not see yet would write on after the engine's end
+        self._lock = threading.Lock()
 
     def export(self, store: Path, run: int, kind: str, path: Path, overwrite: bool) -> None:
         """Let what is on disk of `run` be written to `path`, and wait for that. Raises WorkflowError."""
         command = [sys.executable, "-P", "-m", "workflow_core.store.export", str(store), str(run), kind, str(path)]
         command += ["--overwrite"] if overwrite else []
         try:
-            with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as child:
-                self._children.add(child)
+            with self._started(command) as child:
                 said, _ = child.communicate()
-                self._children.discard(child)
+                with self._lock:
+                    self._children.discard(child)
         except OSError as error:
             raise atomic.problem(path, error, title="Not exported") from error
         if child.returncode == 1 and said:
@@ -39,7 +43,17 @@ class Exporter:
                 "The engine's log has the story.",
             )
 
+    def _started(self, command: list[str]) -> subprocess.Popen[bytes]:
+        with self._lock:
+            if self._closed:
+                raise WorkflowError("Not exported", "the engine is about to end.", "Start it again, then export.")
+            child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+            self._children.add(child)
+            return child
+
     def close(self) -> None:
-        """Break off what is under way; an unfinished file is removed."""
-        for child in list(self._children):
-            child.terminate()
+        """Break off what is under way, and start nothing any more; an unfinished file is removed."""
+        with self._lock:
+            self._closed = True
+            for child in self._children:
+                child.terminate()
