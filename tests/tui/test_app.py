@@ -439,6 +439,21 @@ async def test_a_key_that_comes_before_the_engine_has_said_what_it_had_kept_wait
         assert drive.client.commands(Reset) == drive.client.commands(Run) == []
 
 
+async def test_what_is_typed_before_the_engine_has_said_its_settings_goes_on_top_of_them() -> None:
+    own = DataSpec(weight=2.0, noise=0.5)
+    made = next(event.data for event in load()[1]["MakeData"].events if isinstance(event, Update) and event.data)
+    async with driving(client=loading) as drive:
+        drive.app.screen.query_one("#field-noise").focus()
+        await drive.pilot.press("home", "shift+end", "delete", *"0.25", "enter")
+        await drive.pilot.press("r")
+        assert drive.client.asked == []
+        for event in (Update(data_spec=own, data=made), load()[0][1]):
+            drive.client.on_event(event)
+        await drive.asks(MakeData(spec=msgspec.structs.replace(own, noise=0.25)))
+        await drive.sees("Back to the course's settings?", "weight 2")
+        assert MakeData(spec=DataSpec()) not in drive.client.asked
+
+
 async def test_a_script_that_is_asked_for_early_has_the_settings_that_were_kept(tmp_path: Path) -> None:
     async with driving(client=loading) as drive:
         drive.app.files.folder = tmp_path

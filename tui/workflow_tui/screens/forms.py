@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, cast
 
@@ -31,6 +32,10 @@ class FormScreen(SturdyScreen, Screen[None]):
 
     def command_of(self, values: Values) -> EngineCommand:
         """What asks the engine for a form's values. Raises ValueError with what does not fit."""
+        raise NotImplementedError
+
+    def refresh_state(self) -> None:
+        """Show the app's state as it is now."""
         raise NotImplementedError
 
     def changed(self, form: Form, name: str) -> None:
@@ -70,7 +75,19 @@ class FormScreen(SturdyScreen, Screen[None]):
     @on(Form.Applied)
     def _applied(self, event: Form.Applied) -> None:
         event.stop()
-        self.changed(event.form, event.name)
+        if self.owner.state.unknown:
+            self._once_shown(partial(event.form.put, event.changes))
+        else:
+            self.changed(event.form, event.name)
+
+    def _once_shown(self, act: Callable[[], None]) -> None:
+        """Do what hangs on the settings once the form shows those that the engine had kept, and not the course's."""
+
+        def shown() -> None:
+            self.refresh_state()
+            act()
+
+        self.owner.once_known(shown if self.owner.state.unknown else act)
 
     @on(Form.Refused)
     def _unread(self, event: Form.Refused) -> None:
@@ -85,6 +102,9 @@ class FormScreen(SturdyScreen, Screen[None]):
 
     def defaults(self, form: Form, course: Values, command: EngineCommand) -> None:
         """Go back to the `course`'s settings by `command`, asking first where others than these would be lost."""
+        self._once_shown(partial(self._defaults, form, course, command))
+
+    def _defaults(self, form: Form, course: Values, command: EngineCommand) -> None:
         now = form.values
         changed = [
             field

@@ -33,13 +33,13 @@ class Form(VerticalScroll):
     """Do the fields hold what is not in effect, and wait for something?"""
 
     class Applied(Message):
-        """A field was changed: its `name`, and the `values` of all of them."""
+        """Fields were changed: what they hold now, and the `name` of the one that is to be marked if it is refused."""
 
-        def __init__(self, form: Form, name: str, values: dict[str, Value]) -> None:
+        def __init__(self, form: Form, changes: Mapping[str, Value]) -> None:
             super().__init__()
             self.form = form
-            self.name = name
-            self.values = values
+            self.name = next(iter(changes))
+            self.changes = dict(changes)
 
         @property
         def control(self) -> Form:
@@ -217,7 +217,7 @@ class Form(VerticalScroll):
                 row.value = values[row.field.name]
                 row.put_back()
         self._arrange()
-        self.post_message(self.Applied(self, next(iter(values)), dict(self._values)))
+        self.post_message(self.Applied(self, values))
 
     def _rows(self) -> list[FieldRow]:
         return list(self.query(FieldRow))
@@ -276,7 +276,7 @@ class Form(VerticalScroll):
         row.mark("")
         self._values[name] = row.value = value
         self._arrange()
-        self.post_message(self.Applied(self, name, dict(self._values)))
+        self.post_message(self.Applied(self, {name: value}))
 
     def _reread(self, row: FieldRow) -> None:
         """A field was left with the value that is known of it: where it held none before, that is mended."""
