@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import os
+
 from workflow_tui.terminal.garbage import look_seldom
+
+# an installed program has the bytecode of its modules, and is not compiled anew by each of the processes that are
+# started here
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 
 def pytest_collection_finish() -> None:
