@@ -148,8 +148,6 @@ async def driving(
         patches.enter_context(mock.patch.object(app_module, "DRAW_INTERVAL", 0.02))
         patches.enter_context(mock.patch.object(chart_module, "INTERVAL", 0.02))
         patches.enter_context(mock.patch.object(Stylesheet, "_parse_rules", _parse_once))
-        # by identity as before, and not through a call of Python for each rule and widget
-        patches.enter_context(mock.patch.object(RuleSet, "__hash__", object.__hash__))
         # the pilot waits after every key until the process has been idle for a while; `settle` knows what to wait for
         for module in (textual.app, textual.pilot):
             patches.enter_context(mock.patch.object(module, "wait_for_idle", _moment))

@@ -310,7 +310,7 @@ async def test_what_the_engine_refuses_is_said_in_the_table() -> None:
 
 async def test_the_last_three_runs_are_drawn_until_somebody_chooses_and_their_losses_are_read_once() -> None:
     async with at_runs(several()) as drive:
-        earlier = drive.app.runs.earlier
+        earlier = drive.app.earlier
 
         def drawn() -> list[int]:
             return [run.run for run in earlier.under(drive.app.state)]

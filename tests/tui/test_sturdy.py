@@ -15,7 +15,8 @@ from textual.geometry import Size
 from textual.screen import ModalScreen, Screen
 from textual.widgets import Button, Input, OptionList
 
-from workflow_tui.sturdy import Palette, SturdyApp, SturdyScreen, Suggestions
+from workflow_tui.dialogs.files import Suggestions
+from workflow_tui.sturdy import Palette, SturdyApp, SturdyScreen
 
 
 class Question(SturdyScreen, ModalScreen[str]):

@@ -41,23 +41,27 @@ from workflow_tui.dialogs.base import error_dialog
 from workflow_tui.dialogs.help import HelpDialog
 from workflow_tui.dialogs.leave import leave_dialog
 from workflow_tui.dialogs.paused import give_up_dialog, paused_dialog
+from workflow_tui.earlier import EarlierRuns
 from workflow_tui.farewell import last_words
-from workflow_tui.file_flows import FileFlows
 from workflow_tui.link import Link, MakeClient
 from workflow_tui.output import OutputGuard
 from workflow_tui.screens.base import StepScreen
 from workflow_tui.state import State
 from workflow_tui.sturdy import SturdyApp, SturdyScreen
+from workflow_tui.stylesheet import OnceRead
 from workflow_tui.terminal.session import GuardedApp, run_app
 from workflow_tui.theme import DARK_NAME, LIGHT_NAME, WORKFLOW_DARK, WORKFLOW_LIGHT, ascii_only, role_variables
 from workflow_tui.typeahead import OneKeyAtATime
 from workflow_tui.widgets.stepper import NAMES
 
 if TYPE_CHECKING:
+    from workflow_tui.file_flows import FileFlows
     from workflow_tui.run_flows import RunFlows
 
 DRAW_INTERVAL = 0.1
 FLASH_SECONDS = 8.0
+LATER = ("workflow_tui.run_flows", "workflow_tui.file_flows", "workflow_core.scripts", "rich.syntax")
+"""What the first frame does not wait for, beside the other screens."""
 DEFAULT_PACE = 20.0
 """Epochs per second at first: flat out, the course's 100 epochs are over before anyone has seen one."""
 
@@ -102,9 +106,10 @@ class WorkflowApp(SturdyApp, OneKeyAtATime, GuardedApp[int]):
         driver_class: type[Driver] | None = None,
     ) -> None:
         super().__init__(driver_class=driver_class)
+        self.stylesheet = OnceRead(variables=self.get_css_variables())
         self._guard = OutputGuard(ascii_only=ascii_only())
         self.link = Link(self, make_client, device)
-        self.files = FileFlows(self)
+        self.earlier = EarlierRuns(self)
         self.way_back = way_back
         self.workspace = workspace
         self.written: dict[str, str] = {}
@@ -146,15 +151,25 @@ class WorkflowApp(SturdyApp, OneKeyAtATime, GuardedApp[int]):
 
         return RunFlows(self)
 
+    @cached_property
+    def files(self) -> FileFlows:
+        """What is done with files, likewise."""
+        from workflow_tui.file_flows import FileFlows
+
+        return FileFlows(self)
+
     @property
     def state(self) -> State:
         """Everything the engine last said."""
         return self.link.state
 
-    def on_ready(self) -> None:
-        """The first frame stands: connect, and start the drawing clock."""
-        self.set_interval(DRAW_INTERVAL, self._draw)
+    def on_load(self) -> None:
+        """Connect while the first screen is made, so that its first frame may have what the engine says already."""
         self.start_work(self.link.connect, "connect")
+
+    def on_ready(self) -> None:
+        """The first frame stands: start the drawing clock."""
+        self.set_interval(DRAW_INTERVAL, self._draw)
 
     def start_work(
         self, work: Callable[[], Coroutine[Any, Any, object]], group: str, *, exclusive: bool = False
@@ -188,7 +203,8 @@ class WorkflowApp(SturdyApp, OneKeyAtATime, GuardedApp[int]):
         # while there is time: the first visit is quicker, and a package that is renewed meanwhile does not matter
         for name in NAMES:
             await asyncio.to_thread(importlib.import_module, f"workflow_tui.screens.{name}")
-        await asyncio.to_thread(importlib.import_module, "workflow_tui.run_flows")
+        for module in LATER:
+            await asyncio.to_thread(importlib.import_module, module)
 
     def refused(self, problem: Problem | None) -> None:
         """A command was not carried out: show the engine's settings again, and why."""

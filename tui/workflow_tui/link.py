@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Protocol
 
@@ -90,31 +91,49 @@ class Link:
         self.state = State()
         self.client = make_client(self._on_event, self._on_lost)
         self._device = device
-        self._attached = False
+        self._attached = self._was_ready = False
         self._begun = monotonic()
+        self._listens = asyncio.Event()
         self._connected = asyncio.Event()
         self._heard = asyncio.Event()
         self._told = asyncio.Event()
         self._waiting: list[tuple[type[Command], float]] = []
         self._early: list[Problem] = []
+        self._held: list[Callable[[], object]] = []
 
     # what the client reports is handled in the app's own task, where its faults and screens belong
 
     def _on_event(self, event: Event) -> None:
-        self.app.call_later(self.take, event)
+        if self._listens.is_set():
+            self.app.call_later(self.take, event)
+        else:
+            self._held.append(partial(self._fold, event))
 
     def _on_lost(self, reason: str) -> None:
-        self.app.call_later(self.lose, reason)
+        if self._listens.is_set():
+            self.app.call_later(self.lose, reason)
+        else:
+            self._held.append(partial(self.lose, reason))
+
+    def listen(self) -> None:
+        """The first screen has its widgets: it can show what the engine has said meanwhile, and says from now on."""
+        if self._listens.is_set():
+            return
+        self._listens.set()
+        held, self._held = self._held, []
+        for fold in held:
+            fold()
+        self.app.call_later(self._act)
 
     async def take(self, event: Event) -> None:
         """Fold what the engine said; the clock draws it."""
+        self._fold(event)
+        await self._act()
+
+    def _fold(self, event: Event) -> None:
         if isinstance(event, Notice):
-            if self.state.ready or self.state.engine.state == "failed":
-                self.app.show_problem(event.problem)
-            else:  # a dialog would keep the screen of the run away that comes back
-                self._early.append(event.problem)
+            self._early.append(event.problem)
             return
-        was_ready = self.state.ready
         state = reduce(self.state, event)
         if isinstance(event, Update):
             state = replace(state, connection="connected")
@@ -124,9 +143,14 @@ class Link:
         self.state = state
         self._told.set()
         self.app.redraw()
-        if state.ready and not was_ready:
+
+    async def _act(self) -> None:
+        """What is to be done now that this is known."""
+        was_ready, self._was_ready = self._was_ready, self.state.ready
+        if self._was_ready and not was_ready:
             await self._ready()
-        if state.ready or state.engine.state == "failed":
+        # before, a dialog would keep the screen of the run away that comes back
+        if self.state.ready or self.state.engine.state == "failed":
             early, self._early = self._early, []
             for problem in early:
                 self.app.show_problem(problem)
@@ -143,6 +167,7 @@ class Link:
         """Say that the engine has ended, keep what is there."""
         reason = reason.removeprefix("the engine has ended: ").rstrip(".")
         self.state = replace(self.state, connection="lost", lost_reason=sanitize(reason, 300))
+        self._was_ready = False
         self._told.set()
         self.app.redraw()
 
@@ -221,6 +246,7 @@ class Link:
         try:
             await self.client.connect()
         except WorkflowError as error:
+            await self._listens.wait()
             self._failed(error.problem)
         finally:
             self._connected.set()

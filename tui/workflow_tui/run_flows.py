@@ -34,7 +34,6 @@ from workflow_tui.dialogs.lanes import LanesDialog
 from workflow_tui.dialogs.name import NameDialog
 from workflow_tui.dialogs.race import RaceDialog
 from workflow_tui.dialogs.runs import RunsDialog
-from workflow_tui.earlier import EarlierRuns
 from workflow_tui.picture import COLUMNS, picture
 from workflow_tui.tables import fitted_start
 from workflow_tui.theme import is_dark
@@ -49,7 +48,6 @@ class RunFlows:
 
     def __init__(self, app: WorkflowApp) -> None:
         self.app = app
-        self.earlier = EarlierRuns(app)
 
     def toggle(self, run: RunView) -> None:
         """Draw a run under the current one, or hide it."""
@@ -58,7 +56,7 @@ class RunFlows:
         elif not run.epochs:
             self.app.complain(f"{_at_start(runs_text.title(run, 30))} has no epoch that could be drawn")
         else:
-            self.earlier.toggle(run)
+            self.app.earlier.toggle(run)
 
     # dialogs
 

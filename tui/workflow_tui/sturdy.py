@@ -20,7 +20,6 @@ from textual.errors import NoWidget
 from textual.screen import Screen
 from textual.widget import Widget
 from textual.widgets import OptionList
-from textual_fspicker.suggest_path import SuggestPath
 
 if TYPE_CHECKING:
     _App = App[Any]
@@ -89,17 +88,6 @@ class Palette(SturdyScreen, CommandPalette):
             await cast(Any, CommandPalette._gather_commands).__wrapped__(self, search_value)
         except NoMatches:
             return  # the palette was left while the search went on
-
-
-class Suggestions(SuggestPath):
-    """Completions of paths, and none for what can be no path, such as a name that is too long."""
-
-    async def get_suggestion(self, value: str) -> str | None:
-        """The completion of `value`, or None."""
-        try:
-            return await super().get_suggestion(value)
-        except (OSError, ValueError, IndexError):
-            return None
 
 
 _clicked = OptionList._on_click

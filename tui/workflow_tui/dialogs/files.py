@@ -15,10 +15,11 @@ from textual_fspicker.icons import Icons
 from textual_fspicker.parts import CurrentDirectory, directory_navigation
 from textual_fspicker.path_maker import MakePath
 from textual_fspicker.safe_tests import is_dir, is_symlink
+from textual_fspicker.suggest_path import SuggestPath
 
 from workflow_core.sanitize import sanitize
 from workflow_tui.dialogs.paths import CalmPath, standing
-from workflow_tui.sturdy import SturdyScreen, Suggestions
+from workflow_tui.sturdy import SturdyScreen
 from workflow_tui.tables import fitted
 
 MODELS = Filters(
@@ -37,6 +38,17 @@ PYTHON = Filters(("*.py", lambda path: path.suffix.lower() == ".py"), ("all", la
 MakePath.using(CalmPath)
 # made before that line; a path that equals it would not take its place
 directory_navigation.DirectoryNavigation._location._default = CalmPath("/")
+
+
+class Suggestions(SuggestPath):
+    """Completions of paths, and none for what can be no path, such as a name that is too long."""
+
+    async def get_suggestion(self, value: str) -> str | None:
+        """The completion of `value`, or None."""
+        try:
+            return await super().get_suggestion(value)
+        except (OSError, ValueError, IndexError):
+            return None
 
 
 class SafeDirectory(CurrentDirectory):

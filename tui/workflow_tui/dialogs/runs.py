@@ -94,7 +94,7 @@ class RunsDialog(FollowingDialog[None]):
         """Bring the table up to what the engine has said, and say what has just happened."""
         state = self.flows.app.state
         runs = runs_text.live(state)
-        drawn = frozenset(run.run for run in self.flows.earlier.under(state))
+        drawn = frozenset(run.run for run in self.flows.app.earlier.under(state))
         self.marked &= {run.run for run in runs}
         table = self.query_one(CalmTable)
         now = datetime.now().astimezone()

@@ -49,6 +49,7 @@ class StepScreen(FormScreen):
         super().__init__(id=f"{self.step}-screen")
         self._side_chosen = False
         self._stands = False
+        self._resumed = False
         self._begun = False
 
     def compose(self) -> ComposeResult:
@@ -85,6 +86,7 @@ class StepScreen(FormScreen):
         """Lay out for the size at hand; every instrument stands by now."""
         self._stands = True
         self._arrange(self.app.size.width, self.app.size.height)
+        self.owner.link.listen()
         self.call_after_refresh(self.refresh_state)
 
     def on_resize(self, event: events.Resize) -> None:
@@ -92,11 +94,14 @@ class StepScreen(FormScreen):
         self._arrange(self.app.size.width, self.app.size.height)  # the event may be an old one
         self.call_after_refresh(self.refresh_state)
 
-    def on_screen_resume(self) -> None:
+    def on_screen_resume(self, event: events.ScreenResume) -> None:
         """Show what changed while another screen was on top, and do the step where it is still open.
 
         Once: the screen resumes after every dialog, that of the step's failure too.
         """
+        # all widgets are new the first time, and have the styles that they got as they came
+        event.refresh_styles = event.refresh_styles and self._resumed
+        self._resumed = True
         self.refresh_state()
         if self.owner.state.ready and not self._begun:
             self.engine_ready(self.owner.state)

@@ -12,8 +12,6 @@ from workflow_core.sanitize import sanitize
 from workflow_core.specs import DataSpec
 from workflow_tui import figures
 from workflow_tui.commands import Command
-from workflow_tui.dialogs.files import TABLES
-from workflow_tui.dialogs.pick import PickColumns
 from workflow_tui.plots import data_layers, data_range
 from workflow_tui.screens.base import StepScreen
 from workflow_tui.settings import whole_path
@@ -157,6 +155,8 @@ class DataScreen(StepScreen):
         self.owner.start_work(self._choose_file, "dialogs", exclusive=True)
 
     async def _choose_file(self) -> None:
+        from workflow_tui.dialogs.files import TABLES
+
         form = self.query_one(Form)
         path = await self.owner.files.open("Open a table", TABLES, whole_path(str(form.values["file"])))
         if path is not None:
@@ -182,6 +182,8 @@ class DataScreen(StepScreen):
             return
         features, target = table["features"], str(table["target"])
         assert isinstance(features, tuple)
+        from workflow_tui.dialogs.pick import PickColumns
+
         dialog = PickColumns(answer.columns, answer.rows, [str(name) for name in features], target)
         picked = await self.app.push_screen_wait(dialog)
         if picked is not None:

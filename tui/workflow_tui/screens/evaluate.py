@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from rich.text import Text
+from textual import events
 from textual.app import ComposeResult
 from textual.containers import Grid, Vertical
 
@@ -58,7 +59,7 @@ class EvaluateScreen(StepScreen):
         self.query_one("#truth").border_title = "y_pred against true y"
         self.query_one("#gaps").border_title = "Parameters"
 
-    def on_screen_resume(self) -> None:
+    def on_screen_resume(self, event: events.ScreenResume) -> None:
         """Measure at once where a trained model is waiting for it; each model once, whatever came of it."""
         state = self.owner.state
         fresh = state.steps.train != "stale" and not state.running

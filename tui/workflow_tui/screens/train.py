@@ -195,7 +195,7 @@ class TrainScreen(ControlScreen):
         """The earlier runs that lie below this one, with the losses that are known of them."""
         if state.training is None or self._view(0) != "loss" or state.race is not None:
             return ()
-        earlier = self.owner.runs.earlier
+        earlier = self.owner.earlier
         return tuple(
             Earlier(
                 run.run,

@@ -77,6 +77,7 @@ class Form(VerticalScroll):
         self._told: dict[str, Value] = {}
         self._sent: dict[str, Value] = {}
         self._sign = ""
+        self._rows: list[FieldRow] = []
 
     def compose(self) -> ComposeResult:
         """One line a field, and one for the title of each group."""
@@ -87,12 +88,14 @@ class Form(VerticalScroll):
                 heading = Static(group, classes="group", markup=False, name=group)
                 heading.set_class(not self._has(group), "-empty")
                 yield heading
-            yield FieldRow(
+            row = FieldRow(
                 field,
                 self._values[field.name],
                 shown=field.shown(self._values),
                 hint=field.hint_for(self._values),
             )
+            self._rows.append(row)
+            yield row
 
     def on_mount(self) -> None:
         """Say what the keys are from the start."""
@@ -121,14 +124,14 @@ class Form(VerticalScroll):
     @property
     def fault(self) -> str:
         """Why what a field holds is not in effect, in one sentence; empty where every field fits."""
-        return next((row.fault for row in self._rows() if row.fault), "")
+        return next((row.fault for row in self._rows if row.fault), "")
 
     def show(self, values: Mapping[str, Value]) -> None:
         """Show `values` where they changed; a field that is being edited is left alone.
 
         What a person has applied stands until other values are shown: the engine may take a while to answer.
         """
-        changed = [row for row in self._rows() if self._told.get(row.field.name, ...) != values[row.field.name]]
+        changed = [row for row in self._rows if self._told.get(row.field.name, ...) != values[row.field.name]]
         if not changed:
             return
         for row in changed:
@@ -149,7 +152,7 @@ class Form(VerticalScroll):
         if not self._told:
             return
         self._sent = dict(self._told)
-        for row in self._rows():
+        for row in self._rows:
             if not row.fault:
                 self._values[row.field.name] = self._told[row.field.name]
                 row.show(self._told[row.field.name])
@@ -158,22 +161,22 @@ class Form(VerticalScroll):
 
     def refuse(self, name: str, reason: str) -> None:
         """These values do not go together: mark the field `name`, unless another one is marked for this `reason`."""
-        for row in self._rows():
-            if row.field.name == name and reason not in [other.fault for other in self._rows()]:
+        for row in self._rows:
+            if row.field.name == name and reason not in [other.fault for other in self._rows]:
                 row.mark(reason)
         self.pending = True
 
     def accept(self) -> None:
         """These values go together and are asked for: what is no value at all is still to be mended."""
         self._sent = dict(self._values)
-        for row in self._rows():
+        for row in self._rows:
             if not row.unread:
                 row.mark("")
         self.pending = bool(self.fault)
 
     def put_back(self) -> bool:
         """Put back what is in effect into every field that is marked; False where none is."""
-        marked = [row for row in self._rows() if row.fault]
+        marked = [row for row in self._rows if row.fault]
         for row in marked:
             self._undo(row)
         return bool(marked)
@@ -187,7 +190,7 @@ class Form(VerticalScroll):
         if not isinstance(row, FieldRow):
             return False
         if isinstance(control, Input):
-            others = [other.fault for other in self._rows() if other is not row]
+            others = [other.fault for other in self._rows if other is not row]
             try:
                 check(self._values | {row.field.name: row.read()})
             except IncompleteError:
@@ -212,22 +215,19 @@ class Form(VerticalScroll):
     def put(self, values: Mapping[str, Value]) -> None:
         """Fill in several fields as if they had been typed, and tell of them at once."""
         self._values |= values
-        for row in self._rows():
+        for row in self._rows:
             if row.field.name in values:
                 row.value = values[row.field.name]
                 row.put_back()
         self._arrange()
         self.post_message(self.Applied(self, values))
 
-    def _rows(self) -> list[FieldRow]:
-        return list(self.query(FieldRow))
-
     def _has(self, group: str) -> bool:
         return any(field.shown(self._values) for field in self.form_fields if field.group == group)
 
     def _arrange(self) -> None:
         """Show the fields that mean something beside the values of the others."""
-        for row in self._rows():
+        for row in self._rows:
             shown = row.field.shown(self._values)
             row.reveal(shown=shown, hint=row.field.hint_for(self._values))
             if row.fault and not shown:  # nobody could mend it there

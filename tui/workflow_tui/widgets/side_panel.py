@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from textwrap import dedent
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from rich.syntax import Syntax
 from textual.app import ComposeResult
 from textual.containers import VerticalScroll
 from textual.widgets import Static
 
 from workflow_core.protocol import StepName
-from workflow_core.scripts import lines
 from workflow_core.specs import SaveKind, WorkflowSpec
-from workflow_tui.lessons import lesson
-from workflow_tui.widgets.digest import digest
+
+if TYPE_CHECKING:
+    from rich.syntax import Syntax
 
 Content = Literal["lesson", "code", ""]
 
@@ -53,6 +52,8 @@ class SidePanel(VerticalScroll):
                 self._loaded = True
                 from textual.widgets import Markdown  # its parser would cost the first frame a tenth of a second
 
+                from workflow_tui.lessons import lesson
+
                 self.mount(Markdown(lesson(self.step), id="lesson", open_links=False))
         elif content == "code":
             self.border_title = f"Code: {self.step.capitalize()}"
@@ -68,6 +69,8 @@ class SidePanel(VerticalScroll):
 
     def _write_code(self) -> None:
         if self.content == "code" and self._given is not None:
+            from workflow_core.scripts import lines
+
             spec, path, kind = self._given
             code = self.query_one("#code", Static)
             code.update(
@@ -99,11 +102,15 @@ class StepCode(Static):
         if shown == self._shown:
             return
         self._shown = shown
+        from workflow_core.scripts import lines
+
         source = lines(self.step, spec, path=path, kind=kind)
         if self.only is not None:
             start, stop = (source.index(words) for words in self.only)
             source = dedent(source[source.rindex("\n", 0, start) + 1 : source.rindex("\n", 0, stop)]).strip()
         if self.brief:
+            from workflow_tui.widgets.digest import digest
+
             whole, source = source, digest(source)
             self._left_out = source != whole
         self.update(highlighted(source.rstrip(), dark=shown[-1], wrap=True))
@@ -122,5 +129,7 @@ class StepCode(Static):
 
 def highlighted(source: str, *, dark: bool, wrap: bool = False) -> Syntax:
     """Python source in colours that suit the theme."""
+    from rich.syntax import Syntax  # it, and the modules of this kind below, cost a first frame that shows no code much
+
     theme = "github-dark" if dark else "friendly"
     return Syntax(source, "python", theme=theme, background_color="#121212" if dark else "#ffffff", word_wrap=wrap)
