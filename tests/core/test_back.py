@@ -159,6 +159,31 @@ def test_a_run_that_was_interrupted_is_the_one_that_never_was(
         assert getattr(life.view, name) == getattr(whole.view, name), name
 
 
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        (TrainSpec(optimizer="sgd", learning_rate=1.5, epochs=40, device="cpu"), "rises"),
+        (TrainSpec(optimizer="sgd", learning_rate=1e-30, epochs=40, device="cpu"), "for 40 epochs"),
+    ],
+)
+def test_what_looks_wrong_by_then_is_found_as_if_it_had_never_been_interrupted(
+    live: Callable[..., Life], spec: TrainSpec, words: str
+) -> None:
+    begin = (MakeData(spec=NOISY), BuildModel(spec=ModelSpec(kind="linear")), SetTraining(spec=spec))
+    whole = live("whole")
+    whole(*begin)
+    whole.train()
+    life = live("parts")
+    life(*begin)
+    for epochs in (21, 14):
+        life.advance(epochs)
+        life.end()
+        life = live("parts")
+    life.train()
+    assert words in " ".join(whole.view.findings)
+    assert life.view.findings == whole.view.findings
+
+
 async def test_an_engine_that_is_killed_is_named_and_its_run_goes_on(workspace: Workspace, attach: Attach) -> None:
     ui = await attach(workspace)
     spec = TrainSpec(epochs=1_000_000, device="cpu")

@@ -95,6 +95,13 @@ def weights(life: Life) -> Any:
     return plain([[lane.trainer.model.state_dict(), lane.trainer.optimizer.state_dict()] for lane in found.lanes])
 
 
+def noted(life: Life) -> str:
+    """What each lane's diagnosis looks at."""
+    found = life.session._race
+    assert found is not None
+    return repr([lane.watch.figures for lane in found.lanes])
+
+
 @pytest.mark.parametrize(
     ("optimizer", "rates", "ends"),
     [("adam", (0.001, 0.01, 0.1), {"finished"}), ("sgd", (0.01, 1e6), {"finished", "diverged"})],
@@ -131,6 +138,7 @@ def test_a_race_that_was_interrupted_is_the_one_that_never_was(
     run_on(life)
     assert stand(replace(race(life), pace=None)) == stand(replace(race(whole), pace=None))
     assert weights(life) == weights(whole)
+    assert noted(life) == noted(whole)
     assert plain(recorded(life)) == plain(recorded(whole))
 
 

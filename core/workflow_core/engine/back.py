@@ -18,6 +18,7 @@ from workflow_core.history import NOTHING, HistoryData
 from workflow_core.protocol import Epochs, Update
 from workflow_core.specs import TrainSpec
 from workflow_core.steps.data import Dataset
+from workflow_core.steps.diagnosis import Figures
 from workflow_core.steps.train import Trainer, pick_device
 from workflow_core.views import TrainingView
 
@@ -46,7 +47,7 @@ def bring_back(kept: KeptRun, state: dict[str, Any], library: Library, publish: 
     material, update = _made_again(kept.on, view.spec, what)
     dataset = material.dataset
     assert dataset is not None
-    runner, history = _resumed(material, dataset, view, state, library, publish, what)
+    runner, history = _resumed(material, dataset, view, state, kept.figures, library, publish, what)
     runner.trained_with(kept.on.files)
     material.take(dataset, runner.trainer.model)
     return Back(material, runner, replace(update, training=runner.view, history=history))
@@ -73,11 +74,11 @@ def bring_race_back(
     # of the data a device has one copy
     placed: dict[torch.device, Dataset] = {}
     lanes = []
-    for view, state in zip(kept.lanes, states, strict=True):
+    for view, state, figures in zip(kept.lanes, states, kept.figures or [None] * len(states), strict=True):
         device = pick_device(view.spec.device, dataset.spec.dtype)
         if device not in placed:
             placed[device] = dataset.to(device)
-        lanes.append(_resumed(material, placed[device], view, state, library, publish, what, kept.view.race))
+        lanes.append(_resumed(material, placed[device], view, state, figures, library, publish, what, kept.view.race))
     for lane, _ in lanes:
         lane.trained_with(kept.on.files)
     return RaceBack(material, Race.restored(kept.view, lanes, publish_race), update)
@@ -102,6 +103,7 @@ def _resumed(
     placed: Dataset,
     view: TrainingView,
     state: dict[str, Any],
+    figures: Figures | None,
     library: Library,
     publish: Publish,
     what: str,
@@ -120,7 +122,7 @@ def _resumed(
         history = recorded
     first = Trainer(material.fresh_model(view.spec).model, placed, view.spec).state()
     trainer = Trainer.resumed(material.fresh_model(view.spec).model, placed, view.spec, state)
-    runner = Runner.restored(trainer, dataset, material.model_spec, view, history, record, first, publish)
+    runner = Runner.restored(trainer, dataset, material.model_spec, view, history, record, first, figures, publish)
     return runner, history
 
 

@@ -21,6 +21,7 @@ from workflow_core.sanitize import sanitize
 from workflow_core.specs import DataSpec, ModelSpec, TrainSpec
 from workflow_core.steps import userfile
 from workflow_core.steps.data import Dataset
+from workflow_core.steps.diagnosis import Figures
 from workflow_core.views import RaceView, RunView, SavedView, TrainingView, holds
 
 if TYPE_CHECKING:
@@ -43,10 +44,14 @@ class TrainedOn(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class KeptRun(msgspec.Struct, frozen=True, kw_only=True):
-    """What is kept of a run beside the state of its trainer; `saved` is the file that holds its weights."""
+    """What is kept of a run beside the state of its trainer; `saved` is the file that holds its weights.
+
+    `figures` are what a diagnosis looks at.
+    """
 
     on: TrainedOn
     view: TrainingView
+    figures: Figures | None = None
     saved: SavedView | None = None
 
 
@@ -56,6 +61,7 @@ class KeptRace(msgspec.Struct, frozen=True, kw_only=True):
     on: TrainedOn
     view: RaceView
     lanes: tuple[TrainingView, ...]
+    figures: tuple[Figures, ...] = ()
 
 
 class Kept(msgspec.Struct, frozen=True, kw_only=True):
@@ -94,13 +100,23 @@ def of(
     that was written last."""
     run = None
     if runner is not None:
-        run = KeptRun(on=_trained_on(runner), view=runner.view, saved=saved if holds(saved, runner.view) else None)
+        run = KeptRun(
+            on=_trained_on(runner),
+            view=runner.view,
+            figures=runner.watch.figures,
+            saved=saved if holds(saved, runner.view) else None,
+        )
     return Checkpoint(
         Kept(
             settings=settings,
             run=run,
             race=(
-                KeptRace(on=_trained_on(race.lanes[0]), view=race.view, lanes=tuple(lane.view for lane in race.lanes))
+                KeptRace(
+                    on=_trained_on(race.lanes[0]),
+                    view=race.view,
+                    lanes=tuple(lane.view for lane in race.lanes),
+                    figures=tuple(lane.watch.figures for lane in race.lanes),
+                )
                 if race is not None
                 else None
             ),

@@ -28,6 +28,7 @@ from workflow_core.specs import ModelSpec, TrainSpec
 from workflow_core.steps import build, custom, linear
 from workflow_core.steps.custom import explained
 from workflow_core.steps.data import Dataset
+from workflow_core.steps.diagnosis import Figures
 from workflow_core.steps.losses import loss_scale
 from workflow_core.steps.train import DIVERGED, Trainer
 
@@ -118,12 +119,13 @@ class Runner:
         history: HistoryData,
         record: Record,
         first: dict[str, Any],
+        figures: Figures | None,
         publish: Callable[[Epochs | Update], None],
     ) -> Runner:
         """A run that an earlier engine has left: as `view`, with the epochs of `history`, which `record` has.
 
-        `trainer` stands where it stood, `first` is the state of one like it before the first epoch. A run that was
-        going on is paused.
+        `trainer` stands where it stood, `first` is the state of one like it before the first epoch, `figures` are what
+        its watch had kept (None where that is not known). A run that was going on is paused.
         """
         runner = cls(trainer, dataset, model_spec, view.run, view.pace, publish)
         runner._record = record
@@ -136,6 +138,8 @@ class Runner:
         if trainer.best is not None:
             at_best = runner.recorded(trainer.best[0]).get("train_loss", math.nan)
             runner.watch.go_on(history, view.initial, trainer.best, at_best)
+        if figures is not None:
+            runner.watch.come_back(figures)
         runner.view = replace(
             view,
             device=str(trainer.device),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping, Sequence
 
+from msgspec.structs import replace
 from torch import nn
 
 from workflow_core.history import HistoryData
@@ -52,6 +53,15 @@ class Watch:
         """
         self.walked.go_on(history, initial)
         self._figures.go_on(history, best, at_best)
+
+    @property
+    def figures(self) -> Figures:
+        """What is kept of the figures of the epochs so far, for an engine to come."""
+        return replace(self._figures)
+
+    def come_back(self, figures: Figures) -> None:
+        """The run goes on from where an earlier engine has left it, which had kept this."""
+        self._figures = replace(figures)
 
     def divergence(self, view: TrainingView) -> Divergence:
         """Why the run diverged that stands as in `view`."""

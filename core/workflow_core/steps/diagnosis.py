@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
+
+import msgspec
 
 from workflow_core.history import RECORDED, HistoryData
 from workflow_core.specs import Line, TrainSpec
@@ -63,20 +64,23 @@ class Divergence(NamedTuple):
     try_lr: float | None
 
 
-class Figures:
-    """What is kept of all figures so far: a few numbers, however many epochs there are."""
+class Figures(msgspec.Struct):
+    """What is kept of all figures so far: a few numbers, however many epochs there are. A copy stays as it is."""
 
-    def __init__(self) -> None:
-        self.epochs = 0
-        self.first_loss = self.first_val = self.first_norm = math.nan
-        self.losses: deque[float] = deque(maxlen=WINDOW)
-        self.val_losses: deque[float] = deque(maxlen=WINDOW)
-        self.best_val = math.inf
-        self.best_epoch = 0
-        self.loss_at_best = math.nan
-        self.norm = 0.0
-        self.same_loss = self.same_weights = self.no_gradient = 0
-        self._weights: dict[str, float] = {}
+    epochs: int = 0
+    first_loss: float = math.nan
+    first_val: float = math.nan
+    first_norm: float = math.nan
+    losses: list[float] = []
+    val_losses: list[float] = []
+    best_val: float = math.inf
+    best_epoch: int = 0
+    loss_at_best: float = math.nan
+    norm: float = 0.0
+    same_loss: int = 0
+    same_weights: int = 0
+    no_gradient: int = 0
+    weights: dict[str, float] = {}
 
     def go_on(self, history: HistoryData, best: tuple[int, float] | None, at_best: float) -> None:
         """Take over what is kept of another run; `at_best` is the training loss of its `best` epoch."""
@@ -99,15 +103,15 @@ class Figures:
         self.no_gradient = _same(self.no_gradient, 0.0, norms) if norms[-1] == 0 else 0
         self.norm = next((norm for norm in reversed(norms) if math.isfinite(norm)), self.norm)
         weights = {name: column for name, column in series.items() if name not in RECORDED}
-        same = (_same(self.same_weights, self._weights.get(name, math.nan), column) for name, column in weights.items())
+        same = (_same(self.same_weights, self.weights.get(name, math.nan), column) for name, column in weights.items())
         self.same_weights = min(same, default=0)
-        self._weights = {name: column[-1] for name, column in weights.items()}
+        self.weights = {name: column[-1] for name, column in weights.items()}
         least = min((value for value in val_losses if not math.isnan(value)), default=math.inf)
         if least < self.best_val:
             at = val_losses.index(least)
             self.best_val, self.best_epoch, self.loss_at_best = least, self.epochs + at, losses[at]
-        self.losses.extend(losses[-WINDOW:])
-        self.val_losses.extend(val_losses[-WINDOW:])
+        self.losses = [*self.losses, *losses][-WINDOW:]
+        self.val_losses = [*self.val_losses, *val_losses][-WINDOW:]
         self.epochs += len(losses)
 
 
@@ -222,7 +226,7 @@ def _constant(view: TrainingView) -> bool:
 
 def _rising(figures: Figures, known: Known, view: TrainingView) -> str:
     """That the training loss has grown for some time, beyond what it was at first."""
-    losses = list(figures.losses)
+    losses = figures.losses
     last = losses[-1]
     if not last > figures.first_loss or len(losses) <= RISE:
         return ""
