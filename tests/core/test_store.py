@@ -13,8 +13,9 @@ import subprocess
 import sys
 import threading
 from array import array
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
@@ -509,11 +510,37 @@ def test_to_connect_takes_no_locks_from_who_is_connected(store: Store) -> None:
         assert log_of(store).exists(), "the other program took itself for the last one, and let the log go"
 
 
-def test_a_store_that_was_removed_is_told_of_and_not_made_anew(store: Store, problems: list[Problem]) -> None:
+def anew(get: Callable[[Any], sqlite3.Connection]) -> Callable[[Any], sqlite3.Connection]:
+    """`get`, after the connection was let go."""
+
+    def got(connection: Any) -> sqlite3.Connection:
+        connection.close()
+        return get(connection)
+
+    return got
+
+
+@pytest.mark.parametrize("when", ["before", "connect", "open_log"])
+def test_a_store_that_was_removed_is_told_of_and_not_made_anew(
+    store: Store, problems: list[Problem], monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    """Also where it goes between two steps of a write."""
     run = begun(store, 5)
     assert store.flush()
     away = store.path.with_name("away.sqlite")
-    store.path.rename(away)
+    if when == "before":
+        store.path.rename(away)
+    else:
+        step = getattr(schema, when)
+
+        def in_the_middle(*arguments: Any, **options: Any) -> Any:
+            if not problems:
+                store.path.rename(away)
+            return step(*arguments, **options)
+
+        monkeypatch.setattr(schema, when, in_the_middle)
+        # so that a connection is made for it
+        monkeypatch.setattr(store_module._Connection, "get", anew(store_module._Connection.get))
     store.append(view_of(run, 6), 5, figures(5, 6))
     assert not store.flush()
     assert "it was removed" in problems[0].message
@@ -598,6 +625,7 @@ def test_a_store_of_before_names_and_results_is_brought_up_to_date(tmp_path: Pat
 KILLED = """
 import sys
 from pathlib import Path
+from typing import Any
 from tests.core.test_store import begun, figures, view_of
 from workflow_core.store import Store
 

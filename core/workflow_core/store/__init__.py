@@ -271,7 +271,9 @@ class Store:
                 self._sweeping = sweep(connection.get())
             if lasting or connection.doubtful:
                 connection.sync()
-        except (sqlite3.Error, OSError, WorkflowError) as error:
+        except (sqlite3.Error, OSError, WorkflowError) as failure:
+            # also where it went in the middle of this, which is told in other words each time
+            error = _Removed() if connection.removed else failure
             connection.doubtful = True
             connection.close()
             self._removed = isinstance(error, _Removed)
@@ -309,6 +311,9 @@ class Store:
 class _Removed(OSError):
     """The file is no longer the one it was."""
 
+    def __str__(self) -> str:
+        return "it was removed, or another file has taken its place"
+
 
 class _Connection:
     """A connection that is made when it is needed, and anew after a failure: closing the last one costs an fsync.
@@ -326,16 +331,31 @@ class _Connection:
         self.doubtful = False
         """Has something failed since `sync` was well? Then not all that was committed need be in the log any more."""
 
-    def get(self) -> sqlite3.Connection:
-        """The connection. Raises sqlite3.Error, OSError and WorkflowError."""
+    @property
+    def removed(self) -> bool:
+        """Is there no such file any more? Not where the disk cannot tell now."""
+        try:
+            self._check()
+        except _Removed:
+            return True
+        except OSError:
+            pass
+        return False
+
+    def _check(self) -> None:
         try:
             there = os.path.samestat(self._path.stat(), self._file)
         except FileNotFoundError:
             there = False
         if not there:
-            raise _Removed("it was removed, or another file has taken its place")
+            raise _Removed
+
+    def get(self) -> sqlite3.Connection:
+        """The connection. Raises sqlite3.Error, OSError and WorkflowError."""
+        self._check()
         if self._db is None:
-            self._db = schema.connect(self._path)
+            self._db = schema.connect(self._path, new=False)
+            self._check()  # what has taken its place in between is not written to
             self._log = schema.open_log(self._path)
         return self._db
 

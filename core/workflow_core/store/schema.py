@@ -77,8 +77,9 @@ RUN_THERE, RACE_THERE = "run there", "race there"
 log = logging.getLogger(__name__)
 
 
-def connect(path: Path) -> sqlite3.Connection:
-    """A connection to the store at `path` for reading and writing; the file is made or brought up to date.
+def connect(path: Path, *, new: bool = True) -> sqlite3.Connection:
+    """A connection to the store at `path` for reading and writing; the file is made, unless it is not to be `new`, or
+    brought up to date.
 
     Transactions are those of `transaction`. Raises sqlite3.Error or OSError where the file is no store, and
     WorkflowError where it is one of a later version of the program.
@@ -86,8 +87,9 @@ def connect(path: Path) -> sqlite3.Connection:
     # What SQLite puts beside the file later is as private as the file itself. One that is there is left to SQLite: to
     # close it here gives up the locks of all connections of this process, and other programs take it for unused.
     with contextlib.suppress(FileExistsError):
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-    db = sqlite3.connect(path, timeout=BUSY, isolation_level=None)
+        if new:
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    db = _open(path)
     try:
         version = _version(db)
         if version > VERSION:
@@ -114,9 +116,13 @@ def connect(path: Path) -> sqlite3.Connection:
 
 def connect_to_read(path: Path) -> sqlite3.Connection:
     """A connection that changes nothing, to a store that is there. Raises sqlite3.Error."""
-    db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", timeout=BUSY, isolation_level=None, uri=True)
+    db = _open(path)
     db.execute("PRAGMA query_only = ON")
     return db
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    return sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", timeout=BUSY, isolation_level=None, uri=True)
 
 
 def there(db: sqlite3.Connection) -> tuple[int, int] | None:
