@@ -31,6 +31,8 @@ from workflow_core.protocol import (
 
 FLUSH = 0.05
 """Seconds between two flushes of events: 20 a second, whatever the epoch rate. Replies do not wait for it."""
+SLACK = FLUSH / 5
+"""Seconds by which a flush may come early, rather than have a timer made for it."""
 OUTSTANDING = 32
 """Requests of one UI that may be without a delivered reply; it is not read any further until then."""
 HELLO_TIMEOUT = 10.0
@@ -167,9 +169,11 @@ class Peer:
         while True:
             await self._wake.wait()
             early = flushed + FLUSH - loop.time()
-            if early > 0 and not self._urgent.is_set():
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._urgent.wait(), early)
+            if early > SLACK and not self._urgent.is_set():
+                # not by wait_for, which takes four turns of the event loop: for each a training gives up the GIL
+                timer = loop.call_later(early, self._urgent.set)
+                await self._urgent.wait()
+                timer.cancel()
             self._wake.clear()
             self._urgent.clear()
             replies = len(self._replies)
