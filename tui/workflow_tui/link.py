@@ -93,7 +93,8 @@ class Link:
         self._device = device
         self._attached = self._was_ready = False
         self._begun = monotonic()
-        self._listens = asyncio.Event()
+        self._stands = asyncio.Event()
+        self._listening = False
         self._connected = asyncio.Event()
         self._heard = asyncio.Event()
         self._told = asyncio.Event()
@@ -104,26 +105,40 @@ class Link:
     # what the client reports is handled in the app's own task, where its faults and screens belong
 
     def _on_event(self, event: Event) -> None:
-        if self._listens.is_set():
+        if self._listening:
             self.app.call_later(self.take, event)
         else:
             self._held.append(partial(self._fold, event))
 
     def _on_lost(self, reason: str) -> None:
-        if self._listens.is_set():
+        if self._listening:
             self.app.call_later(self.lose, reason)
         else:
             self._held.append(partial(self.lose, reason))
 
     def listen(self) -> None:
         """The first screen has its widgets: it can show what the engine has said meanwhile, and says from now on."""
-        if self._listens.is_set():
+        if self._listening:
             return
-        self._listens.set()
+        self._listening = True
         held, self._held = self._held, []
         for fold in held:
             fold()
         self.app.call_later(self._act)
+
+    def stand(self) -> None:
+        """The first frame stands, and a dialog can lie on it."""
+        self._stands.set()
+        self.app.call_later(self._act)
+
+    async def stands(self) -> None:
+        """Wait for the first frame."""
+        await self._stands.wait()
+
+    @property
+    def greeted(self) -> bool:
+        """Has the app been told that there is an engine that can be asked?"""
+        return self._attached
 
     async def take(self, event: Event) -> None:
         """Fold what the engine said; the clock draws it."""
@@ -150,7 +165,7 @@ class Link:
         if self._was_ready and not was_ready:
             await self._ready()
         # before, a dialog would keep the screen of the run away that comes back
-        if self.state.ready or self.state.engine.state == "failed":
+        if self._stands.is_set() and (self.state.ready or self.state.engine.state == "failed"):
             early, self._early = self._early, []
             for problem in early:
                 self.app.show_problem(problem)
@@ -246,7 +261,7 @@ class Link:
         try:
             await self.client.connect()
         except WorkflowError as error:
-            await self._listens.wait()
+            await self.stands()
             self._failed(error.problem)
         finally:
             self._connected.set()

@@ -103,7 +103,7 @@ class StepScreen(FormScreen):
         event.refresh_styles = event.refresh_styles and self._resumed
         self._resumed = True
         self.refresh_state()
-        if self.owner.state.ready and not self._begun:
+        if self.owner.state.ready and self.owner.link.greeted and not self._begun:
             self.engine_ready(self.owner.state)
 
     def _classify(self, width: int, height: int) -> None:
