@@ -29,8 +29,8 @@ from workflow_core.protocol import (
     request_id,
 )
 
-FLUSH = 0.05
-"""Seconds between two flushes of events: 20 a second, whatever the epoch rate. Replies do not wait for it."""
+FLUSH = 0.1
+"""Seconds between two flushes of events: as many as a screen draws, whatever the epoch rate. Replies do not wait."""
 SLACK = FLUSH / 5
 """Seconds by which a flush may come early, rather than have a timer made for it."""
 OUTSTANDING = 32
