@@ -625,7 +625,6 @@ def test_a_store_of_before_names_and_results_is_brought_up_to_date(tmp_path: Pat
 KILLED = """
 import sys
 from pathlib import Path
-from typing import Any
 from tests.core.test_store import begun, figures, view_of
 from workflow_core.store import Store
 

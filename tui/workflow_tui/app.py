@@ -170,7 +170,7 @@ class WorkflowApp(SturdyApp, OneKeyAtATime, GuardedApp[int]):
     def on_ready(self) -> None:
         """The first frame stands: start the drawing clock."""
         self.set_interval(DRAW_INTERVAL, self._draw)
-        self.link.stand()
+        self.link.first_frame()
 
     def start_work(
         self, work: Callable[[], Coroutine[Any, Any, object]], group: str, *, exclusive: bool = False
@@ -201,7 +201,7 @@ class WorkflowApp(SturdyApp, OneKeyAtATime, GuardedApp[int]):
         self.call_after_refresh(self.start_work, self._load_screens, "load screens", exclusive=True)
 
     async def _load_screens(self) -> None:
-        await self.link.stands()
+        await self.link.framed()
         # while there is time: the first visit is quicker, and a package that is renewed meanwhile does not matter
         for name in NAMES:
             await asyncio.to_thread(importlib.import_module, f"workflow_tui.screens.{name}")

@@ -93,7 +93,7 @@ class Link:
         self._device = device
         self._attached = self._was_ready = False
         self._begun = monotonic()
-        self._stands = asyncio.Event()
+        self._framed = asyncio.Event()
         self._listening = False
         self._connected = asyncio.Event()
         self._heard = asyncio.Event()
@@ -126,14 +126,14 @@ class Link:
             fold()
         self.app.call_later(self._act)
 
-    def stand(self) -> None:
+    def first_frame(self) -> None:
         """The first frame stands, and a dialog can lie on it."""
-        self._stands.set()
+        self._framed.set()
         self.app.call_later(self._act)
 
-    async def stands(self) -> None:
+    async def framed(self) -> None:
         """Wait for the first frame."""
-        await self._stands.wait()
+        await self._framed.wait()
 
     @property
     def greeted(self) -> bool:
@@ -165,7 +165,7 @@ class Link:
         if self._was_ready and not was_ready:
             await self._ready()
         # before, a dialog would keep the screen of the run away that comes back
-        if self._stands.is_set() and (self.state.ready or self.state.engine.state == "failed"):
+        if self._framed.is_set() and (self.state.ready or self.state.engine.state == "failed"):
             early, self._early = self._early, []
             for problem in early:
                 self.app.show_problem(problem)
@@ -261,7 +261,7 @@ class Link:
         try:
             await self.client.connect()
         except WorkflowError as error:
-            await self.stands()
+            await self.framed()
             self._failed(error.problem)
         finally:
             self._connected.set()

@@ -56,7 +56,8 @@ class KeptRun(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class KeptRace(msgspec.Struct, frozen=True, kw_only=True):
-    """What is kept of a race beside the states of its trainers; `lanes` are in the order of those of `view`."""
+    """What is kept of a race beside the states of its trainers; `lanes` and `figures` are in the order of those of
+    `view`."""
 
     on: TrainedOn
     view: RaceView

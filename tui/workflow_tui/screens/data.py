@@ -173,6 +173,8 @@ class DataScreen(StepScreen):
             self.owner.complain("Columns are chosen from a table of your own: f opens one")
 
     async def _choose_columns(self) -> None:
+        from workflow_tui.dialogs.pick import PickColumns
+
         form = self.query_one(Form)
         table = form.values
         answer, _ = await self.owner.link.ask(
@@ -182,8 +184,6 @@ class DataScreen(StepScreen):
             return
         features, target = table["features"], str(table["target"])
         assert isinstance(features, tuple)
-        from workflow_tui.dialogs.pick import PickColumns
-
         dialog = PickColumns(answer.columns, answer.rows, [str(name) for name in features], target)
         picked = await self.app.push_screen_wait(dialog)
         if picked is not None:

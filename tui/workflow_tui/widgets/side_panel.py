@@ -129,7 +129,7 @@ class StepCode(Static):
 
 def highlighted(source: str, *, dark: bool, wrap: bool = False) -> Syntax:
     """Python source in colours that suit the theme."""
-    from rich.syntax import Syntax  # it, and the modules of this kind below, cost a first frame that shows no code much
+    from rich.syntax import Syntax  # like what writes the code, it would cost a first frame without any some time
 
     theme = "github-dark" if dark else "friendly"
     return Syntax(source, "python", theme=theme, background_color="#121212" if dark else "#ffffff", word_wrap=wrap)
