@@ -97,7 +97,7 @@ def run_text(widget: Widget, state: State, *, settings: bool) -> Text:
     ink = Ink(widget)
     training = state.training
     if training is None and state.unknown:
-        return Text("the engine starts; a run that was kept comes back", ink("muted"))
+        return Text("the engine starts:\na run that was kept comes back", ink("muted"))
     if training is None:
         return Text(f"no run yet: space starts one\n{spec_text(state.train_spec)}", ink("muted"))
     text = Text().append(f"run {training.run}  ", "bold")
