@@ -51,6 +51,7 @@ from workflow_tui.screens.load import LoadScreen
 from workflow_tui.screens.save import SaveScreen
 from workflow_tui.screens.train import TrainScreen
 from workflow_tui.widgets.chart import Chart
+from workflow_tui.widgets.form import Form
 from workflow_tui.widgets.side_panel import SidePanel
 from workflow_tui.widgets.stepper import NAMES
 
@@ -445,6 +446,7 @@ async def test_what_is_typed_before_the_engine_has_said_its_settings_goes_on_top
     async with driving(client=loading) as drive:
         drive.app.screen.query_one("#field-noise").focus()
         await drive.pilot.press("home", "shift+end", "delete", *"0.25", "enter")
+        await drive.until(lambda: drive.app.screen.query_one(Form).values["noise"] == 0.25)
         await drive.pilot.press("r")
         assert drive.client.asked == []
         for event in (Update(data_spec=own, data=made), load()[0][1]):
