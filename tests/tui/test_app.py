@@ -463,7 +463,7 @@ async def test_a_script_that_is_asked_for_early_has_the_settings_that_were_kept(
         assert not drive.dialog
         for event in (Update(train_spec=TrainSpec(learning_rate=0.125)), load()[0][1]):
             drive.client.on_event(event)
-        await drive.until(lambda: drive.dialog)
+        await drive.until(lambda: isinstance(drive.app.focused, Input))
         await drive.press("enter")
         await drive.until(lambda: (tmp_path / "workflow.py").exists())
         assert "lr=0.125" in (tmp_path / "workflow.py").read_text()
@@ -478,7 +478,7 @@ async def test_the_files_that_were_written_stand_in_the_terminal_afterwards(tmp_
             await drive.tell(Update(saved=msgspec.structs.replace(saved, file=file, epoch=10 * at)))
         drive.app.files.folder = tmp_path
         await drive.press("x")
-        await drive.until(lambda: drive.dialog)
+        await drive.until(lambda: isinstance(drive.app.focused, Input))
         await drive.press("enter")
         await drive.until(lambda: (tmp_path / "workflow.py").exists())
         await drive.tell(Update(training=training(state="paused", epoch=50)))
