@@ -43,7 +43,7 @@ class EngineClient:
 
     `on_event` gets every event but the replies, in order, from inside the event loop; `on_lost` gets one sentence
     when the connection ends without `close` having been called. Neither may block or raise. One that is `quiet` has
-    nobody to show notices to, which wait for another UI.
+    no screen for notices, which wait for another UI as well.
     """
 
     def __init__(

@@ -154,7 +154,7 @@ HEADER = struct.Struct(">I")
 class Hello(msgspec.Struct, frozen=True, kw_only=True, tag="hello"):
     """Who is speaking: the first frame in each direction.
 
-    A UI that is `quiet` has nobody to show a Notice to: what happened is told to the next one.
+    A UI that is `quiet` has no screen to show a Notice on: what happened is told to the next one as well.
     """
 
     version: int

@@ -15,7 +15,7 @@ from msgspec import UNSET
 from msgspec.structs import replace
 
 from workflow_core.client import EngineClient
-from workflow_core.errors import WorkflowError
+from workflow_core.errors import Problem, WorkflowError
 from workflow_core.launcher import child_of
 from workflow_core.protocol import (
     Answer,
@@ -25,6 +25,7 @@ from workflow_core.protocol import (
     Event,
     Hello,
     MakeData,
+    Notice,
     Pause,
     RaceView,
     Reset,
@@ -60,7 +61,7 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     With a `race` and no `run` it is the race that is there, whose losses are those of its `best` lane, with both the
     newest lane of one. All of it comes back in another engine where this one `keeps` it. `replaced` is the run that
     gave way to one that was begun now, with weights that were in no file; `again` are the epochs on record that a
-    resumed one trains again.
+    resumed one trains again; `notices` are what whoever begins or resumes one should know of it.
     """
 
     name: str
@@ -80,6 +81,7 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     keeps: bool = True
     replaced: int | None = None
     again: int | None = None
+    notices: tuple[str, ...] = ()
 
 
 class Watched:
@@ -93,6 +95,7 @@ class Watched:
         self.keeps = True
         self.saved: SavedView | None = None
         self.failed = ""
+        self.notices: list[Problem] = []
         self.told = False
         self.lost = False
         self._changed = asyncio.Event()
@@ -111,6 +114,8 @@ class Watched:
             if event.engine is not UNSET and event.engine is not None:
                 self.ready, self.keeps = event.engine.state == "ready", event.engine.keeps
                 self.failed = event.engine.problem.line() if event.engine.problem is not None else ""
+        elif isinstance(event, Notice) and not event.last:
+            self.notices.append(event.problem)
         self._changed.set()
 
     def _lose(self, reason: str) -> None:
@@ -307,12 +312,17 @@ async def resume(workspace: Workspace) -> Standing:
             await watched.client.request(Run(go_on=True))
             await watched.until(ANSWER, "running", "lost")
         standing = Standing(name=workspace.path.name, path=str(workspace.path), engine="live", pid=hello.pid)
-        return _live(replace(standing, again=again), watched)
+        return _live(replace(standing, again=again, notices=_noticed(watched)), watched)
     except WorkflowError:
         await _leave_no_engine(watched)
         raise
     finally:
         await watched.client.close()
+
+
+def _noticed(watched: Watched) -> tuple[str, ...]:
+    """What has happened; not what to do about it, which is said of the screens, and before a run goes on."""
+    return tuple(dict.fromkeys(f"{each.title}: {each.message}" for each in watched.notices))
 
 
 def _nothing_to_resume(workspace: Workspace, *, left: bool) -> WorkflowError:
@@ -361,7 +371,7 @@ async def start(workspace: Workspace, spec: WorkflowSpec) -> Standing:
         await watched.client.request(Run())
         await watched.until(ANSWER, "training")
         standing = Standing(name=workspace.path.name, path=str(workspace.path), engine="live", pid=hello.pid)
-        return _live(replace(standing, replaced=replaced), watched)
+        return _live(replace(standing, replaced=replaced, notices=_noticed(watched)), watched)
     except WorkflowError:
         await _leave_no_engine(watched)
         raise

@@ -118,6 +118,8 @@ def _resume(argv: Sequence[str]) -> int:
     if given.json:
         say(json_line(msgspec.structs.asdict(standing)))
         return 0
+    for notice in standing.notices:
+        complain(notice)
     name = _quoted(given.workspace)
     say(f"{_named(standing)} goes on, after {_epochs(standing)}.")
     if standing.again:
@@ -138,6 +140,8 @@ def detach(options: TrainOptions) -> int:
     if options.json:
         say(json_line(msgspec.structs.asdict(standing)))
         return 0
+    for notice in standing.notices:
+        complain(notice)
     name = _quoted("default" if options.workspace is None else options.workspace)
     epochs = options.spec.train.epochs
     say(f"Run {standing.run} trains {epochs:,} epochs in workspace {sanitize(standing.name, LONGEST)}.")

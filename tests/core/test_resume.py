@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 from tests.core.conftest import end_engine, until_kept
-from tests.core.test_back import kept_epoch
+from tests.core.test_back import ACT, kept_epoch, of_files
 
 from workflow_core import remote, remote_commands
 from workflow_core.engine import checkpoint
@@ -152,6 +152,34 @@ async def test_what_there_is_to_tell_outlives_one_that_is_killed_too(home: Path,
     ui = await attach(workspace)
     await ui.until(lambda: len(ui.notices) == 2)
     assert all("while run 1 was training" in notice for notice in ui.notices)
+
+
+async def test_who_resumes_is_told_what_is_another_than_it_was_and_the_next_screen_too(
+    home: Path, attach: Attach, capsys: pytest.CaptureFixture[str]
+) -> None:
+    workspace = Workspace.open("box")
+    begun = await remote.start(workspace, replace(LONG, model=of_files(home)))
+    assert begun.notices == ()
+    await until_trained(workspace)
+    kill(workspace)
+    (home / "act.py").write_text(ACT.replace("tanh", "relu"))
+    assert await asyncio.to_thread(remote_commands.main, ["resume", "box"]) == 0
+    lines, error = capsys.readouterr()
+    assert lines.startswith("Run 1 goes on")
+    crash, code = error.splitlines()
+    assert crash.startswith("workflow-tui: The engine was ended from outside: it was killed")
+    assert "space" not in crash, "there is no such key here"
+    assert code.startswith("workflow-tui: The code of the model has changed: ")
+    assert "act.py has changed since run 1 was trained with it, and run 1 goes on with the code as it is now" in code
+    await looked_at(workspace)  # which has nobody to tell, either
+    assert await asyncio.to_thread(remote_commands.main, ["resume", "box", "--json"]) == 0
+    lines, error = capsys.readouterr()
+    assert error == ""
+    assert [f"workflow-tui: {notice}" for notice in json.loads(lines)["notices"]] == [crash, code]
+    ui = await attach(workspace)
+    await ui.until(lambda: len(ui.notices) == 2)
+    assert "act.py has changed" in ui.notices[1]
+    assert (await remote.resume(workspace)).notices == ()
 
 
 async def test_lines_and_settings_are_kept_once_it_is_quiet(

@@ -43,7 +43,7 @@ log = logging.getLogger(__name__)
 class Peer:
     """The engine's end of one connection.
 
-    `attached` is true from its hello until it has gone; one that is `quiet` shows nobody what it is told.
+    `attached` is true from its hello until it has gone; what one that is `quiet` is told is also told to the next.
     """
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, board: Board) -> None:

@@ -154,11 +154,10 @@ class Server:
         return store.flush(seconds)
 
     def _tell_soon(self, problem: Problem) -> None:
-        """Tell those that are there, or the first one that comes and has somebody to show it to."""
-        if not all(peer.quiet for peer in self._attached()):
-            self._tell(problem)
-        else:
+        """Tell those that are there, and where none of them has a screen to show it on, the first one that has."""
+        if all(peer.quiet for peer in self._attached()):
             self._news.add(problem)
+        self._tell(problem)
 
     def _trouble(self, what: str, problem: Problem | None) -> None:
         """Tell those that are there, and those that come, until it is over (None)."""
@@ -276,11 +275,10 @@ class Server:
 
     def _attach(self, peer: Peer) -> None:
         log.info("%s attached", peer.name)
-        if peer.quiet:
-            return
         for problem in (*self._problems, *self._troubles.values(), *self._news):
             peer.note(Notice(problem=problem))
-        self._news.told()
+        if not peer.quiet:
+            self._news.told()
 
     def _attached(self) -> list[Peer]:
         return [peer for peer in self._peers if peer.attached]
