@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import re
+import time
 from typing import Any
 
 import msgspec
@@ -25,6 +27,7 @@ from workflow_core.protocol import (
     Update,
 )
 from workflow_core.specs import InitSpec, ModelSpec, TrainSpec
+from workflow_tui import link
 from workflow_tui.dialogs.base import Dialog
 from workflow_tui.dialogs.number import NumberDialog
 
@@ -74,6 +77,27 @@ async def test_what_is_said_of_a_run_that_was_stopped_is_how_far_it_came() -> No
         await paused(drive, state="finished", reason="stopped by hand", epoch=17)
         await drive.press("space")
         assert "This run has ended: 17 of 100 epochs are done" in drive.status
+
+
+async def test_a_training_of_which_nothing_is_heard_for_long_does_not_pass_for_one_that_goes_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    later = 0.0
+    monkeypatch.setattr(link, "monotonic", lambda: time.monotonic() + later)
+    async with driving(steps=3, size=(80, 24)) as drive:
+        await paused(drive, state="running")
+        later += 40.0
+        for key in ("", "2"):
+            await drive.press(*key)
+            await drive.until(lambda: re.search(r"No news from the training for 4\d s", drive.status))
+            assert drive.status.rstrip().endswith("a slow batch, or its engine hangs"), "all of it has room"
+        await paused(drive, state="running", epoch=51)
+        assert "No news" not in drive.status
+        await paused(drive)
+        later += 40.0
+        drive.app.redraw()
+        await drive.settle()
+        assert "No news" not in drive.status, "of one that is paused none is due"
 
 
 async def test_a_paused_run_whose_settings_changed_gives_way_only_after_a_question() -> None:

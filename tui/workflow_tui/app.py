@@ -339,7 +339,7 @@ class WorkflowApp(SturdyApp, OneKeyAtATime, GuardedApp[int]):
         if len(self.screen_stack) > 1 and standing == self._drawn:
             return
         if (
-            (self._dirty or self.link.busy or not self.state.ready)
+            (self._dirty or self.link.busy or self.link.silent or not self.state.ready)
             and self.screen_stack
             and isinstance(self.screen_stack[0], StepScreen)
             and not any(isinstance(screen, SturdyScreen) and screen.covers for screen in self.screen_stack)

@@ -48,6 +48,8 @@ if TYPE_CHECKING:
 
 PATIENCE = 0.4
 """Seconds after which a person is told what is being waited for."""
+SILENCE = 5.0
+"""Seconds without a word of what trains after which a person is told so."""
 LEAVING = 3.0
 """Seconds an engine may take to end before the app leaves without it."""
 WAITING: dict[type, str] = {
@@ -92,7 +94,7 @@ class Link:
         self.client = make_client(self._on_event, self._on_lost)
         self._device = device
         self._attached = self._was_ready = False
-        self._begun = monotonic()
+        self._begun = self._spoke = monotonic()
         self._framed = asyncio.Event()
         self._listening = False
         self._connected = asyncio.Event()
@@ -149,6 +151,7 @@ class Link:
         if isinstance(event, Notice):
             self._early.append(event.problem)
             return
+        self._spoke = monotonic()
         state = reduce(self.state, event)
         if isinstance(event, Update):
             state = replace(state, connection="connected")
@@ -208,6 +211,12 @@ class Link:
         """Is any command still to be answered?"""
         return bool(self._waiting)
 
+    @property
+    def silent(self) -> bool:
+        """Has nothing been said for long of what trains? A batch may take that long; an engine that hangs says nothing
+        at all, and the last figures would pass for those of now."""
+        return self.state.ready and self.state.busy and monotonic() - self._spoke >= SILENCE
+
     def patience(self) -> Text | None:
         """What is being waited for, and for how long; None where nothing has kept anyone waiting yet."""
         if not self.state.ready:
@@ -215,7 +224,10 @@ class Link:
                 return None
             return Text(f" The engine is loading PyTorch … {monotonic() - self._begun:.0f} s")
         if not self._waiting:
-            return None
+            if not self.silent:
+                return None
+            seconds = monotonic() - self._spoke
+            return Text(f" No news from the training for {seconds:.0f} s: a slow batch, or its engine hangs")
         kind, since = self._waiting[0]
         seconds = monotonic() - since
         if seconds < PATIENCE:
