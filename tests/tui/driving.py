@@ -17,9 +17,12 @@ import msgspec
 import textual.app
 import textual.pilot
 from tests.tui.replay import RECORDING, ReplayClient, load
+from textual._compositor import Compositor
+from textual._context import visible_screen_stack
 from textual.css.model import RuleSet
 from textual.css.stylesheet import Stylesheet
 from textual.pilot import Pilot
+from textual.strip import Strip
 from textual.widget import Widget
 
 from workflow_core.protocol import Command, Epochs, Event, StepName, Steps, TrainingView, Update
@@ -54,10 +57,12 @@ class Drive:
         await self.settle()
 
     async def settle(self) -> None:
-        """Until commands are answered, events folded, and all of it is drawn."""
+        """Until commands are answered, events folded, and all of it is drawn: what cannot be fails here."""
         await self.pilot.pause()
         await self.until(self._settled)
         await self.pilot.pause()
+        if self.app.is_running:
+            frame(self.app)
 
     def _settled(self) -> bool:
         busy = any(worker.group == "commands" and not worker.is_finished for worker in self.app.workers)
@@ -148,6 +153,7 @@ async def driving(
         patches.enter_context(mock.patch.object(app_module, "DRAW_INTERVAL", 0.02))
         patches.enter_context(mock.patch.object(chart_module, "INTERVAL", 0.02))
         patches.enter_context(mock.patch.object(Stylesheet, "_parse_rules", _parse_once))
+        patches.enter_context(mock.patch.object(Compositor, "render_update", _unseen))
         # the pilot waits after every key until the process has been idle for a while; `settle` knows what to wait for
         for module in (textual.app, textual.pilot):
             patches.enter_context(mock.patch.object(module, "wait_for_idle", _moment))
@@ -169,6 +175,11 @@ def _parse_once(sheet: Stylesheet, *args: Any, **options: Any) -> list[RuleSet]:
     if key not in _parsed:
         _parsed[key] = _parse_rules(sheet, *args, **options)
     return _parsed[key]
+
+
+def _unseen(compositor: Compositor, *_: Any, **__: Any) -> None:
+    """Frames on the way to a state are shown to nobody here: `settle` draws the one that matters."""
+    compositor._dirty_regions.clear()
 
 
 async def _moment(*_: float) -> None:
@@ -210,15 +221,22 @@ async def until(pilot: Pilot[Any], predicate: Callable[[], object], what: str = 
         await pilot.pause(0.01)
 
 
+def frame(app: Any) -> list[Strip]:
+    """The whole screen, as the compositor hands it to the terminal."""
+    visible_screen_stack.set(app._background_screens)
+    strips: list[Strip] = app.screen._compositor.render_strips()
+    return strips
+
+
 def screen_text(app: Any) -> str:
-    """The text of the whole screen, as the compositor hands it to the terminal."""
-    return "\n".join(strip.text.rstrip() for strip in app.screen._compositor.render_strips())
+    """The text of the whole screen."""
+    return "\n".join(strip.text.rstrip() for strip in frame(app))
 
 
 def colours(drive: Drive, selector: str) -> set[str]:
     """The colours of the words and markers inside a widget, frames and guides left out."""
     widget = drive.app.screen.query_one(selector)
-    strips = drive.app.screen._compositor.render_strips()
+    strips = frame(drive.app)
     x, y, width, height = widget.content_region
     found = set()
     for strip in strips[y : y + height]:
@@ -235,6 +253,7 @@ def squeeze(text: str) -> str:
 
 def panel_text(widget: Widget) -> str:
     """The text of the part of the screen that a widget lies on."""
+    visible_screen_stack.set(widget.app._background_screens)
     rows = [strip.text for strip in widget.screen._compositor.render_strips()]
     x, y, width, height = widget.region
     return "\n".join(row[x : x + width].rstrip() for row in rows[y : y + height])

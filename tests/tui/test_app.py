@@ -419,7 +419,7 @@ async def test_what_an_engine_cannot_keep_is_asked_about(race: RaceView | None) 
         if race:
             await drive.sees("what is not kept is gone should the engine end")
         words = "end it and leave: what is not kept is gone" if race else "cannot keep it as it stands either"
-        await drive.until(lambda: words in squeeze(drive.text), words)
+        await drive.until(lambda: words in squeeze(drive.panel(".dialog")), words)
         await drive.pilot.press("s" if race else "l")
         await drive.until_left()
         assert "brings it back" not in drive.app.farewell

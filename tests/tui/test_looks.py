@@ -10,7 +10,7 @@ import string
 from pathlib import Path
 
 import pytest
-from tests.tui.driving import Drive, Size, driving, training
+from tests.tui.driving import Drive, Size, driving, frame, training
 from tests.tui.replay import Recorded, ReplayClient
 from tests.tui.test_looking import answered
 from tests.tui.test_loop_panel import stepped
@@ -39,7 +39,7 @@ def painted(drive: Drive) -> str:
     """The screen's characters, then a letter a cell for its style, then what the letters stand for."""
     names: dict[str, str] = {}
     rows, inks = [], []
-    for strip in drive.app.screen._compositor.render_strips():
+    for strip in frame(drive.app):
         row, ink = "", ""
         for text, style, _ in strip:
             colour = style.color.get_truecolor().hex if style is not None and style.color is not None else "-"

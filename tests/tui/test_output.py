@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.segment import ControlType, Segment
 from rich.text import Text
-from tests.tui.driving import driving
+from tests.tui.driving import driving, frame
 from textual.color import Color
 from wcwidth import wcwidth
 
@@ -70,7 +70,7 @@ async def test_no_control_character_reaches_a_strip_of_the_app() -> None:
         await drive.tell(Update(steps=Steps(data="stale", reasons={"data": f"x{nasty}y"})))
         drive.app.screen.query_one(StatusLine).show(Text(nasty))
         await drive.pilot.pause()
-        strips = drive.app.screen._compositor.render_strips()
+        strips = frame(drive.app)
         texts = [segment.text for strip in strips for segment in strip if not segment.control]
         assert all(text.isprintable() for text in texts)
         assert "Stale: x" in drive.text
@@ -81,7 +81,7 @@ async def test_the_whole_app_in_ascii_has_the_same_layout(monkeypatch: pytest.Mo
     async with driving(steps=6, size=(80, 24)) as drive:
         for key in "123456":
             await drive.press(key)
-            strips = drive.app.screen._compositor.render_strips()
+            strips = frame(drive.app)
             assert all(strip.text.isascii() for strip in strips)
             assert {cell_len(strip.text) for strip in strips} == {80}
             assert "+-" in drive.text

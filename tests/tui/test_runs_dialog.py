@@ -10,7 +10,7 @@ from unittest import mock
 import pytest
 from msgspec.structs import replace
 from rich.cells import cell_len
-from tests.tui.driving import Drive, driving, squeeze, training
+from tests.tui.driving import Drive, driving, frame, squeeze, training
 from tests.tui.fake_runs import HOSTILE, keeping, kept, many, several
 from textual.geometry import Region
 from textual.widgets import DataTable, Input
@@ -407,5 +407,5 @@ async def test_it_stands_at_every_size_and_in_both_themes() -> None:
             await drive.pilot.resize_terminal(*size)
             await drive.settle()
             await drive.press("down", "right", "pagedown")
-            lines = drive.app.screen._compositor.render_strips()
+            lines = frame(drive.app)
             assert {cell_len(line.text) for line in lines} == {size[0]}

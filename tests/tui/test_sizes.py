@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from rich.cells import cell_len
-from tests.tui.driving import Drive, driving, squeeze
+from tests.tui.driving import Drive, driving, frame, squeeze
 from tests.tui.replay import MLP, RECORDING, TABLE
 
 from workflow_core.protocol import StepName
@@ -107,7 +107,7 @@ async def test_every_screen_at_every_size_in_both_themes(recording: Path) -> Non
                     drive.app.action_theme()
                 await drive.until(lambda size=(width, height): drive.app.screen._compositor.size == size)  # type: ignore[misc]
                 await drive.settle()
-                lines = drive.app.screen._compositor.render_strips()
+                lines = frame(drive.app)
                 assert len(lines) == height
                 assert {cell_len(line.text) for line in lines} == {width}
                 if width >= 80:
