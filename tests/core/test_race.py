@@ -414,7 +414,7 @@ def test_a_race_that_does_not_fit_into_memory_is_refused(bench: Bench, monkeypat
 
 
 def test_a_training_that_runs_is_paused_for_a_race_and_goes_on_after_it(bench: Bench) -> None:
-    bench(Run())
+    bench(SetTraining(spec=TrainSpec(epochs=5000)), Run())
     bench.session.advance(bench.inbox, until=time.monotonic() + 0.01)
     bench(StartRace(lanes=lanes()))
     assert bench.view.state == "paused"
@@ -422,7 +422,7 @@ def test_a_training_that_runs_is_paused_for_a_race_and_goes_on_after_it(bench: B
     run_on(bench)
     assert bench.view.epoch == before
     view = bench.train()
-    assert (view.run, view.state, view.epoch) == (1, "finished", 100)
+    assert (view.run, view.state, view.epoch) == (1, "finished", 5000)
     assert bench.state["race"] is None
 
 
