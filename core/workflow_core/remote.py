@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
+import os
 import sqlite3
+import time
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -47,6 +49,8 @@ LOADING = 120.0
 """Seconds that an engine may take to load torch and what it had kept."""
 ENDING = 40.0
 """Seconds that an engine may take to end: to come to the end of its batch, and to keep that."""
+TURN = 0.02
+"""Seconds between two looks at whether another has begun its training."""
 
 Spec = TypeVar("Spec", DataSpec, ModelSpec)
 EngineState = Literal["live", "stale", "crashed", "none"]
@@ -355,8 +359,35 @@ async def _leave_no_engine(watched: Watched) -> None:
 async def start(workspace: Workspace, spec: WorkflowSpec) -> Standing:
     """Begin a training in the workspace, whose engine is started where there is none, and leave it to itself.
 
+    Of several that would begin one there at once the first does: what it begins is made of its own settings alone.
     Raises WorkflowError where that cannot be, also where a training is there that would be given up for it.
     """
+    async with _in_turn(workspace):
+        return await _start(workspace, spec)
+
+
+@contextlib.asynccontextmanager
+async def _in_turn(workspace: Workspace) -> AsyncIterator[None]:
+    """Alone in beginning a training there; without a word on a disk that knows no locks. Raises WorkflowError."""
+    turn = None
+    until = time.monotonic() + LOADING
+    with contextlib.suppress(OSError):
+        while (turn := workspace.turn()) is None:
+            if time.monotonic() > until:
+                raise WorkflowError(
+                    "Something else begins a training there",
+                    f"it has not come to its end in {workspace.path} within {LOADING:.0f} s.",
+                    "Look at `workflow-tui ls`, or name another --workspace.",
+                )
+            await asyncio.sleep(TURN)
+    try:
+        yield
+    finally:
+        if turn is not None:
+            os.close(turn)
+
+
+async def _start(workspace: Workspace, spec: WorkflowSpec) -> Standing:
     watched = Watched(workspace)
     try:
         hello = await _ready(workspace, watched)

@@ -135,6 +135,23 @@ class Workspace:
         self._lock = descriptor
         return descriptor
 
+    def turn(self) -> int | None:
+        """A descriptor that lets nobody else begin a training here until it is closed, or None while another's does.
+
+        Only those who ask for their turn wait for it; it goes with its process, however that ends. Raises OSError,
+        also on a disk that knows no locks.
+        """
+        descriptor = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            return None
+        except BaseException:
+            os.close(descriptor)
+            raise
+        return descriptor
+
     def held(self) -> bool:
         """Is the folder still the one this process locked? Not after it was removed, though another has its name.
 

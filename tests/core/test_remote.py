@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import os
 import signal
@@ -11,6 +12,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import msgspec
 import pytest
@@ -28,7 +30,7 @@ from workflow_core.protocol import LeaveRace, Pause, Reset, Run, StartRace, Stop
 from workflow_core.remote import Standing
 from workflow_core.remote_commands import table
 from workflow_core.saying import json_line
-from workflow_core.specs import TrainSpec, WorkflowSpec
+from workflow_core.specs import DataSpec, TrainSpec, WorkflowSpec
 from workflow_core.workspace import Workspace
 
 pytestmark = pytest.mark.usefixtures("forked")
@@ -80,6 +82,44 @@ async def test_a_training_is_begun_told_of_and_ended(home: Path, attach: Attach)
     with pytest.raises(WorkflowError, match="is paused in"):
         await remote.start(Workspace.open("gpu"), LONG)
     assert (await standing("gpu")).epoch == ended.epoch
+
+
+async def test_of_trainings_that_are_begun_at_once_one_is_and_as_it_was_asked_for(home: Path, attach: Attach) -> None:
+    asked = [
+        WorkflowSpec(
+            data=DataSpec(weight=float(weight)),
+            train=TrainSpec(epochs=1_000_000 + weight, learning_rate=0.001 * weight, device="cpu"),
+        )
+        for weight in range(1, 6)
+    ]
+    told = await asyncio.gather(
+        *(remote.start(Workspace.open("at once"), spec) for spec in asked), return_exceptions=True
+    )
+    (first,) = (number for number, each in enumerate(told) if isinstance(each, Standing))
+    refused = [each for number, each in enumerate(told) if number != first]
+    assert {type(each) for each in refused} == {WorkflowError}
+    assert all("is running in" in str(each) for each in refused)
+    ui = await attach(Workspace.open("at once"))
+    await ui.until(lambda: ui.training)
+    assert (ui.training.run, ui.training.spec) == (1, asked[first].train)
+    assert (ui.state["data_spec"], ui.state["train_spec"]) == (asked[first].data, asked[first].train)
+
+
+async def test_who_waits_too_long_for_a_turn_is_told_so(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    workspace = Workspace.open("busy")
+    monkeypatch.setattr(remote, "LOADING", 0.1)
+    turn = workspace.turn()
+    assert turn is not None
+    with pytest.raises(WorkflowError, match="has not come to its end"):
+        await remote.start(workspace, LONG)
+    os.close(turn)
+
+
+async def test_on_a_disk_without_locks_a_training_is_begun_all_the_same(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Workspace, "turn", mock.Mock(side_effect=OSError(errno.ENOLCK, "no locks")))
+    assert (await remote.start(Workspace.open("nfs"), LONG)).run == 1
 
 
 async def test_an_engine_that_was_killed_is_told_of(home: Path) -> None:
