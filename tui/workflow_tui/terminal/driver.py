@@ -45,6 +45,7 @@ class TerminalDriver(LinuxDriver):
     ) -> None:
         super().__init__(app, debug=debug, mouse=mouse, size=size)
         self.faults = 0
+        self._suspending = False
         self._output: TerminalOutput | None = None
         if self.guard is not None:
             encoding = getattr(sys.__stderr__, "encoding", None) or "utf-8"
@@ -59,6 +60,31 @@ class TerminalDriver(LinuxDriver):
             self.guard.attach(lambda signum: _call(loop, self._end, signum))
         frugal.forget(self._app.console)
         super().start_application_mode()  # type: ignore[no-untyped-call]
+
+    def suspend_application_mode(self) -> None:
+        """Give the terminal back for a while."""
+        self._suspending = True
+        try:
+            super().suspend_application_mode()
+        finally:
+            self._suspending = False
+        if self.guard is not None:
+            self.guard.restore()
+
+    def stop_application_mode(self) -> None:
+        """Leave the screen; for good, a ctrl+z that comes too late for the app no longer means anything.
+
+        It would stop a process that is all but gone, in front of the shell that waits for its end. The attributes are
+        the guard's to put back, when all is written: from then on a ctrl+c or ctrl+z throws away what nobody has read
+        yet, which must not be the way out of the screen.
+        """
+        if not self._suspending:
+            signal.signal(signal.SIGTSTP, signal.SIG_IGN)
+        attributes = self.attrs_before
+        if self.guard is not None:
+            self.attrs_before = None
+        super().stop_application_mode()
+        self.attrs_before = attributes
 
     def close(self) -> None:
         """Let the last writes out; what a stalled terminal did not take is left to the guard."""

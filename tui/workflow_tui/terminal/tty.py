@@ -7,6 +7,7 @@ import os
 import select
 import termios
 import threading
+import time
 from typing import Any
 
 # In this order: end a frame that was being drawn, mouse and focus reports, pasting, resizing, line wrap, the kitty
@@ -27,6 +28,8 @@ class Tty:
     CHUNK = 4096
     # a terminal that polls as writable has room for this much even where its descriptor blocks
     BLOCKING_CHUNK = 64
+    # seconds a terminal has for reading the last of it: with its attributes back, a ctrl+c throws away what it has not
+    READING = 0.02
 
     def __init__(self, fd: int) -> None:
         self.fd = fd
@@ -74,6 +77,7 @@ class Tty:
                 with contextlib.suppress(termios.error, OSError):
                     self._leave_screen()
             if self._attributes is not None:
+                time.sleep(self.READING)
                 with contextlib.suppress(termios.error, OSError):
                     termios.tcsetattr(self.fd, termios.TCSANOW, self._attributes)
 
