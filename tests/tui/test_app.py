@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import asyncio
 from collections.abc import Callable
 from pathlib import Path
+from unittest import mock
 
 import msgspec
 import pytest
@@ -789,6 +791,25 @@ async def test_leaving_a_lost_engine_asks_nothing() -> None:
         await drive.pilot.press("q")
         await drive.until_left()
         assert drive.client.asked == []
+
+
+async def test_what_is_typed_while_the_engine_ends_does_not_call_the_leaving_off() -> None:
+    ended = asyncio.Event()
+
+    async def end(command: protocol.Command, timeout: float | None = None) -> None:
+        drive.client.asked.append(command)
+        await ended.wait()
+
+    async with driving(steps=2) as drive:
+        with mock.patch.object(drive.client, "request", end):
+            await drive.pilot.press("q")
+            await drive.until(lambda: drive.client.commands(Shutdown))
+            await drive.pilot.press("o", "3", "space", "ctrl+p")
+            await drive.pilot.click("#status")
+            assert not drive.dialog
+            ended.set()
+            await drive.until_left()
+        assert drive.client.asked == [Shutdown(if_idle=True, if_kept=True)]
 
 
 async def test_an_engine_that_does_not_end_keeps_nobody() -> None:

@@ -446,6 +446,8 @@ class WorkflowApp(SturdyApp, OneKeyAtATime, GuardedApp[int]):
                 await self.link.ask(Pause())
             if not await self.files.save("state_dict"):
                 return
+        # the engine is told to end now: another key would call this off, and leave the screen without one
+        self.take_no_more()
         state, last = self.state, ""
         if answer == "detach":
             last = self._goes_on

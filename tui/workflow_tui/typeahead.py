@@ -34,9 +34,17 @@ class OneKeyAtATime(_App):
         self._typed: deque[events.Key] = deque(maxlen=LIMIT)
         self._in_flight: events.Key | None = None
         self._lost: Timer | None = None
+        self._deaf = False
+
+    def take_no_more(self) -> None:
+        """Nothing that is typed, pasted or clicked from now on, or waits to be taken, does anything."""
+        self._deaf = True
+        self._typed.clear()
 
     async def on_event(self, event: events.Event) -> None:
         """Let a key through when none is on its way."""
+        if self._deaf and isinstance(event, events.Key | events.Paste | events.MouseEvent):
+            return
         if not isinstance(event, events.Key) or event.is_forwarded:
             await super().on_event(event)
         elif self._in_flight is not None:
