@@ -68,7 +68,9 @@ class Drive:
         busy = any(worker.group == "commands" and not worker.is_finished for worker in self.app.workers)
         typed = self.app._in_flight is not None or self.app._typed
         drawn = all(chart._due is None for chart in self.app.screen.query(Chart))
-        return not busy and not typed and drawn and (self.dialog or not self.app._dirty)
+        screen = self.app.screen
+        laid_out = not any(node._layout_required for node in (screen, *screen.query(Widget)) if node.display)
+        return not busy and not typed and drawn and laid_out and (self.dialog or not self.app._dirty)
 
     async def tell(self, event: Event) -> None:
         """The engine says something."""

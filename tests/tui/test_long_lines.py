@@ -62,7 +62,7 @@ async def test_five_features_are_shown_whole_or_said_to_be_more() -> None:
             await drive.go("train")
             assert "log y ─" in drive.panel("#loss")
             await drive.go("evaluate")
-            assert "standardise the data." in drive.panel("#convergence")
+            await drive.until(lambda: "standardise the data." in drive.panel("#convergence"))
             # what is aligned is shown anew once its width is known
             await drive.until(lambda: "steps_per_day" in drive.panel("#gaps") or "more" in drive.panel("#gaps"))
             assert "5 numbers: age, bmi" in drive.panel("#predictor")
