@@ -207,6 +207,16 @@ class Terminal:
         """Send the program a signal."""
         os.kill(self.pid, number)
 
+    def stop(self, timeout: float = 10.0) -> None:
+        """Ask the program to stop, as a shell does, and wait until it stands still. AssertionError if not."""
+        self.signal(signal.SIGTSTP)
+        deadline = time.monotonic() + timeout
+        asked = ["ps", "-o", "state=", "-p", str(self.pid)]
+        while not subprocess.run(asked, capture_output=True, text=True, check=True).stdout.startswith("T"):
+            if time.monotonic() > deadline:
+                raise AssertionError(self._report(f"the program did not stop within {timeout:g} s"))
+            time.sleep(0.01)
+
     def hang_up(self) -> None:
         """Drop the line, as a closed window or a lost SSH link does."""
         self._stop_reading()

@@ -17,8 +17,6 @@ import msgspec
 import textual.app
 import textual.pilot
 from tests.tui.replay import RECORDING, ReplayClient, load
-from textual._compositor import Compositor
-from textual._context import visible_screen_stack
 from textual.css.model import RuleSet
 from textual.css.stylesheet import Stylesheet
 from textual.pilot import Pilot
@@ -57,12 +55,10 @@ class Drive:
         await self.settle()
 
     async def settle(self) -> None:
-        """Until commands are answered, events folded, and all of it is drawn: what cannot be fails here."""
+        """Until commands are answered, events folded, and all of it is drawn."""
         await self.pilot.pause()
         await self.until(self._settled)
         await self.pilot.pause()
-        if self.app.is_running:
-            frame(self.app)
 
     def _settled(self) -> bool:
         busy = any(worker.group == "commands" and not worker.is_finished for worker in self.app.workers)
@@ -155,7 +151,6 @@ async def driving(
         patches.enter_context(mock.patch.object(app_module, "DRAW_INTERVAL", 0.02))
         patches.enter_context(mock.patch.object(chart_module, "INTERVAL", 0.02))
         patches.enter_context(mock.patch.object(Stylesheet, "_parse_rules", _parse_once))
-        patches.enter_context(mock.patch.object(Compositor, "render_update", _unseen))
         # the pilot waits after every key until the process has been idle for a while; `settle` knows what to wait for
         for module in (textual.app, textual.pilot):
             patches.enter_context(mock.patch.object(module, "wait_for_idle", _moment))
@@ -177,11 +172,6 @@ def _parse_once(sheet: Stylesheet, *args: Any, **options: Any) -> list[RuleSet]:
     if key not in _parsed:
         _parsed[key] = _parse_rules(sheet, *args, **options)
     return _parsed[key]
-
-
-def _unseen(compositor: Compositor, *_: Any, **__: Any) -> None:
-    """Frames on the way to a state are shown to nobody here: `settle` draws the one that matters."""
-    compositor._dirty_regions.clear()
 
 
 async def _moment(*_: float) -> None:
@@ -225,7 +215,6 @@ async def until(pilot: Pilot[Any], predicate: Callable[[], object], what: str = 
 
 def frame(app: Any) -> list[Strip]:
     """The whole screen, as the compositor hands it to the terminal."""
-    visible_screen_stack.set(app._background_screens)
     strips: list[Strip] = app.screen._compositor.render_strips()
     return strips
 
@@ -255,7 +244,6 @@ def squeeze(text: str) -> str:
 
 def panel_text(widget: Widget) -> str:
     """The text of the part of the screen that a widget lies on."""
-    visible_screen_stack.set(widget.app._background_screens)
     rows = [strip.text for strip in widget.screen._compositor.render_strips()]
     x, y, width, height = widget.region
     return "\n".join(row[x : x + width].rstrip() for row in rows[y : y + height])

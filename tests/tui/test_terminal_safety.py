@@ -8,10 +8,9 @@ import random
 import re
 import select
 import signal
-import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -65,27 +64,13 @@ def test_a_ctrl_z_that_comes_as_it_leaves_does_not_stop_it(tmp_path: Path) -> No
 def test_it_can_be_stopped_and_goes_on(tmp_path: Path) -> None:
     with small_app(tmp_path) as terminal:
         for _ in range(2):
-            terminal.signal(signal.SIGTSTP)
-            _until(lambda: _state(terminal.pid) == "T")
+            terminal.stop()
             assert 1049 not in terminal.modes
             terminal.signal(signal.SIGCONT)
             terminal.until(lambda screen: 1049 in terminal.modes and "size 80x24" in screen)
         terminal.press("q")
         assert ends(terminal, 5) == 7
         terminal.assert_given_back()
-
-
-def _state(pid: int) -> str:
-    """T where a process is stopped; "" where it has gone."""
-    told = subprocess.run(["ps", "-o", "state=", "-p", str(pid)], capture_output=True, text=True, check=False)
-    return told.stdout.strip()[:1]
-
-
-def _until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])

@@ -71,6 +71,11 @@ class TerminalDriver(LinuxDriver):
         if self.guard is not None:
             self.guard.restore()
 
+    def resume_application_mode(self) -> None:
+        """Take the terminal over again, and draw all of it: nothing has changed but what the terminal shows."""
+        super().resume_application_mode()
+        self._on_resume()
+
     def stop_application_mode(self) -> None:
         """Leave the screen; for good, a ctrl+z that comes too late for the app no longer means anything.
 
