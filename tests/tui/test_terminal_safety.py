@@ -61,18 +61,6 @@ def test_a_ctrl_z_that_comes_as_it_leaves_does_not_stop_it(tmp_path: Path) -> No
         terminal.assert_given_back()
 
 
-def test_it_can_be_stopped_and_goes_on(tmp_path: Path) -> None:
-    with small_app(tmp_path) as terminal:
-        for _ in range(2):
-            terminal.stop()
-            assert 1049 not in terminal.modes
-            terminal.signal(signal.SIGCONT)
-            terminal.until(lambda screen: 1049 in terminal.modes and "size 80x24" in screen)
-        terminal.press("q")
-        assert ends(terminal, 5) == 7
-        terminal.assert_given_back()
-
-
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
 def test_signals_end_it_in_good_order(tmp_path: Path, number: signal.Signals) -> None:
     with small_app(tmp_path) as terminal:
