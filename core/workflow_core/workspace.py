@@ -123,16 +123,9 @@ class Workspace:
         The lock goes with its process, however that ends; the file stays, because deleting it would let two
         engines hold one lock each. Raises OSError.
         """
-        descriptor = os.open(self.lock_file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(descriptor)
-            return None
-        except BaseException:
-            os.close(descriptor)
-            raise
-        self._lock = descriptor
+        descriptor = _locked(self.lock_file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW)
+        if descriptor is not None:
+            self._lock = descriptor
         return descriptor
 
     def turn(self) -> int | None:
@@ -141,16 +134,7 @@ class Workspace:
         Only those who ask for their turn wait for it; it goes with its process, however that ends. Raises OSError,
         also on a disk that knows no locks.
         """
-        descriptor = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(descriptor)
-            return None
-        except BaseException:
-            os.close(descriptor)
-            raise
-        return descriptor
+        return _locked(self.path, os.O_RDONLY | os.O_DIRECTORY)
 
     def held(self) -> bool:
         """Is the folder still the one this process locked? Not after it was removed, though another has its name.
@@ -220,6 +204,20 @@ def _ps_started(pid: int) -> str:
         return ""
     state, _, start = answer.stdout.strip().partition(" ")
     return "" if state.startswith("Z") else "-".join(start.split())
+
+
+def _locked(path: Path, flags: int) -> int | None:
+    """A descriptor that holds `path` locked, or None where another does. Raises OSError."""
+    descriptor = os.open(path, flags | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
 
 
 def _ours(path: Path) -> bool:

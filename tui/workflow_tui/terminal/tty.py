@@ -69,7 +69,7 @@ class Tty:
         """Put the attributes back; with `screen` also leave the alternate screen and turn every mode off.
 
         Output that the terminal has not taken yet is thrown away: a terminal that stopped reading would not take the
-        rest after it either. Never blocks for longer than a tenth of a second, never raises.
+        rest after it either. Blocks for some tenths of a second at most, never raises.
         """
         with self._lock:
             self._given_back = True
@@ -82,7 +82,7 @@ class Tty:
                     termios.tcsetattr(self.fd, termios.TCSANOW, self._attributes)
 
     def _leave_screen(self) -> None:
-        # Textual may have put the attributes back already: a ctrl+s typed since then would hold everything up
+        # the app may not have set its own attributes yet: a ctrl+s typed before that would hold everything up
         attributes = termios.tcgetattr(self.fd)
         attributes[0] &= ~termios.IXON
         termios.tcsetattr(self.fd, termios.TCSANOW, attributes)
