@@ -76,6 +76,13 @@ class TerminalDriver(LinuxDriver):
         super().resume_application_mode()
         self._on_resume()
 
+    def _sigtstp_application(self, *_: Any) -> None:
+        # between two callbacks of the loop, not in the middle of one, which may hold a lock that this needs
+        _call(self._loop, super()._sigtstp_application)
+
+    def _sigcont_application(self, *_: Any) -> None:
+        _call(self._loop, super()._sigcont_application)
+
     def stop_application_mode(self) -> None:
         """Leave the screen; for good, a ctrl+z that comes too late for the app no longer means anything.
 
