@@ -57,7 +57,7 @@ class TerminalDriver(LinuxDriver):
         if self.guard is not None:
             loop = asyncio.get_running_loop()
             self.guard.drawing(True)
-            self.guard.attach(lambda signum: _call(loop, self._end, signum))
+            self.guard.attach(lambda signum: _call(loop, self._end, signum), lambda: _call(loop, _nothing))
         frugal.forget(self._app.console)
         super().start_application_mode()  # type: ignore[no-untyped-call]
 
@@ -192,6 +192,10 @@ def guarded(guard: Guard) -> type[TerminalDriver]:
     """The driver class for an app that runs under `guard`."""
     frugal.install()
     return type("GuardedDriver", (TerminalDriver,), {"guard": guard})
+
+
+def _nothing() -> None:
+    """What a loop is given to do that only has to wake up."""
 
 
 def _call(loop: asyncio.AbstractEventLoop, function: Any, *arguments: Any) -> None:

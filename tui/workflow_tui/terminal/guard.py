@@ -35,6 +35,7 @@ class Guard:
         self.tty = Tty(sys.__stderr__.fileno() if fd is None and sys.__stderr__ is not None else fd or 2)
         self.signum = 0
         self._leave: Callable[[int], None] | None = None
+        self._wake: Callable[[], None] | None = None
         self._drawing = False
         self._restored = False
         self._lock = threading.Lock()
@@ -63,9 +64,13 @@ class Guard:
         atexit.unregister(self.restore)
         os.close(self._sender)
 
-    def attach(self, leave: Callable[[int], None]) -> None:
-        """From now on a signal calls `leave` with its number, from another thread; before, it ends the process."""
-        self._leave = leave
+    def attach(self, leave: Callable[[int], None], wake: Callable[[], None]) -> None:
+        """From now on a signal calls `leave` with its number, from another thread; before, it ends the process.
+
+        Any other that has a handler of Python's calls `wake`: the main thread, where that runs, may sleep on, since the
+        kernel gives a signal to whichever thread it likes, and nobody else reads the wake-up descriptor.
+        """
+        self._leave, self._wake = leave, wake
 
     def drawing(self, on: bool) -> None:
         """Note that the app has taken the screen over, or has given it back itself."""
@@ -101,6 +106,8 @@ class Guard:
             for number in numbers:
                 if number in self._old or number == signal.SIGHUP:
                     self._end(number)
+                elif self._wake is not None:
+                    self._wake()
 
     def _end(self, signum: int) -> None:
         if self.signum:
