@@ -1,50 +1,37 @@
-"""What runs in which workspace, from outside: list it, end it, start it. Without torch and without a UI."""
+"""Trainings in workspaces, from outside: begin one, go on with one, end one. Without torch and without a UI."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import math
 import os
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import TypeVar
 
-import msgspec
-from msgspec import UNSET
 from msgspec.structs import replace
 
-from workflow_core.client import EngineClient
-from workflow_core.errors import Problem, WorkflowError
+from workflow_core.errors import WorkflowError
 from workflow_core.launcher import child_of
 from workflow_core.protocol import (
     Answer,
     BuildModel,
     Ending,
-    Epochs,
-    Event,
     Hello,
     MakeData,
-    Notice,
     Pause,
-    RaceView,
     Reset,
     Run,
-    SavedView,
     SetTraining,
     Shutdown,
-    TrainingView,
-    Update,
 )
 from workflow_core.specs import DataSpec, ModelSpec, WorkflowSpec
-from workflow_core.store import schema
-from workflow_core.views import RunView, holds
+from workflow_core.standing import ANSWER, Standing, Watched, live, on_record, watching
+from workflow_core.views import holds
 from workflow_core.workspace import Workspace
 
-ANSWER = 2.0
-"""Seconds that an engine has to say what it is doing."""
 LOADING = 120.0
 """Seconds that an engine may take to load torch and what it had kept."""
 ENDING = 40.0
@@ -53,202 +40,6 @@ TURN = 0.02
 """Seconds between two looks at whether another has begun its training."""
 
 Spec = TypeVar("Spec", DataSpec, ModelSpec)
-EngineState = Literal["live", "stale", "crashed", "none"]
-
-
-class Standing(msgspec.Struct, frozen=True, kw_only=True):
-    """A workspace and the last run in it.
-
-    `engine` is live; stale, where it is alive and does not answer, or is of another version; crashed, where the last
-    one did not end in order; or none. `state` is that of the run: ready, running, paused, finished, diverged, failed,
-    stopped, interrupted, "" where there was none, or unreadable, where the record is. `rate` is epochs a second now.
-    With a `race` and no `run` it is the race that is there, whose losses are those of its `best` lane, with both the
-    newest lane of one. All of it comes back in another engine where this one `keeps` it. `replaced` is the run that
-    gave way to one that was begun now, with weights that were in no file; `again` are the epochs on record that a
-    resumed one trains again; `notices` are what whoever begins or resumes one should know of it.
-    """
-
-    name: str
-    path: str
-    engine: EngineState
-    pid: int | None = None
-    state: str = ""
-    run: int | None = None
-    race: int | None = None
-    best: int | None = None
-    epoch: int | None = None
-    epochs: int | None = None
-    train_loss: float | None = None
-    val_loss: float | None = None
-    rate: float | None = None
-    reason: str = ""
-    keeps: bool = True
-    replaced: int | None = None
-    again: int | None = None
-    notices: tuple[str, ...] = ()
-
-
-class Watched:
-    """The state of an engine as far as it has been told."""
-
-    def __init__(self, workspace: Workspace) -> None:
-        self.client = EngineClient(workspace, self._take, self._lose, quiet=True)
-        self.training: TrainingView | None = None
-        self.race: RaceView | None = None
-        self.ready = False
-        self.keeps = True
-        self.saved: SavedView | None = None
-        self.failed = ""
-        self.notices: list[Problem] = []
-        self.told = False
-        self.lost = False
-        self._changed = asyncio.Event()
-
-    def _take(self, event: Event) -> None:
-        if isinstance(event, Epochs):
-            self.training = event.training
-        elif isinstance(event, Update):
-            self.told = True
-            if event.training is not UNSET:
-                self.training = event.training
-            if event.race is not UNSET:
-                self.race = event.race
-            if event.saved is not UNSET:
-                self.saved = event.saved
-            if event.engine is not UNSET and event.engine is not None:
-                self.ready, self.keeps = event.engine.state == "ready", event.engine.keeps
-                self.failed = event.engine.problem.line() if event.engine.problem is not None else ""
-        elif isinstance(event, Notice) and not event.last:
-            self.notices.append(event.problem)
-        self._changed.set()
-
-    def _lose(self, reason: str) -> None:
-        self.lost = True
-        self._changed.set()
-
-    async def until(self, seconds: float | None, *names: str) -> bool:
-        """Wait until one of these attributes is true; False where none is in time."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                while not any(getattr(self, name) for name in names):
-                    self._changed.clear()
-                    await self._changed.wait()
-                return True
-        return False
-
-    @property
-    def running(self) -> bool:
-        """Is a training or a race under way?"""
-        return any(each is not None and each.state == "running" for each in (self.training, self.race))
-
-    @property
-    def resting(self) -> bool:
-        """Is none?"""
-        return not self.running
-
-
-@contextlib.asynccontextmanager
-async def watching(workspace: Workspace) -> AsyncIterator[Watched | None]:
-    """What the engine that is there says; None where there is none that answers. Raises WorkflowError."""
-    watched = Watched(workspace)
-    try:
-        hello = await watched.client.find(ANSWER)
-        yield watched if hello is not None and await watched.until(ANSWER, "told", "lost") else None
-    finally:
-        await watched.client.close()
-
-
-async def survey(workspaces: Sequence[Workspace]) -> list[Standing]:
-    """How each of `workspaces` stands; all are asked at once."""
-    return list(await asyncio.gather(*map(_standing, workspaces)))
-
-
-async def _standing(workspace: Workspace) -> Standing:
-    name, path = workspace.path.name, str(workspace.path)
-    try:
-        async with watching(workspace) as watched:
-            if watched is not None:
-                pid = watched.client.engine.pid if watched.client.engine is not None else None
-                return _live(Standing(name=name, path=path, engine="live", pid=pid), watched)
-    except WorkflowError as error:  # another version's engine, or no engine at all
-        return Standing(name=name, path=path, engine="stale", pid=workspace.engine_pid(), reason=error.problem.message)
-    pid = workspace.engine_pid()
-    engine: EngineState = "stale" if pid is not None else "crashed" if workspace.left_behind() else "none"
-    return _recorded(Standing(name=name, path=path, engine=engine, pid=pid), workspace)
-
-
-def _live(standing: Standing, watched: Watched) -> Standing:
-    race, training, standing = watched.race, watched.training, replace(standing, keeps=watched.keeps)
-    if race is not None:
-        best = min(race.lanes, key=lambda lane: math.inf if lane.best_loss is None else lane.best_loss)
-        return replace(
-            standing,
-            state=race.state,
-            race=race.race,
-            best=None if best.best_loss is None else best.run,
-            epoch=race.epoch,
-            epochs=race.epochs,
-            train_loss=best.train_loss,
-            val_loss=best.val_loss,
-            rate=race.rate if race.state == "running" else None,
-        )
-    if training is None:
-        return standing
-    return replace(
-        standing,
-        state=training.state,
-        run=training.run,
-        epoch=training.epoch,
-        epochs=training.spec.epochs,
-        train_loss=training.train_loss,
-        val_loss=training.val_loss,
-        rate=training.rate if training.state == "running" else None,
-        reason=training.reason,
-    )
-
-
-def _recorded(standing: Standing, workspace: Workspace) -> Standing:
-    """What the record says of the run or the race that an engine would find; without a word of that, the newest run."""
-    try:
-        there, runs = _on_record(workspace)
-    except (sqlite3.Error, OSError) as error:
-        return replace(standing, state="unreadable", reason=str(error))
-    if not runs:
-        run = there[0] if there is not None else 0
-        return replace(standing, state="ready", run=run, epoch=0) if run else standing
-    # what was running in an engine that does not answer may go on all the same
-    states = {"running": "running" if standing.engine == "stale" else "interrupted"}
-    best = min(runs, key=lambda run: math.inf if run.best_loss is None else run.best_loss)
-    race = there[1] if there is not None else 0
-    found = {states.get(run.state, run.state) for run in runs}
-    over = "finished" if race else best.state
-    return replace(
-        standing,
-        state=next((each for each in ("running", "interrupted", "paused") if each in found), over),
-        run=None if race else best.run,
-        race=race or best.race or None,
-        best=best.run if race and best.best_loss is not None else None,
-        epoch=max(run.epochs for run in runs),
-        epochs=best.spec.train.epochs,
-        train_loss=best.train_loss,
-        val_loss=best.val_loss,
-        reason="" if race else best.reason,
-    )
-
-
-def _on_record(workspace: Workspace) -> tuple[tuple[int, int] | None, list[RunView]]:
-    """Which run and race are there (see `schema.there`), and the record of that race's runs or of that run.
-
-    Raises sqlite3.Error and OSError.
-    """
-    if not workspace.store.exists():
-        return None, []
-    with contextlib.closing(schema.connect_to_read(workspace.store)) as db:
-        there = schema.there(db)
-        if there is None:
-            return None, schema.select(db, "id = (SELECT max(id) FROM runs)", ())
-        run, race = there
-        return there, schema.select(db, "race = ?", (race,)) if race else schema.select(db, "id = ?", (run,))
 
 
 async def stop(workspace: Workspace, *, force: bool = False) -> Standing:
@@ -264,7 +55,7 @@ async def stop(workspace: Workspace, *, force: bool = False) -> Standing:
         if watched.running:
             await watched.client.request(Pause(at_epoch=True))
             await watched.until(None, "resting", "lost")
-        standing = _live(Standing(name=workspace.path.name, path=str(workspace.path), engine="none"), watched)
+        standing = live(Standing(name=workspace.path.name, path=str(workspace.path), engine="none"), watched)
         answer: Answer = None
         with contextlib.suppress(WorkflowError):  # it may be gone before its answer
             answer = await watched.client.request(Shutdown(if_kept=not force), timeout=ENDING)
@@ -304,7 +95,7 @@ async def resume(workspace: Workspace) -> Standing:
     """
     watched, recorded, again = Watched(workspace), 0, None
     with contextlib.suppress(sqlite3.Error, OSError):
-        recorded = max((run.epochs for run in _on_record(workspace)[1]), default=0)
+        recorded = max((run.epochs for run in on_record(workspace)[1]), default=0)
     left = workspace.kept_run.exists()
     try:
         hello = await _ready(workspace, watched)
@@ -316,7 +107,7 @@ async def resume(workspace: Workspace) -> Standing:
             await watched.client.request(Run(go_on=True))
             await watched.until(ANSWER, "running", "lost")
         standing = Standing(name=workspace.path.name, path=str(workspace.path), engine="live", pid=hello.pid)
-        return _live(replace(standing, again=again, notices=_noticed(watched)), watched)
+        return live(replace(standing, again=again, notices=_noticed(watched)), watched)
     except WorkflowError:
         await _leave_no_engine(watched)
         raise
@@ -402,7 +193,7 @@ async def _start(workspace: Workspace, spec: WorkflowSpec) -> Standing:
         await watched.client.request(Run())
         await watched.until(ANSWER, "training")
         standing = Standing(name=workspace.path.name, path=str(workspace.path), engine="live", pid=hello.pid)
-        return _live(replace(standing, replaced=replaced, notices=_noticed(watched)), watched)
+        return live(replace(standing, replaced=replaced, notices=_noticed(watched)), watched)
     except WorkflowError:
         await _leave_no_engine(watched)
         raise

@@ -12,9 +12,9 @@ from workflow_core import remote
 from workflow_core.errors import WorkflowError
 from workflow_core.flags import Parser
 from workflow_core.options import TrainOptions
-from workflow_core.remote import Standing
 from workflow_core.sanitize import padded, sanitize, width
 from workflow_core.saying import OutputError, complain, json_line, output_failure, say
+from workflow_core.standing import Standing, survey
 from workflow_core.workspace import Workspace
 
 PROGRAM = "workflow-tui"
@@ -65,7 +65,7 @@ def _ls(argv: Sequence[str]) -> int:
             found.append(Workspace.find(name))
         except WorkflowError as error:
             missing.append(error)
-    standings = asyncio.run(remote.survey(found if given.workspaces else Workspace.all()))
+    standings = asyncio.run(survey(found if given.workspaces else Workspace.all()))
     if given.json:
         for standing in standings:
             say(json_line(msgspec.structs.asdict(standing)))

@@ -27,10 +27,10 @@ from workflow_core.errors import WorkflowError
 from workflow_core.headless import main as headless
 from workflow_core.launcher import child_of
 from workflow_core.protocol import LeaveRace, Pause, Reset, Run, StartRace, Stop
-from workflow_core.remote import Standing
 from workflow_core.remote_commands import table
 from workflow_core.saying import json_line
 from workflow_core.specs import DataSpec, TrainSpec, WorkflowSpec
+from workflow_core.standing import Standing, survey
 from workflow_core.workspace import Workspace
 
 pytestmark = pytest.mark.usefixtures("forked")
@@ -48,7 +48,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 async def standing(name: str) -> Standing:
-    (found,) = await remote.survey([Workspace.find(name)])
+    (found,) = await survey([Workspace.find(name)])
     return found
 
 

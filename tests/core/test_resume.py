@@ -33,9 +33,9 @@ from workflow_core.protocol import (
     Shutdown,
     StartRace,
 )
-from workflow_core.remote import Standing
 from workflow_core.remote_commands import table
 from workflow_core.specs import DataSpec, TrainSpec, WorkflowSpec
+from workflow_core.standing import Standing, survey
 from workflow_core.workspace import Workspace
 
 pytestmark = pytest.mark.usefixtures("forked")
@@ -76,7 +76,7 @@ def told_to_do(ui: Any) -> str:
 
 
 async def looked_at(workspace: Workspace) -> Standing:
-    (found,) = await remote.survey([workspace])
+    (found,) = await survey([workspace])
     return found
 
 
@@ -101,12 +101,12 @@ async def test_a_killed_training_goes_on_and_the_next_screen_learns_of_it(home: 
     there = checkpoint.read(workspace.kept_run)
     assert there is not None
     assert there.kept.run is not None
-    (before,) = await remote.survey([workspace])
+    (before,) = await survey([workspace])
     again = await remote.resume(workspace)
     assert (again.engine, again.state, again.run, again.epochs) == ("live", "running", 1, 1_000_000)
     assert again.again == (before.epoch or 0) - there.kept.run.view.epoch
     assert (await remote.resume(workspace)).state == "running", "one that runs is left running"
-    (looked,) = await remote.survey([workspace])
+    (looked,) = await survey([workspace])
     assert (looked.engine, looked.state) == ("live", "running")
     ui = await attach(workspace)
     await ui.until(lambda: ui.notices and ui.training.epoch > (again.epoch or 0))
@@ -311,7 +311,7 @@ async def test_what_is_not_kept_is_told_to_whoever_comes_until_it_is_kept_again(
     late = await attach(workspace)
     await late.until(lambda: late.notices)
     assert late.notices[0] == ui.notices[0]
-    (looked,) = await remote.survey([workspace])
+    (looked,) = await survey([workspace])
     assert not looked.keeps
     assert "running, not kept" in table([looked])[1]
     workspace.kept_run.rmdir()

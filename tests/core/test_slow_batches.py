@@ -19,6 +19,7 @@ from workflow_core.errors import WorkflowError
 from workflow_core.launcher import child_of
 from workflow_core.protocol import BuildModel, Evaluate, Run, SetTraining, StartRace
 from workflow_core.specs import ModelSpec, TrainSpec
+from workflow_core.standing import survey
 from workflow_core.workspace import Workspace
 
 pytestmark = pytest.mark.usefixtures("forked")
@@ -179,7 +180,7 @@ async def test_who_looks_meanwhile_is_told_what_is_waited_for(workspace: Workspa
     await told_to_end(workspace, child)
     await ui.until(lambda: ui.notices)
     assert "It waits for the batch under way" in ui.notices[0]
-    (looked,) = await remote.survey([workspace])
+    (looked,) = await survey([workspace])
     assert (looked.engine, looked.pid) == ("stale", child.pid)
     with pytest.raises(WorkflowError, match="or ends already"):
         await remote.stop(workspace)
