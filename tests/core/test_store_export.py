@@ -6,6 +6,7 @@ import contextlib
 import csv
 import json
 import math
+import signal
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.core.test_store import begun, view_of
 
+from workflow_core import atomic
 from workflow_core.errors import WorkflowError
 from workflow_core.store import Store
 from workflow_core.store import export as export_module
@@ -67,3 +69,30 @@ def test_what_cannot_be_exported_is_said(tmp_path: Path) -> None:
     with pytest.raises(WorkflowError, match="cannot be read"):
         export(tmp_path / "none.sqlite", 1, "json", str(tmp_path / "r"), overwrite=False)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["s.sqlite"]
+
+
+def test_told_to_end_as_its_unfinished_file_appears_it_removes_that(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "s.sqlite"
+    with contextlib.closing(Store(path)) as store:
+        run = store.number()
+        store.begin(view_of(run), ["train_loss"])
+        store.append(view_of(run), 0, {"train_loss": [0.5]})
+    hold = atomic._hold
+
+    def told(descriptor: int, temporary: Path) -> bool:
+        signal.raise_signal(signal.SIGTERM)
+        return hold(descriptor, temporary)
+
+    monkeypatch.setattr(atomic, "_hold", told)
+    before = signal.getsignal(signal.SIGTERM)
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    try:
+        with pytest.raises(SystemExit) as ended:
+            export_module.main([str(path), str(run), "csv", str(folder / "run.csv")])
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert ended.value.code == 128 + signal.SIGTERM
+    assert list(folder.iterdir()) == []

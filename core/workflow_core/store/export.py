@@ -45,30 +45,41 @@ RESULT = (
 
 def main(arguments: Sequence[str]) -> int:
     """Export; the exit status, 0 where the file is written."""
-    # so that the unfinished file is removed
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    ended: list[int] = []
+    signal.signal(signal.SIGTERM, lambda number, frame: ended.append(number))
     store, run, kind, path, *more = arguments
     try:
-        export(Path(store), int(run), kind, path, overwrite="--overwrite" in more)
+        export(Path(store), int(run), kind, path, overwrite="--overwrite" in more, ended=ended)
     except WorkflowError as error:
         sys.stdout.buffer.write(msgspec.json.encode(error.problem))
         return 1
     return 0
 
 
-def export(store: Path, run: int, kind: str, path: str, *, overwrite: bool) -> Path:
-    """Write what is on disk of `run` to `path`, whole or not at all, as `csv` or `json`. Raises WorkflowError."""
+def export(store: Path, run: int, kind: str, path: str, *, overwrite: bool, ended: Sequence[int] = ()) -> Path:
+    """Write what is on disk of `run` to `path`, whole or not at all, as `csv` or `json`. Raises WorkflowError.
+
+    As soon as a signal's number stands in `ended`, the process is left with 128 + N.
+    """
     try:
         with contextlib.closing(schema.connect_to_read(store)) as db:
             # one look at all of it, whatever is recorded, or deleted, meanwhile
             db.execute("BEGIN")
             record = Recorded(db, run)
             parts = _csv(record) if kind == "csv" else _json(record, *schema.select(db, "id = ?", (run,)))
-            return atomic.write_parts(path, parts, overwrite=overwrite)
+            return atomic.write_parts(path, _unless(ended, parts), overwrite=overwrite)
     except KeyError as error:
         raise schema.no_run(run) from error
     except sqlite3.Error as error:
         raise WorkflowError("Cannot read the record", f"{store} cannot be read: {error}.") from error
+
+
+def _unless(ended: Sequence[int], parts: Iterable[bytes]) -> Iterator[bytes]:
+    """`parts`, left between two of them: the signal itself could come while the unfinished file is not yet known."""
+    for part in parts:
+        if ended:
+            sys.exit(128 + ended[0])
+        yield part
 
 
 def _csv(record: Recorded) -> Iterator[bytes]:
