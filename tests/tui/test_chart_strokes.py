@@ -98,3 +98,14 @@ def test_markers_stand_on_their_lines_and_the_last_one_at_the_end(first: list[fl
         end = frame.nearest_column(x), frame.rows - 1 - frame.row(y)
         assert end in markers.cells
         assert markers.cells.keys() <= _line(markers.role, parts, frame, False).cells.keys() | {end}
+
+
+@given(st.lists(st.floats(-3, 3), min_size=1, max_size=90))
+def test_the_last_marker_stands_at_the_last_value_where_many_share_its_column(values: list[float]) -> None:
+    line = Lines("bias", "bias", [(float(at), y) for at, y in enumerate(values)])
+    spec = ChartSpec((line,))
+    frame = Frame(Axis(0, 1000), Axis(-3, 3), 20, 12, 6, 1)
+    sketch = Sketch()
+    *_, markers = sketch.strokes(spec, sketch.runs(spec, frame), frame, False)
+    x, y = line.points[-1]
+    assert list(markers.cells) == [(frame.nearest_column(x), frame.rows - 1 - frame.row(y))]

@@ -29,6 +29,7 @@ def test_points_of_a_series_keep_its_extremes_however_often_it_was_folded(column
     assert min(y for _, y in points) == min(column)
     assert max(y for _, y in points) == max(column)
     assert [x for x, _ in points] == sorted(x for x, _ in points)
+    assert points[-1] == (len(column) - 1, column[-1]), "it ends as it stands now, not at an extreme"
 
 
 @settings(max_examples=25, deadline=None)

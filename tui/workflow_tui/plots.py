@@ -73,20 +73,25 @@ def data_range(data: DataView) -> tuple[float, float]:
 
 
 def column_points(columns: Iterable[Column]) -> list[Point]:
-    """Columns of a series as points: the least and the greatest value of each, in the order in which they came."""
-    return list(_points(columns))
-
-
-def _points(columns: Iterable[Column]) -> Iterator[Point]:
+    """Columns of a series as points: the least and the greatest value of each, in the order in which they came, and
+    the last value of all at the end, where a marker says how it stands."""
+    points, last = list[Point](), None
     for column in columns:
-        if math.isnan(column.low):
-            yield float(column.start), math.nan  # a gap, not a bridge
-            continue
-        if column.low == column.high:
-            yield float(column.start), column.low
-            if column.stop - column.start > 1:
-                yield float(column.stop - 1), column.high
-            continue
+        points += _points(column)
+        last = column
+    if last is not None and not math.isnan(last.low) and points[-1][1] != last.last and not math.isnan(last.last):
+        points.append((float(last.stop - 1), last.last))
+    return points
+
+
+def _points(column: Column) -> Iterator[Point]:
+    if math.isnan(column.low):
+        yield float(column.start), math.nan  # a gap, not a bridge
+    elif column.low == column.high:
+        yield float(column.start), column.low
+        if column.stop - column.start > 1:
+            yield float(column.stop - 1), column.high
+    else:
         falling = not column.first <= column.last
         ends = (column.high, column.low) if falling else (column.low, column.high)
         yield float(column.start), ends[0]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from workflow_tui.theme import TRACKED, Role, role_marker
 from workflow_tui.widgets.chart_axes import clean
 from workflow_tui.widgets.chart_frame import Frame
-from workflow_tui.widgets.chart_layers import ChartSpec, Layer, Lines, Path, Scatter
+from workflow_tui.widgets.chart_layers import ChartSpec, Layer, Lines, Path, Points, Scatter
 from workflow_tui.widgets.chart_points import (
     Place,
     Run,
@@ -130,7 +130,8 @@ class Sketch:
                 (earlier if layer.role == "earlier" else strokes).append(known[2])
                 if index in headed:
                     turn = headed.index(index) + 1, len(headed) + 1
-                    markers.append(_markers(known[2], parts, frame, turn, use_ascii))
+                    end = _end(layer.points, log_y=spec.log_y)
+                    markers.append(_markers(known[2], parts, end, frame, turn, use_ascii))
         if strokes != self._shared[0]:
             self._shared = strokes, share(strokes)
         return [stroke for stroke in (*earlier, *self._shared[1], *markers) if stroke.cells]
@@ -164,18 +165,27 @@ def _line(role: Role, parts: list[Run], frame: Frame, use_ascii: bool) -> Stroke
     return _points(role, cells, use_ascii) if use_ascii else Stroke(role, cells)
 
 
-def _markers(line: Stroke, parts: list[Run], frame: Frame, turn: tuple[int, int], use_ascii: bool) -> Stroke:
+def _end(points: Points, *, log_y: bool) -> Run:
+    """The last of the points that can be drawn: the runs have but the extremes of its column."""
+    for raw, y in reversed(points):
+        height = clean(y, log=log_y)
+        if height == height:
+            return [(clean(raw), height)]
+    return []
+
+
+def _markers(line: Stroke, parts: list[Run], end: Run, frame: Frame, turn: tuple[int, int], use_ascii: bool) -> Stroke:
     """A line's marker at its end and, where there are several lines, in some of its columns: staggered by its `turn`
     among them, and always in the same ones, so that what grows does not make them walk."""
     places: list[Place] = []
-    end = cells_of([parts[-1][-1:]], frame.x_axis, frame.y_axis, frame.columns, frame.rows)
+    last = cells_of([end], frame.x_axis, frame.y_axis, frame.columns, frame.rows)
     at, among = turn
     if among > 2 and not use_ascii:  # in ASCII the whole line is made of it
         apart = max(MARKERS_APART, frame.columns // 6)
         places = _along(line, parts, frame, at * apart // among, apart)
     # one just before the end would only blur it
-    places = [place for place in places if not end or end[0][0] - place[0] > 2]
-    return _points(line.role, [*places, *end], use_ascii)
+    places = [place for place in places if not last or last[0][0] - place[0] > 2]
+    return _points(line.role, [*places, *last], use_ascii)
 
 
 def _along(line: Stroke, parts: list[Run], frame: Frame, offset: int, apart: int) -> list[Place]:
