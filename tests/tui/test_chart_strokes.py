@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -109,3 +111,12 @@ def test_the_last_marker_stands_at_the_last_value_where_many_share_its_column(va
     *_, markers = sketch.strokes(spec, sketch.runs(spec, frame), frame, False)
     x, y = line.points[-1]
     assert list(markers.cells) == [(frame.nearest_column(x), frame.rows - 1 - frame.row(y))]
+
+
+@pytest.mark.parametrize("bad", [(math.inf, 1.0), (math.nan, 1.0), (4.0, math.nan), (4.0, -1.0)])
+def test_what_cannot_be_drawn_has_no_marker(bad: tuple[float, float]) -> None:
+    spec = ChartSpec((Lines("bias", "bias", [(0.0, 1.0), (3.0, 10.0), bad]),), log_y=True)
+    frame = Frame(Axis(0, 10), Axis(0, 2, log=True), 20, 12, 6, 1)
+    sketch = Sketch()
+    *_, markers = sketch.strokes(spec, sketch.runs(spec, frame), frame, False)
+    assert [column for column, _ in markers.cells] == [frame.nearest_column(3)]

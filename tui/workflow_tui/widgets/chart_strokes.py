@@ -168,9 +168,9 @@ def _line(role: Role, parts: list[Run], frame: Frame, use_ascii: bool) -> Stroke
 def _end(points: Points, *, log_y: bool) -> Run:
     """The last of the points that can be drawn: the runs have but the extremes of its column."""
     for raw, y in reversed(points):
-        height = clean(y, log=log_y)
-        if height == height:
-            return [(clean(raw), height)]
+        x, height = clean(raw), clean(y, log=log_y)
+        if x == x and height == height:
+            return [(x, height)]
     return []
 
 
